@@ -1,0 +1,41 @@
+//! The laws of the ports as tests, for whoever implements one.
+//!
+//! Each suite is a module with one function for each law, named as the port's documentation names
+//! it, and a macro that turns all of them into tests:
+//!
+//! ```ignore
+//! nova_core::store_laws!(async { MyStore::open().await });
+//! ```
+//!
+//! The expression after the macro's name makes a fresh subject for each law.
+
+pub mod bus;
+pub mod clock;
+pub mod images;
+pub mod network;
+pub mod scheduler;
+pub mod store;
+pub mod virt;
+pub mod volumes;
+
+/// Runs one law to its end on a runtime of its own; what the macros expand to.
+pub fn run(law: impl Future<Output = ()>) {
+    match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime.block_on(law),
+        Err(error) => panic!("no runtime for the law: {error}"),
+    }
+}
+
+/// One test for each law of a suite; what the suites' own macros expand to.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! laws {
+    ($suite:ident, $make:expr, [$($law:ident),+ $(,)?]) => {$(
+        #[test]
+        fn $law() {
+            $crate::conformance::run(async {
+                $crate::conformance::$suite::$law($make.await).await;
+            });
+        }
+    )+};
+}

@@ -1,0 +1,376 @@
+//! Servers: their record, their states, and which operation is allowed in which.
+
+use crate::clock::Timestamp;
+use crate::domain::{
+    Flavor, HostId, ImageId, InstanceId, KeyPair, NetworkId, OpId, ProjectId, SchedulerHints,
+    ServerGroupId, ServerName, ZoneName,
+};
+
+/// The stable state of a server: what its owner asked for and got.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum VmState {
+    /// Accepted, not yet running for the first time.
+    Building,
+    /// Running.
+    Active,
+    /// In memory, not executing.
+    Paused,
+    /// Not running; its disks are kept.
+    Stopped,
+    /// Something failed that did not clean itself up; see the fault.
+    Error,
+}
+
+impl VmState {
+    /// Every state.
+    pub const ALL: [Self; 5] =
+        [Self::Building, Self::Active, Self::Paused, Self::Stopped, Self::Error];
+}
+
+impl std::fmt::Display for VmState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Building => "building",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// What is being done to a server right now; none when it is idle.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TaskState {
+    /// Looking for a host.
+    Scheduling,
+    /// Starting for the first time.
+    Spawning,
+    /// Stopping.
+    PoweringOff,
+    /// Starting.
+    PoweringOn,
+    /// Restarting, the guest asked to.
+    Rebooting,
+    /// Restarting, by force.
+    RebootingHard,
+    /// Being paused.
+    Pausing,
+    /// Being resumed from pause.
+    Unpausing,
+    /// Getting a volume.
+    AttachingVolume,
+    /// Losing a volume.
+    DetachingVolume,
+    /// Being deleted.
+    Deleting,
+}
+
+impl TaskState {
+    /// Every task.
+    pub const ALL: [Self; 11] = [
+        Self::Scheduling,
+        Self::Spawning,
+        Self::PoweringOff,
+        Self::PoweringOn,
+        Self::Rebooting,
+        Self::RebootingHard,
+        Self::Pausing,
+        Self::Unpausing,
+        Self::AttachingVolume,
+        Self::DetachingVolume,
+        Self::Deleting,
+    ];
+}
+
+impl std::fmt::Display for TaskState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Scheduling => "scheduling",
+            Self::Spawning => "spawning",
+            Self::PoweringOff => "powering-off",
+            Self::PoweringOn => "powering-on",
+            Self::Rebooting => "rebooting",
+            Self::RebootingHard => "rebooting-hard",
+            Self::Pausing => "pausing",
+            Self::Unpausing => "unpausing",
+            Self::AttachingVolume => "attaching-volume",
+            Self::DetachingVolume => "detaching-volume",
+            Self::Deleting => "deleting",
+        })
+    }
+}
+
+/// What a driver sees of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PowerState {
+    /// Executing.
+    Running,
+    /// In memory, not executing.
+    Paused,
+    /// Defined, not in memory.
+    Shutdown,
+}
+
+impl std::fmt::Display for PowerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Shutdown => "shutdown",
+        })
+    }
+}
+
+/// Whether a guest is asked to restart, or made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reboot {
+    /// The guest is asked and shuts its own services down.
+    Soft,
+    /// Power off, power on.
+    Hard,
+}
+
+/// An operation on a server that exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Action {
+    /// Start a stopped server.
+    Start,
+    /// Stop a running server.
+    Stop,
+    /// Restart it.
+    Reboot(Reboot),
+    /// Freeze it in memory.
+    Pause,
+    /// Let a paused server go on.
+    Unpause,
+    /// Give it a volume.
+    AttachVolume,
+    /// Take a volume away.
+    DetachVolume,
+    /// Delete it.
+    Delete,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Stop,
+        Self::Reboot(Reboot::Soft),
+        Self::Reboot(Reboot::Hard),
+        Self::Pause,
+        Self::Unpause,
+        Self::AttachVolume,
+        Self::DetachVolume,
+        Self::Delete,
+    ];
+
+    /// The states in which the action may begin (Nova's compute API, its table of guards).
+    pub const fn allowed_states(self) -> &'static [VmState] {
+        use VmState::{Active, Building, Error, Paused, Stopped};
+        match self {
+            Self::Start => &[Stopped],
+            Self::Stop => &[Active, Error],
+            Self::Reboot(Reboot::Soft) => &[Active],
+            Self::Reboot(Reboot::Hard) => &[Active, Stopped, Paused, Error],
+            Self::Pause => &[Active],
+            Self::Unpause => &[Paused],
+            Self::AttachVolume | Self::DetachVolume => &[Active, Paused, Stopped],
+            Self::Delete => &[Building, Active, Paused, Stopped, Error],
+        }
+    }
+
+    /// The tasks that the action may interrupt, beside none at all.
+    pub const fn allowed_tasks(self) -> &'static [TaskState] {
+        use TaskState::{Pausing, Rebooting, RebootingHard, Unpausing};
+        match self {
+            Self::Reboot(Reboot::Hard) => &[Rebooting, RebootingHard, Pausing, Unpausing],
+            Self::Delete => &[
+                TaskState::Scheduling,
+                TaskState::Spawning,
+                TaskState::PoweringOff,
+                TaskState::PoweringOn,
+                Rebooting,
+                RebootingHard,
+                Pausing,
+                Unpausing,
+                TaskState::AttachingVolume,
+                TaskState::DetachingVolume,
+                TaskState::Deleting,
+            ],
+            _ => &[],
+        }
+    }
+
+    /// Whether the action may begin now.
+    pub fn is_allowed(self, state: VmState, task: Option<TaskState>) -> bool {
+        self.allowed_states().contains(&state)
+            && task.is_none_or(|task| self.allowed_tasks().contains(&task))
+    }
+
+    /// What the server is doing while the action lasts.
+    pub const fn task(self) -> TaskState {
+        match self {
+            Self::Start => TaskState::PoweringOn,
+            Self::Stop => TaskState::PoweringOff,
+            Self::Reboot(Reboot::Soft) => TaskState::Rebooting,
+            Self::Reboot(Reboot::Hard) => TaskState::RebootingHard,
+            Self::Pause => TaskState::Pausing,
+            Self::Unpause => TaskState::Unpausing,
+            Self::AttachVolume => TaskState::AttachingVolume,
+            Self::DetachVolume => TaskState::DetachingVolume,
+            Self::Delete => TaskState::Deleting,
+        }
+    }
+
+    /// The state after the action succeeded in `state`; none when the server is gone.
+    pub const fn result(self, state: VmState) -> Option<VmState> {
+        match self {
+            Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
+            Self::Stop => Some(VmState::Stopped),
+            Self::Pause => Some(VmState::Paused),
+            Self::AttachVolume | Self::DetachVolume => Some(state),
+            Self::Delete => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Reboot(Reboot::Soft) => "reboot",
+            Self::Reboot(Reboot::Hard) => "hard-reboot",
+            Self::Pause => "pause",
+            Self::Unpause => "unpause",
+            Self::AttachVolume => "attach-volume",
+            Self::DetachVolume => "detach-volume",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// Why a server is in [`VmState::Error`], or why its last operation failed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Fault {
+    /// What went wrong, for people.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why no host was found, when that was it.
+    pub refusal: Option<crate::domain::Refusal>,
+}
+
+/// A server as it is stored. Addresses, claims and volumes have records of their own.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Instance {
+    /// The id.
+    pub id: InstanceId,
+    /// Who owns it.
+    pub project: ProjectId,
+    /// Its name; several servers may bear the same.
+    pub name: ServerName,
+    /// The flavor it was created with.
+    pub flavor: Flavor,
+    /// The image it was created from.
+    pub image: ImageId,
+    /// The key that was put into it.
+    pub key_pair: Option<KeyPair>,
+    /// The zone that was asked for.
+    pub zone: Option<ZoneName>,
+    /// The server group it belongs to.
+    pub group: Option<ServerGroupId>,
+    /// The wishes it came with.
+    pub hints: SchedulerHints,
+    /// The networks that were asked for; empty means what the network manager gives by itself.
+    pub networks: Vec<NetworkId>,
+    /// The stable state.
+    pub state: VmState,
+    /// What is being done to it.
+    pub task: Option<TaskState>,
+    /// The operation that is doing it.
+    pub operation: Option<OpId>,
+    /// What its driver last saw.
+    pub power: Option<PowerState>,
+    /// Where it is.
+    pub host: Option<HostId>,
+    /// How often it was started by an operation: a reboot that is repeated knows from it.
+    pub boots: u64,
+    /// What went wrong last.
+    pub fault: Option<Fault>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it first ran.
+    pub launched_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TaskState::*;
+    use VmState::*;
+
+    /// The table as the API promises it, written out a second time and by hand.
+    const PROMISE: &[(Action, &[VmState])] = &[
+        (Action::Start, &[Stopped]),
+        (Action::Stop, &[Active, Error]),
+        (Action::Reboot(Reboot::Soft), &[Active]),
+        (Action::Reboot(Reboot::Hard), &[Active, Paused, Stopped, Error]),
+        (Action::Pause, &[Active]),
+        (Action::Unpause, &[Paused]),
+        (Action::AttachVolume, &[Active, Paused, Stopped]),
+        (Action::DetachVolume, &[Active, Paused, Stopped]),
+        (Action::Delete, &[Building, Active, Paused, Stopped, Error]),
+    ];
+
+    #[test]
+    fn every_action_in_every_state_is_allowed_exactly_as_promised() {
+        let mut walked = 0;
+        for action in Action::ALL {
+            let states = PROMISE.iter().find(|(a, _)| *a == action).map(|(_, s)| *s).unwrap();
+            for state in VmState::ALL {
+                for task in TaskState::ALL.map(Some).into_iter().chain([None]) {
+                    let interrupts = match (action, task) {
+                        (_, None) | (Action::Delete, _) => true,
+                        (Action::Reboot(Reboot::Hard), Some(task)) => {
+                            [Rebooting, RebootingHard, Pausing, Unpausing].contains(&task)
+                        }
+                        _ => false,
+                    };
+                    let promised = states.contains(&state) && interrupts;
+                    assert_eq!(
+                        action.is_allowed(state, task),
+                        promised,
+                        "{action} {state} {task:?}"
+                    );
+                    walked += 1;
+                }
+            }
+        }
+        assert_eq!(walked, 9 * 5 * 12);
+    }
+
+    #[test]
+    fn an_action_ends_in_a_state_that_exists_and_only_delete_ends_in_none() {
+        for action in Action::ALL {
+            for state in action.allowed_states() {
+                assert_eq!(action.result(*state).is_none(), action == Action::Delete);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Networks and addresses: what the network manager hands out, as it is stored.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::clock::Timestamp;
+use crate::domain::{
+    HostId, InstanceId, Invalid, Label, Mac, NetworkId, PoolName, ProjectId, VlanId,
+};
+
+/// How a network reaches its guests (Nova's three managers).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum NetworkKind {
+    /// A bridge that the operator made; addresses are put into the guest's disk. No DHCP, no
+    /// gateway of ours, no floating IPs.
+    Flat,
+    /// A bridge of ours, one DHCP server, one broadcast domain for all projects.
+    FlatDhcp,
+    /// A VLAN, a bridge and a DHCP server for each project.
+    Vlan,
+}
+
+impl std::fmt::Display for NetworkKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Flat => "flat",
+            Self::FlatDhcp => "flat-dhcp",
+            Self::Vlan => "vlan",
+        })
+    }
+}
+
+/// The name of a network interface as Linux accepts it: 1 to 15 bytes, no '/', no space.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct InterfaceName(Box<str>);
+
+impl InterfaceName {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`Invalid`] unless it is 1 to 15 of `A-Z a-z 0-9 . _ -`, starting with a letter or digit.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, Invalid> {
+        let name = name.as_ref();
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if (1..=15).contains(&name.len())
+            && name.as_bytes()[0].is_ascii_alphanumeric()
+            && name.bytes().all(good)
+        {
+            Ok(Self(name.into()))
+        } else {
+            let allowed = "1 to 15 of A-Z, a-z, 0-9 and ._-, the first a letter or a digit";
+            Err(Invalid::new("interface name", name, allowed))
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for InterfaceName {
+    type Error = Invalid;
+
+    fn try_from(name: String) -> Result<Self, Invalid> {
+        Self::new(name)
+    }
+}
+
+impl From<InterfaceName> for String {
+    fn from(name: InterfaceName) -> String {
+        name.0.into()
+    }
+}
+
+/// A network as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Network {
+    /// The id.
+    pub id: NetworkId,
+    /// The name.
+    pub name: Label,
+    /// How it reaches its guests.
+    pub kind: NetworkKind,
+    /// Its range of addresses.
+    pub cidr: IpNetwork,
+    /// The guests' way out.
+    pub gateway: Option<IpAddr>,
+    /// Who answers DHCP on it.
+    pub dhcp_server: Option<IpAddr>,
+    /// The first address that guests may get.
+    pub first_guest: IpAddr,
+    /// Name servers that guests are told.
+    pub dns: Vec<IpAddr>,
+    /// The bridge that guests are plugged into.
+    pub bridge: InterfaceName,
+    /// The physical interface below, where there is one.
+    pub parent: Option<InterfaceName>,
+    /// Its VLAN.
+    pub vlan: Option<VlanId>,
+    /// An address that is kept for a VPN gateway.
+    pub vpn: Option<IpAddr>,
+    /// Which project owns it; networks without owner serve all projects, or wait for one.
+    pub project: Option<ProjectId>,
+}
+
+/// One interface of a server: the network it is in, with the addresses it was given.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Port {
+    /// Whose interface it is.
+    pub instance: InstanceId,
+    /// Which of its interfaces: 0 is the first.
+    pub index: u8,
+    /// The network.
+    pub network: NetworkId,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its fixed IP.
+    pub address: IpAddr,
+}
+
+/// One address of a network that is not free. A free address has no record.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FixedIp {
+    /// The network.
+    pub network: NetworkId,
+    /// The address.
+    pub address: IpAddr,
+    /// Why it is not free.
+    pub state: AddressState<InstanceId>,
+}
+
+/// Why an address is not free.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AddressState<Owner> {
+    /// Kept for the network itself: network, gateway, DHCP, VPN, broadcast.
+    Reserved,
+    /// Somebody has it.
+    Owned(Owner),
+    /// Given back, and not handed out again before `until`: others may still remember its last
+    /// owner (ARP, connection tracking, DHCP leases).
+    Quarantined {
+        /// When it is free again.
+        until: Timestamp,
+    },
+}
+
+/// A VLAN id that is taken or quarantined. A free one has no record.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VlanClaim {
+    /// The id.
+    pub vlan: VlanId,
+    /// Why it is not free.
+    pub state: AddressState<NetworkId>,
+}
+
+/// An Ethernet address that is taken. A free one has no record.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MacClaim {
+    /// The address.
+    pub mac: Mac,
+    /// Who has it.
+    pub instance: InstanceId,
+}
+
+/// A range of addresses that reach servers from outside.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FloatingPool {
+    /// The name, unique in the cloud.
+    pub name: PoolName,
+    /// The addresses: all hosts of this range.
+    pub range: IpNetwork,
+    /// The interface on each host that carries them.
+    pub interface: InterfaceName,
+}
+
+/// An address of a pool that is not free. A free one has no record.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FloatingIp {
+    /// The address, unique in the cloud.
+    pub address: IpAddr,
+    /// Its pool.
+    pub pool: PoolName,
+    /// Why it is not free.
+    pub state: AddressState<FloatingOwner>,
+}
+
+/// Who holds a floating IP, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FloatingOwner {
+    /// The project.
+    pub project: ProjectId,
+    /// The server it leads to.
+    pub binding: Option<FloatingBinding>,
+}
+
+/// Where a floating IP leads.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FloatingBinding {
+    /// The server.
+    pub instance: InstanceId,
+    /// The server's address that it stands for.
+    pub fixed: IpAddr,
+    /// The host that answers for it.
+    pub host: HostId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_name_fits_the_kernel() {
+        for good in ["br100", "eth0.12", "vlan4094", "a"] {
+            assert!(InterfaceName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a/b", "a b", "..", "sixteen-bytes-xx", "a\n", "-a"] {
+            assert!(InterfaceName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

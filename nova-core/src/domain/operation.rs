@@ -1,0 +1,182 @@
+//! Operations: the journal of what users asked for and how far it got.
+
+use std::net::IpAddr;
+
+use crate::clock::Timestamp;
+use crate::domain::{Action, Fault, InstanceId, OpId, ProjectId, VolumeId};
+
+/// What an operation does, and to what.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum OpKind {
+    /// Place and start a new server.
+    CreateServer {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Start, stop, reboot, pause, unpause.
+    Power {
+        /// The server.
+        instance: InstanceId,
+        /// Which of them.
+        action: Action,
+    },
+    /// Remove a server and everything that only it had.
+    DeleteServer {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Make a volume.
+    CreateVolume {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// Destroy a volume.
+    DeleteVolume {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// Give a volume to a server.
+    AttachVolume {
+        /// The server.
+        instance: InstanceId,
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// Take a volume from a server.
+    DetachVolume {
+        /// The server.
+        instance: InstanceId,
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// Lead a floating IP to a server, from wherever it led before.
+    AssociateFloating {
+        /// The floating IP.
+        address: IpAddr,
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Let a floating IP lead nowhere.
+    DisassociateFloating {
+        /// The floating IP.
+        address: IpAddr,
+    },
+}
+
+impl OpKind {
+    /// The server it concerns.
+    pub fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::CreateServer { instance }
+            | Self::Power { instance, .. }
+            | Self::DeleteServer { instance }
+            | Self::AttachVolume { instance, .. }
+            | Self::DetachVolume { instance, .. }
+            | Self::AssociateFloating { instance, .. } => Some(*instance),
+            Self::CreateVolume { .. }
+            | Self::DeleteVolume { .. }
+            | Self::DisassociateFloating { .. } => None,
+        }
+    }
+
+    /// A word for tables and messages.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::CreateServer { .. } => "create server",
+            Self::Power { action, .. } => match action {
+                Action::Start => "start server",
+                Action::Stop => "stop server",
+                Action::Pause => "pause server",
+                Action::Unpause => "unpause server",
+                _ => "reboot server",
+            },
+            Self::DeleteServer { .. } => "delete server",
+            Self::CreateVolume { .. } => "create volume",
+            Self::DeleteVolume { .. } => "delete volume",
+            Self::AttachVolume { .. } => "attach volume",
+            Self::DetachVolume { .. } => "detach volume",
+            Self::AssociateFloating { .. } => "associate floating IP",
+            Self::DisassociateFloating { .. } => "disassociate floating IP",
+        }
+    }
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OpState {
+    /// Going forward.
+    Running,
+    /// Going back, because of this fault.
+    Undoing(Fault),
+    /// Everything is done.
+    Done,
+    /// Everything that was begun has been undone, because of this fault.
+    Failed(Fault),
+    /// Neither forward nor back works; a person has to look.
+    NeedsOperator(Fault),
+}
+
+impl OpState {
+    /// Whether nothing more will happen.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Done | Self::Failed(_) | Self::NeedsOperator(_))
+    }
+}
+
+/// What came of one attempt at a step, or at its undo.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// The effect is there.
+    Done,
+    /// The effect is certainly not there.
+    NotDone {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody can say; only asking the outside again can.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One line of an operation's journal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StepRecord {
+    /// The step's name; undoing it is the name with `undo ` before it.
+    pub step: String,
+    /// What came of it.
+    pub outcome: StepOutcome,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An operation as it is stored.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Operation {
+    /// The id.
+    pub id: OpId,
+    /// For whom.
+    pub project: ProjectId,
+    /// What it does.
+    pub kind: OpKind,
+    /// The version of the step list it runs by.
+    pub steps_version: u16,
+    /// How far it is.
+    pub state: OpState,
+    /// The step that comes next; when undoing, the steps below it are still to be undone.
+    pub step: usize,
+    /// How often the next step was tried already.
+    pub attempts: u32,
+    /// What happened so far, oldest first.
+    pub journal: Vec<StepRecord>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}

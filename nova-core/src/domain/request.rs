@@ -1,0 +1,206 @@
+//! What a scheduler is asked for, and what it answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::domain::{
+    Flavor, HostId, HostName, ImageProperties, InstanceId, ProjectId, ResourceKind, ServerGroupId,
+    ZoneName,
+};
+
+/// How the members of a server group should lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum GroupPolicy {
+    /// All on one host.
+    Affinity,
+    /// At most [`max_per_host`](GroupView::max_per_host) on a host.
+    AntiAffinity,
+    /// On one host where possible.
+    SoftAffinity,
+    /// Apart where possible.
+    SoftAntiAffinity,
+}
+
+/// A server group as a filter sees it: the rule, and where its members are now.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GroupView {
+    /// The id.
+    pub id: ServerGroupId,
+    /// The rule.
+    pub policy: GroupPolicy,
+    /// How many members one host may have under [`GroupPolicy::AntiAffinity`]; at least 1.
+    pub max_per_host: u32,
+    /// How many members each host has; hosts without any are absent.
+    pub members_by_host: BTreeMap<HostId, u32>,
+}
+
+impl GroupView {
+    /// How many members are on `host`.
+    pub fn members_on(&self, host: HostId) -> u32 {
+        self.members_by_host.get(&host).copied().unwrap_or(0)
+    }
+}
+
+/// Wishes that come with one request to create.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SchedulerHints {
+    /// Only hosts that have one of these.
+    pub same_host: BTreeSet<InstanceId>,
+    /// Only hosts that have none of these.
+    pub different_host: BTreeSet<InstanceId>,
+    /// Words for filters that are not ours, by name.
+    pub custom: BTreeMap<String, Vec<String>>,
+}
+
+/// One question to the scheduler: hosts for these instances, all alike.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RequestSpec {
+    /// The instances to place, in the order in which hosts are given out. At least one.
+    pub instances: Vec<InstanceId>,
+    /// Who asks.
+    pub project: ProjectId,
+    /// Their size.
+    pub flavor: Arc<Flavor>,
+    /// Properties of the image they start from.
+    pub image: ImageProperties,
+    /// Only hosts of this zone.
+    pub zone: Option<ZoneName>,
+    /// Wishes.
+    pub hints: SchedulerHints,
+    /// The server group they join.
+    pub group: Option<GroupView>,
+    /// Hosts where an earlier attempt of this request failed.
+    pub tried: BTreeSet<HostId>,
+}
+
+impl RequestSpec {
+    /// A request for one instance of `flavor`, without wishes.
+    pub fn new(instance: InstanceId, project: ProjectId, flavor: Arc<Flavor>) -> Self {
+        Self {
+            instances: vec![instance],
+            project,
+            flavor,
+            image: ImageProperties::default(),
+            zone: None,
+            hints: SchedulerHints::default(),
+            group: None,
+            tried: BTreeSet::new(),
+        }
+    }
+}
+
+/// The answer to a request: a host for each instance, in the order of the request.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Placement {
+    /// One host for each instance.
+    pub hosts: Vec<HostId>,
+}
+
+/// Why there is no host: how many were left after each filter, and what each filter said.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Funnel {
+    /// The filters in the order they ran, up to the one that left none.
+    pub stages: Vec<FunnelStage>,
+}
+
+/// One filter's part in a [`Funnel`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FunnelStage {
+    /// The filter's name.
+    pub filter: String,
+    /// Hosts that came to it.
+    pub hosts_in: usize,
+    /// Hosts that it let through.
+    pub hosts_out: usize,
+    /// How many hosts it refused for which reason.
+    pub reasons: BTreeMap<String, usize>,
+}
+
+impl std::fmt::Display for Funnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, stage) in self.stages.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {} -> {}", stage.filter, stage.hosts_in, stage.hosts_out)?;
+            for (nth, (reason, count)) in stage.reasons.iter().enumerate() {
+                write!(f, "{}{reason}: {count}", if nth == 0 { " (" } else { "; " })?;
+            }
+            if !stage.reasons.is_empty() {
+                f.write_str(")")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A host that nearly fitted: it passed every filter but one, or as many as any host did.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct NearMiss {
+    /// The host.
+    pub host: HostId,
+    /// Its name.
+    pub name: HostName,
+    /// The filters that refused it, each with its reason.
+    pub refused_by: BTreeMap<String, String>,
+    /// What it lacks of each resource, in the resource's unit; only what is short.
+    pub short_of: BTreeMap<ResourceKind, u64>,
+}
+
+/// A change of the request after which at least one host would have fitted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Change {
+    /// A smaller flavor: at most this much of one resource.
+    Shrink {
+        /// The resource.
+        resource: ResourceKind,
+        /// How much was asked for.
+        from: u64,
+        /// How much would fit.
+        to: u64,
+    },
+    /// The request without its zone.
+    AnyZone,
+    /// The request without its server group.
+    WithoutGroup,
+    /// The request without its scheduler hints.
+    WithoutHints,
+    /// The request without these extra specs of the flavor.
+    WithoutExtraSpecs,
+    /// The request with an image that has no properties.
+    WithoutImageProperties,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shrink { resource, from, to } => {
+                let unit = match resource {
+                    ResourceKind::Vcpus => "",
+                    ResourceKind::Memory => " MiB",
+                    ResourceKind::Disk => " GiB",
+                };
+                write!(f, "ask for {to}{unit} of {resource} instead of {from}{unit}")
+            }
+            Self::AnyZone => f.write_str("allow any availability zone"),
+            Self::WithoutGroup => f.write_str("leave the server group out"),
+            Self::WithoutHints => f.write_str("leave the scheduler hints out"),
+            Self::WithoutExtraSpecs => f.write_str("leave the flavor's extra specs out"),
+            Self::WithoutImageProperties => f.write_str("use an image without properties"),
+        }
+    }
+}
+
+/// All that can be said about a request that found no host.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Refusal {
+    /// Filter by filter.
+    pub funnel: Funnel,
+    /// The hosts that came closest, nearest first.
+    pub nearest: Vec<NearMiss>,
+    /// The smallest change that would have helped: verified by asking again. Absent when no
+    /// single change would have.
+    pub smallest_change: Option<Vec<Change>>,
+}

@@ -1,0 +1,12 @@
+//! One small implementation of every port, in memory.
+//!
+//! They are the model in tests, the default for trying things out, and the example for whoever
+//! writes an implementation. The reference store is [`MemoryStore`](crate::store::MemoryStore).
+
+mod bus;
+mod clock;
+mod images;
+mod network;
+mod scheduler;
+mod virt;
+mod volumes;

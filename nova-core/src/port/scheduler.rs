@@ -1,0 +1,71 @@
+//! Where servers go.
+
+use std::fmt::{Debug, Display};
+
+use crate::domain::{Funnel, HostTable, Placement, Refusal, RequestSpec};
+use crate::seed::Seed;
+
+/// Chooses hosts. A scheduler decides and does nothing: the same hosts, the same request and the
+/// same seed give the same answer, and nothing else is asked.
+///
+/// Laws:
+/// - `select_is_repeatable`: the same question gives the same answer;
+/// - `select_never_overcommits`: every chosen host has room for all instances put on it by the
+///   answer, beside what is claimed already;
+/// - `select_skips_hosts_that_are_down_or_disabled`;
+/// - `select_answers_for_every_instance_or_for_none`;
+/// - `explain_agrees_with_select`: where `select` finds no host, the last stage of the
+///   explanation's funnel lets none through.
+pub trait Scheduler: Display + Debug + Send + Sync + 'static {
+    /// A host for every instance of `request`, in its order, or the reason why not.
+    ///
+    /// # Errors
+    /// [`NoValidHost`] when not every instance finds a host; none is placed then.
+    fn select(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+        seed: Seed,
+    ) -> Result<Placement, NoValidHost>;
+
+    /// Why `request` finds no host, as fully as can be said; costs far more than `select`.
+    fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal;
+
+    /// Whether any part of this scheduler reads the extra spec `key`. A flavor with a key that
+    /// nobody reads is refused when it is made, so that a typing mistake is not silently ignored.
+    fn reads_extra_spec(&self, key: &str) -> bool;
+}
+
+/// No host can take the request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no valid host for {instances} instances: {funnel}")]
+pub struct NoValidHost {
+    /// How many were asked for.
+    pub instances: usize,
+    /// How many hosts were left after each filter, for the first instance that found none.
+    pub funnel: Funnel,
+}
+
+impl<S: Scheduler + ?Sized> Scheduler for std::sync::Arc<S> {
+    fn select(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+        seed: Seed,
+    ) -> Result<Placement, NoValidHost> {
+        (**self).select(hosts, request, seed)
+    }
+
+    fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
+        (**self).explain(hosts, request)
+    }
+
+    fn reads_extra_spec(&self, key: &str) -> bool {
+        (**self).reads_extra_spec(key)
+    }
+}
+
+const _: fn(Box<dyn Scheduler>) = |port| {
+    fn is_shared(_: impl Send + Sync + 'static) {}
+    is_shared(port);
+};

@@ -1,0 +1,286 @@
+//! What runs on a host.
+
+use std::fmt::{Debug, Display};
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+
+use crate::class::Class;
+use crate::domain::{
+    GiB, HostFacts, Image, InstanceId, InterfaceName, Mac, MiB, PowerState, ProjectId, PublicKey,
+    Reboot, ServerName, Vcpus, VolumeId,
+};
+use crate::port::{Connection, ImageStore};
+
+/// A guest as it should be made. It says everything; a driver asks nobody.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GuestSpec {
+    /// The id, from which everything on the host that belongs to the guest is named.
+    pub instance: InstanceId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Its host name.
+    pub name: ServerName,
+    /// Virtual CPUs.
+    pub vcpus: Vcpus,
+    /// Memory.
+    pub memory: MiB,
+    /// Root disk; zero means the size of the image.
+    pub root_disk: GiB,
+    /// A second, empty disk; zero means none.
+    pub ephemeral_disk: GiB,
+    /// A swap disk; zero means none.
+    pub swap: MiB,
+    /// The image it starts from.
+    pub image: Image,
+    /// Its interfaces, in order.
+    pub nics: Vec<Nic>,
+    /// A key that may log in.
+    pub public_key: Option<PublicKey>,
+}
+
+/// An interface of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Nic {
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The bridge it is plugged into.
+    pub bridge: InterfaceName,
+    /// Its fixed IP.
+    pub address: IpAddr,
+}
+
+/// A volume that is plugged into a guest.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VolumeLink {
+    /// The volume.
+    pub volume: VolumeId,
+    /// How the host reaches it.
+    pub connection: Connection,
+}
+
+/// A guest as it is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Guest {
+    /// The id.
+    pub instance: InstanceId,
+    /// Whether it executes.
+    pub power: PowerState,
+    /// The number of the last boot that was asked for; see [`VirtDriver::reboot`].
+    pub boot: u64,
+    /// The volumes that are plugged in, sorted.
+    pub volumes: Vec<VolumeId>,
+}
+
+/// Runs guests on one host.
+///
+/// Verbs name a target and may be repeated. After an error the caller cannot know what was done;
+/// it asks with [`guest`](Self::guest) and may call again.
+///
+/// Laws:
+/// - `create_leaves_the_guest_running`; `create_is_repeatable`: a guest that exists is left as
+///   it is, whatever its power state;
+/// - `remove_is_repeatable`: a guest that is not there is success; nothing of it is left;
+/// - `start_and_stop_are_repeatable` and end in the state they name;
+/// - `a_reboot_happens_once_for_its_number`;
+/// - `a_missing_guest_is_named`: a verb on a guest that is not there is
+///   [`VirtError::NoSuchGuest`], except `remove`;
+/// - `guests_lists_everything`, sorted by id, also what this driver did not make itself;
+/// - `paused_is_paused`: a paused guest is neither running nor shut down until it is unpaused,
+///   stopped or rebooted (of [`PauseGuests`]);
+/// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]).
+#[async_trait]
+pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
+    /// What this host is and has.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`].
+    async fn facts(&self) -> Result<HostFacts, VirtError>;
+
+    /// Every guest on this host, sorted by id.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`].
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError>;
+
+    /// One guest; none when it is not here.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`].
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError>;
+
+    /// Makes the guest and starts it, fetching its image from `images` unless the host has it.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::Image`], [`VirtError::NoRoom`].
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError>;
+
+    /// Removes the guest with its disks, running or not.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`].
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError>;
+
+    /// Lets a guest run that is shut down; others are left as they are.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError>;
+
+    /// Shuts a guest down: asks it first, then makes it.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError>;
+
+    /// Restarts a guest, unless its boot number is `boot` or higher already.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError>;
+
+    /// Freezing guests in memory, where this host can.
+    fn pausing(&self) -> Option<&dyn PauseGuests>;
+
+    /// Plugging volumes, where this host can.
+    fn volumes(&self) -> Option<&dyn AttachVolumes>;
+}
+
+/// Freezes guests in memory.
+#[async_trait]
+pub trait PauseGuests: Send + Sync {
+    /// Freezes a running guest; a paused one is left as it is.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::WrongPower`] when it is shut
+    /// down.
+    async fn pause(&self, instance: InstanceId) -> Result<(), VirtError>;
+
+    /// Lets a paused guest go on; a running one is left as it is.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError>;
+}
+
+/// Plugs volumes into guests, running or not.
+#[async_trait]
+pub trait AttachVolumes: Send + Sync {
+    /// Plugs a volume in; one that is in is left as it is.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError>;
+
+    /// Pulls a volume out. When this returns the guest cannot reach it any more. Neither the
+    /// volume nor the guest has to be there.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`].
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError>;
+}
+
+/// What went wrong on a host.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VirtError {
+    /// The guest is not on this host.
+    #[error("no guest {instance}")]
+    NoSuchGuest {
+        /// The guest.
+        instance: InstanceId,
+    },
+    /// The guest is in a power state in which this cannot be done.
+    #[error("guest {instance} is {power}: cannot {operation}")]
+    WrongPower {
+        /// The guest.
+        instance: InstanceId,
+        /// Its state.
+        power: PowerState,
+        /// What was to be done.
+        operation: &'static str,
+    },
+    /// The host has no room for it.
+    #[error("guest {instance}: no room on the host")]
+    NoRoom {
+        /// The guest.
+        instance: InstanceId,
+    },
+    /// The image could not be fetched or is not what it should be.
+    #[error("guest {instance}: cannot use its image")]
+    Image {
+        /// The guest.
+        instance: InstanceId,
+        /// Why.
+        source: crate::port::ImageError,
+    },
+    /// The host did not do it, or nobody knows whether it did.
+    #[error("cannot {operation}")]
+    Host {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the host said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl VirtError {
+    /// What a caller should do about it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Host { .. } => Class::Retry,
+            Self::Image { source, .. } => source.class(),
+            Self::NoSuchGuest { .. } | Self::WrongPower { .. } | Self::NoRoom { .. } => {
+                Class::Permanent
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        (**self).facts().await
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        (**self).guests().await
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        (**self).guest(instance).await
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        (**self).create(spec, images).await
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        (**self).remove(instance).await
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        (**self).start(instance).await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        (**self).stop(instance).await
+    }
+
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        (**self).reboot(instance, how, boot).await
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        (**self).pausing()
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        (**self).volumes()
+    }
+}
+
+const _: fn(Box<dyn VirtDriver>) = |port| {
+    fn is_shared(_: impl Send + Sync + 'static) {}
+    is_shared(port);
+};

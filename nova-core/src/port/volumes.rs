@@ -1,0 +1,153 @@
+//! Storage that outlives servers.
+
+use std::fmt::{Debug, Display};
+
+use async_trait::async_trait;
+
+use crate::class::Class;
+use crate::domain::{HostId, VolumeId, VolumeSize};
+
+/// How a host reaches a volume it was connected to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Connection {
+    /// A file on the host.
+    File {
+        /// Its path.
+        path: String,
+    },
+    /// Nothing real: a simulated host.
+    Simulated,
+}
+
+/// A volume as its driver knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its size.
+    pub size: VolumeSize,
+    /// The host that it is connected to.
+    pub connected_to: Option<HostId>,
+}
+
+/// Makes volumes and connects them to hosts.
+///
+/// Laws: `create_is_repeatable`; `a_volume_is_connected_to_one_host`; `connect_is_repeatable`;
+/// `disconnect_is_repeatable`; `a_connected_volume_is_not_removed`; `remove_is_repeatable`;
+/// `list_is_sorted`.
+#[async_trait]
+pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
+    /// Makes a volume; one that is there with the same size is success.
+    ///
+    /// # Errors
+    /// [`VolumeError::Exists`] when it is there with another size; [`VolumeError::Io`].
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError>;
+
+    /// Destroys a volume; one that is not there is success.
+    ///
+    /// # Errors
+    /// [`VolumeError::Connected`] while a host has it; [`VolumeError::Io`].
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError>;
+
+    /// Connects a volume to a host; again to the same host gives the same connection.
+    ///
+    /// # Errors
+    /// [`VolumeError::NoSuchVolume`]; [`VolumeError::Connected`] while another host has it.
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError>;
+
+    /// Takes a volume from a host; one that this host does not have is success.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`].
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError>;
+
+    /// Every volume there is, sorted.
+    ///
+    /// # Errors
+    /// [`VolumeError::List`].
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError>;
+}
+
+/// What went wrong with a volume.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VolumeError {
+    /// There is no such volume.
+    #[error("no volume {volume}")]
+    NoSuchVolume {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// It is there already, and different.
+    #[error("volume {volume} exists with another size")]
+    Exists {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// A host has it.
+    #[error("volume {volume} is connected to host {host}")]
+    Connected {
+        /// The volume.
+        volume: VolumeId,
+        /// The host.
+        host: HostId,
+    },
+    /// Reading or writing failed.
+    #[error("volume {volume}: cannot {operation}")]
+    Io {
+        /// The volume.
+        volume: VolumeId,
+        /// What was to be done.
+        operation: &'static str,
+        /// Why it was not.
+        source: std::io::Error,
+    },
+    /// The volumes cannot be listed.
+    #[error("cannot list volumes")]
+    List {
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl VolumeError {
+    /// What a caller should do about it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Io { .. } | Self::List { .. } => Class::Retry,
+            Self::NoSuchVolume { .. } | Self::Exists { .. } | Self::Connected { .. } => {
+                Class::Permanent
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<V: VolumeDriver + ?Sized> VolumeDriver for std::sync::Arc<V> {
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+        (**self).create(volume, size).await
+    }
+
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+        (**self).remove(volume).await
+    }
+
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+        (**self).connect(volume, host).await
+    }
+
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
+        (**self).disconnect(volume, host).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        (**self).list().await
+    }
+}
+
+const _: fn(Box<dyn VolumeDriver>) = |port| {
+    fn is_shared(_: impl Send + Sync + 'static) {}
+    is_shared(port);
+};
