@@ -10,13 +10,9 @@ mod memory;
 mod mirror;
 mod port;
 pub mod record;
-#[cfg(feature = "redb")]
-mod redb;
 mod txn;
 mod watch;
 
-#[cfg(feature = "redb")]
-pub use self::redb::RedbStore;
 pub use key::{Key, Prefix};
 pub use memory::MemoryStore;
 pub use mirror::{Mirror, Versioned};
