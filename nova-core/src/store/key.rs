@@ -53,6 +53,14 @@ impl Prefix {
         Self("".into())
     }
 
+    /// One key alone, and whatever lies below it.
+    ///
+    /// It also covers keys that go on in the same part; where the last part has a fixed length,
+    /// as ids have, there are none.
+    pub fn of_key(key: &Key) -> Self {
+        Self(key.0.clone())
+    }
+
     /// Whether `key` lies below.
     pub fn covers(&self, key: &Key) -> bool {
         key.0.starts_with(&*self.0)
