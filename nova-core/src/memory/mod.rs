@@ -10,3 +10,6 @@ mod network;
 mod scheduler;
 mod virt;
 mod volumes;
+
+pub use bus::LocalBus;
+pub use clock::VirtualClock;

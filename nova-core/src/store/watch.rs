@@ -68,11 +68,11 @@ impl Feed {
     pub fn publish(&self, changes: impl IntoIterator<Item = Change>) {
         let mut state = self.shared.lock();
         for change in changes {
-            if state.changes.len() == Self::CHANGES_MAX {
-                if let Some(oldest) = state.changes.pop_front() {
-                    state.first += 1;
-                    state.forgotten = oldest.revision;
-                }
+            if state.changes.len() == Self::CHANGES_MAX
+                && let Some(oldest) = state.changes.pop_front()
+            {
+                state.first += 1;
+                state.forgotten = oldest.revision;
             }
             state.changes.push_back(change);
         }
@@ -90,7 +90,7 @@ impl Feed {
             let seen = state.changes.partition_point(|change| change.revision <= after);
             Some(state.first + seen as u64)
         };
-        Watch { shared: Arc::clone(&self.shared), prefix: prefix.clone(), next }
+        Watch { shared: Arc::clone(&self.shared), prefix: prefix.clone(), after, next }
     }
 }
 
@@ -113,6 +113,9 @@ impl Shared {
 pub struct Watch {
     shared: Arc<Shared>,
     prefix: Prefix,
+    /// Changes up to and including this revision are of no interest. They can still come: a
+    /// store may let a commit be read before it publishes it.
+    after: Revision,
     /// The number of the change to look at next; none when changes before it are lost already.
     next: Option<u64>,
 }
@@ -129,7 +132,10 @@ impl Watch {
         let mut found = None;
         while at < end && found.is_none() {
             let index = usize::try_from(at - state.first).unwrap_or(usize::MAX);
-            found = state.changes.get(index).filter(|change| self.prefix.covers(&change.key));
+            found = state
+                .changes
+                .get(index)
+                .filter(|change| change.revision > self.after && self.prefix.covers(&change.key));
             at += 1;
         }
         self.next = Some(at);
