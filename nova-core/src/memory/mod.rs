@@ -10,3 +10,7 @@ mod network;
 mod scheduler;
 mod virt;
 mod volumes;
+
+pub use images::MemoryImages;
+pub use virt::MemoryHost;
+pub use volumes::MemoryVolumes;
