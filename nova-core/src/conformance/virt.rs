@@ -1,1 +1,492 @@
-//! Laws of this port.
+//! The laws of a [`VirtDriver`].
+//!
+//! A [`Subject`] is a host with room for three small guests at a time. The suite asks the driver
+//! what it can do: the laws of an optional ability hold for a host that does not have it. Every
+//! law draws ids of its own and removes what it made, so that a suite can run on a real host
+//! where other guests live.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::domain::{
+    GiB, Image, ImageContent, ImageFormat, ImageId, ImageProperties, InstanceId, Label, MiB,
+    PowerState, ProjectId, Reboot, ServerName, Vcpus, VolumeId,
+};
+use crate::memory::MemoryImages;
+use crate::port::{
+    AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, PauseGuests, VirtDriver,
+    VirtError, VolumeLink,
+};
+use crate::seed::{Chance, Seed};
+
+/// One test for each law of a driver; the expression makes a [`Subject`], or a driver, of which a
+/// subject with a tiny image in memory is made.
+///
+/// ```ignore
+/// nova_core::virt_laws!(async { MyDriver::connect().await });
+/// ```
+#[macro_export]
+macro_rules! virt_laws {
+    ($make:expr) => {
+        $crate::laws!(
+            virt,
+            $make,
+            [
+                create_leaves_the_guest_running,
+                create_is_repeatable,
+                a_wrong_image_leaves_no_guest,
+                remove_is_repeatable,
+                start_and_stop_are_repeatable,
+                a_reboot_happens_once_for_its_number,
+                a_missing_guest_is_named,
+                guests_lists_everything,
+                paused_is_paused,
+                attach_and_detach_are_repeatable,
+            ]
+        );
+    };
+}
+
+/// Starts a guest with this id on the host without asking the driver.
+pub type Plant = Box<dyn Fn(InstanceId) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A driver under test, with what a guest on its host is made of.
+pub struct Subject {
+    driver: Arc<dyn VirtDriver>,
+    images: Option<(Arc<dyn ImageStore>, Image)>,
+    template: Option<GuestSpec>,
+    links: [VolumeLink; 2],
+    plant: Option<Plant>,
+}
+
+impl Subject {
+    /// A subject whose guests start from a tiny image that boots nothing.
+    pub fn new(driver: impl VirtDriver) -> Self {
+        let link = |bits| VolumeLink {
+            volume: VolumeId::from_u128(bits),
+            connection: Connection::Simulated,
+        };
+        Self {
+            driver: Arc::new(driver),
+            images: None,
+            template: None,
+            links: [link(1), link(2)],
+            plant: None,
+        }
+    }
+
+    /// Starts guests from `image`, whose bytes `images` has, for hosts that really boot.
+    #[must_use]
+    pub fn with_image(mut self, images: Arc<dyn ImageStore>, image: Image) -> Self {
+        self.images = Some((images, image));
+        self
+    }
+
+    /// Makes guests like `template`; id and image are set by the suite.
+    #[must_use]
+    pub fn with_template(mut self, template: GuestSpec) -> Self {
+        self.template = Some(template);
+        self
+    }
+
+    /// Plugs these volumes, of which the first has the lower id, for hosts that really plug.
+    #[must_use]
+    pub fn with_volumes(mut self, links: [VolumeLink; 2]) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// Has a way to start guests behind the driver's back.
+    #[must_use]
+    pub fn with_plant(mut self, plant: Plant) -> Self {
+        self.plant = Some(plant);
+        self
+    }
+}
+
+impl<D: VirtDriver> From<D> for Subject {
+    fn from(driver: D) -> Self {
+        Self::new(driver)
+    }
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Subject").field(&self.driver).finish()
+    }
+}
+
+/// A guest that was made is there, runs, has had no reboot and no volume.
+pub async fn create_leaves_the_guest_running(subject: impl Into<Subject>) {
+    let world = World::new(subject, "create_leaves_the_guest_running").await;
+    let guest = world.create(0).await;
+    let expected =
+        Guest { instance: guest, power: PowerState::Running, boot: 0, volumes: Vec::new() };
+    assert_eq!(world.guest(guest).await, Some(expected));
+    world.clean().await;
+}
+
+/// Making it again leaves it as it is, running, shut down or paused, rebooted or not.
+pub async fn create_is_repeatable(subject: impl Into<Subject>) {
+    let world = World::new(subject, "create_is_repeatable").await;
+    let guest = world.create(0).await;
+    done(world.driver().reboot(guest, Reboot::Hard, 3).await);
+    world.stays_when_made_again(guest).await;
+    done(world.driver().stop(guest).await);
+    world.stays_when_made_again(guest).await;
+    done(world.driver().start(guest).await);
+    if let Some(pausing) = world.driver().pausing() {
+        done(pausing.pause(guest).await);
+        world.stays_when_made_again(guest).await;
+    }
+    world.clean().await;
+}
+
+/// An image that is not there, or not what was registered, is named, and no guest is left of it.
+pub async fn a_wrong_image_leaves_no_guest(subject: impl Into<Subject>) {
+    let world = World::new(subject, "a_wrong_image_leaves_no_guest").await;
+    let mut chance = Seed::new(0).child("wrong images").chance();
+    let mut missing = world.spec(0);
+    missing.image.id = ImageId::draw(&mut chance);
+    let mut shorter = world.spec(0);
+    shorter.image.content.size_bytes += 1;
+    let mut other = world.spec(0);
+    other.image.content.sha256 = "0".repeat(64);
+    for spec in [&missing, &shorter, &other] {
+        let refused = world.driver().create(spec, world.images.as_ref()).await;
+        match refused {
+            Err(VirtError::Image { instance, source }) => {
+                assert_eq!(instance, spec.instance);
+                let named = match source {
+                    ImageError::NoSuchImage { image } => spec == &missing && image == spec.image.id,
+                    ImageError::Mismatch { image, .. } => {
+                        spec != &missing && image == spec.image.id
+                    }
+                    _ => false,
+                };
+                assert!(named, "{}: {source:?}", world.driver());
+            }
+            other => panic!("{}: {other:?}", world.driver()),
+        }
+        assert_eq!(world.guest(spec.instance).await, None);
+    }
+    let guest = world.create(0).await;
+    assert_eq!(world.power(guest).await, PowerState::Running);
+    world.clean().await;
+}
+
+/// A guest is removed in whatever power state; removing again is success; made anew, it has
+/// nothing of the old one.
+pub async fn remove_is_repeatable(subject: impl Into<Subject>) {
+    let world = World::new(subject, "remove_is_repeatable").await;
+    let guest = world.id(0);
+    for stopped in [false, true] {
+        assert_eq!(world.create(0).await, guest);
+        let fresh = world.guest(guest).await;
+        assert_eq!(fresh.map(|g| (g.boot, g.volumes)), Some((0, vec![])));
+        done(world.driver().reboot(guest, Reboot::Hard, 5).await);
+        if let Some(volumes) = world.driver().volumes() {
+            done(volumes.attach(guest, &world.links[0]).await);
+        }
+        if stopped {
+            done(world.driver().stop(guest).await);
+        }
+        for _ in 0..2 {
+            done(world.driver().remove(guest).await);
+            assert_eq!(world.guest(guest).await, None);
+            assert!(world.listed().await.iter().all(|g| g.instance != guest));
+        }
+    }
+    world.clean().await;
+}
+
+/// Each ends in the state it names, however often, and keeps the boot number.
+pub async fn start_and_stop_are_repeatable(subject: impl Into<Subject>) {
+    let world = World::new(subject, "start_and_stop_are_repeatable").await;
+    let guest = world.create(0).await;
+    done(world.driver().start(guest).await);
+    assert_eq!(world.power(guest).await, PowerState::Running);
+    done(world.driver().reboot(guest, Reboot::Hard, 2).await);
+    for _ in 0..2 {
+        for _ in 0..2 {
+            done(world.driver().stop(guest).await);
+            assert_eq!(world.power(guest).await, PowerState::Shutdown);
+        }
+        for _ in 0..2 {
+            done(world.driver().start(guest).await);
+            assert_eq!(world.power(guest).await, PowerState::Running);
+        }
+    }
+    assert_eq!(world.guest(guest).await.map(|g| g.boot), Some(2));
+    world.clean().await;
+}
+
+/// A number that was used, or a lower one, does nothing: a guest that was stopped since stays so.
+pub async fn a_reboot_happens_once_for_its_number(subject: impl Into<Subject>) {
+    let world = World::new(subject, "a_reboot_happens_once_for_its_number").await;
+    let guest = world.create(0).await;
+    for (how, boot) in [(Reboot::Soft, 1), (Reboot::Hard, 4)] {
+        done(world.driver().reboot(guest, how, boot).await);
+        let expected = (PowerState::Running, boot);
+        assert_eq!(world.guest(guest).await.map(|g| (g.power, g.boot)), Some(expected));
+
+        done(world.driver().stop(guest).await);
+        for used in [boot, boot - 1, 0] {
+            done(world.driver().reboot(guest, how, used).await);
+            let expected = (PowerState::Shutdown, boot);
+            assert_eq!(world.guest(guest).await.map(|g| (g.power, g.boot)), Some(expected));
+        }
+    }
+    done(world.driver().reboot(guest, Reboot::Hard, 5).await);
+    assert_eq!(world.power(guest).await, PowerState::Running);
+    world.clean().await;
+}
+
+/// Every verb says which guest is not there, except those for which absence is the goal.
+pub async fn a_missing_guest_is_named(subject: impl Into<Subject>) {
+    let world = World::new(subject, "a_missing_guest_is_named").await;
+    let guest = world.id(0);
+    assert_eq!(world.guest(guest).await, None);
+    done(world.driver().remove(guest).await);
+    let named = |result: Result<(), VirtError>| {
+        let told = matches!(result, Err(VirtError::NoSuchGuest { instance }) if instance == guest);
+        assert!(told, "{}: {result:?}", world.driver());
+    };
+    named(world.driver().start(guest).await);
+    named(world.driver().stop(guest).await);
+    named(world.driver().reboot(guest, Reboot::Soft, 1).await);
+    named(world.driver().reboot(guest, Reboot::Hard, 1).await);
+    if let Some(pausing) = world.driver().pausing() {
+        named(pausing.pause(guest).await);
+        named(pausing.unpause(guest).await);
+    }
+    if let Some(volumes) = world.driver().volumes() {
+        named(volumes.attach(guest, &world.links[0]).await);
+        done(volumes.detach(guest, world.links[0].volume).await);
+    }
+    world.clean().await;
+}
+
+/// The list is sorted, says the same as `guest`, and has what others started.
+pub async fn guests_lists_everything(subject: impl Into<Subject>) {
+    let world = World::new(subject, "guests_lists_everything").await;
+    let mut made = vec![world.create(1).await, world.create(0).await];
+    done(world.driver().stop(made[0]).await);
+    if let Some(plant) = &world.plant {
+        plant(world.id(2)).await;
+        made.push(world.id(2));
+    }
+    let listed = world.listed().await;
+    assert!(listed.is_sorted_by(|a, b| a.instance < b.instance), "{listed:?}");
+    for guest in &made {
+        let in_list = listed.iter().find(|g| g.instance == *guest).cloned();
+        assert_eq!(world.guest(*guest).await, in_list);
+        assert!(in_list.is_some(), "{}: {guest} is not listed", world.driver());
+    }
+    // What others started is removed like everything else.
+    world.clean().await;
+    assert!(world.listed().await.iter().all(|g| !made.contains(&g.instance)));
+}
+
+/// A paused guest is neither running nor shut down until it is unpaused, stopped or rebooted, and
+/// a guest that is shut down can be neither paused nor unpaused.
+pub async fn paused_is_paused(subject: impl Into<Subject>) {
+    let world = World::new(subject, "paused_is_paused").await;
+    let Some(pausing) = world.driver().pausing() else { return };
+    let guest = world.create(0).await;
+    for ending in 0..3 {
+        done(pausing.unpause(guest).await);
+        assert_eq!(world.power(guest).await, PowerState::Running);
+        for _ in 0..2 {
+            done(pausing.pause(guest).await);
+            assert_eq!(world.power(guest).await, PowerState::Paused);
+        }
+        // To start means to start what is shut down.
+        done(world.driver().start(guest).await);
+        assert_eq!(world.power(guest).await, PowerState::Paused);
+        match ending {
+            0 => done(pausing.unpause(guest).await),
+            1 => done(world.driver().reboot(guest, Reboot::Hard, 1).await),
+            _ => {
+                done(world.driver().stop(guest).await);
+                assert_eq!(world.power(guest).await, PowerState::Shutdown);
+                world.refuses_for_power(pausing, guest).await;
+                assert_eq!(world.power(guest).await, PowerState::Shutdown);
+                done(world.driver().start(guest).await);
+            }
+        }
+        assert_eq!(world.power(guest).await, PowerState::Running);
+    }
+    world.clean().await;
+}
+
+/// A volume is in once, or not at all, in whatever power state the guest is; volumes are sorted.
+pub async fn attach_and_detach_are_repeatable(subject: impl Into<Subject>) {
+    let world = World::new(subject, "attach_and_detach_are_repeatable").await;
+    let Some(volumes) = world.driver().volumes() else { return };
+    let guest = world.create(0).await;
+    for running in [true, false] {
+        if !running {
+            done(world.driver().stop(guest).await);
+        }
+        world.takes_and_gives_back(volumes, guest).await;
+    }
+    done(volumes.attach(guest, &world.links[0]).await);
+    done(world.driver().start(guest).await);
+    let kept = world.guest(guest).await.map(|g| g.volumes);
+    assert_eq!(kept, Some(vec![world.links[0].volume]), "a start loses no volume");
+    done(volumes.detach(guest, world.links[0].volume).await);
+    world.clean().await;
+}
+
+/// A subject with the ids of one law.
+struct World {
+    driver: Arc<dyn VirtDriver>,
+    images: Arc<dyn ImageStore>,
+    template: GuestSpec,
+    links: [VolumeLink; 2],
+    plant: Option<Plant>,
+    ids: [InstanceId; 3],
+}
+
+impl World {
+    async fn new(subject: impl Into<Subject>, law: &str) -> Self {
+        let Subject { driver, images, template, links, plant } = subject.into();
+        // Laws run at the same time, perhaps on one host: each has guests of its own.
+        let mut chance = Seed::new(0).child(law).chance();
+        let mut ids = [(); 3].map(|()| InstanceId::draw(&mut chance));
+        ids.sort();
+        let (images, image) = match images {
+            Some(given) => given,
+            None => tiny_image(&mut chance).await,
+        };
+        let template = template.unwrap_or_else(|| small_guest(ids[0], image.clone()));
+        let template = GuestSpec { image, ..template };
+        Self { driver, images, template, links, plant, ids }
+    }
+
+    fn driver(&self) -> &dyn VirtDriver {
+        self.driver.as_ref()
+    }
+
+    fn id(&self, number: usize) -> InstanceId {
+        self.ids[number]
+    }
+
+    fn spec(&self, number: usize) -> GuestSpec {
+        GuestSpec { instance: self.id(number), ..self.template.clone() }
+    }
+
+    async fn create(&self, number: usize) -> InstanceId {
+        done(self.driver.create(&self.spec(number), self.images.as_ref()).await);
+        self.id(number)
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Option<Guest> {
+        done(self.driver.guest(instance).await)
+    }
+
+    async fn power(&self, instance: InstanceId) -> PowerState {
+        let guest = self.guest(instance).await;
+        let listed = self.listed().await.into_iter().find(|g| g.instance == instance);
+        assert_eq!(guest, listed, "{}: the list says something else", self.driver);
+        match guest {
+            Some(guest) => guest.power,
+            None => panic!("{}: guest {instance} is gone", self.driver),
+        }
+    }
+
+    async fn listed(&self) -> Vec<Guest> {
+        done(self.driver.guests().await)
+    }
+
+    async fn stays_when_made_again(&self, instance: InstanceId) {
+        let before = self.guest(instance).await;
+        self.create(0).await;
+        assert_eq!(self.guest(instance).await, before);
+    }
+
+    async fn refuses_for_power(&self, pausing: &dyn PauseGuests, guest: InstanceId) {
+        for refused in [pausing.pause(guest).await, pausing.unpause(guest).await] {
+            let told = matches!(
+                refused,
+                Err(VirtError::WrongPower { instance, power: PowerState::Shutdown, .. })
+                    if instance == guest
+            );
+            assert!(told, "{}: {refused:?}", self.driver);
+        }
+    }
+
+    async fn takes_and_gives_back(&self, volumes: &dyn AttachVolumes, guest: InstanceId) {
+        let [first, second] = &self.links;
+        let (low, high) = (first.volume, second.volume);
+        let plugged = async || self.guest(guest).await.map(|g| g.volumes);
+        let power = self.power(guest).await;
+        done(volumes.detach(guest, low).await);
+        for _ in 0..2 {
+            done(volumes.attach(guest, second).await);
+            assert_eq!(plugged().await, Some(vec![high]));
+        }
+        done(volumes.attach(guest, first).await);
+        assert_eq!(plugged().await, Some(vec![low, high]));
+        for _ in 0..2 {
+            done(volumes.detach(guest, high).await);
+            assert_eq!(plugged().await, Some(vec![low]));
+        }
+        done(volumes.detach(guest, low).await);
+        assert_eq!(plugged().await, Some(vec![]));
+        assert_eq!(self.power(guest).await, power, "plugging changes no power state");
+    }
+
+    async fn clean(&self) {
+        for instance in self.ids {
+            done(self.driver.remove(instance).await);
+        }
+    }
+}
+
+fn small_guest(instance: InstanceId, image: Image) -> GuestSpec {
+    GuestSpec {
+        instance,
+        project: valid(ProjectId::new("conformance")),
+        name: valid(ServerName::new("guest")),
+        vcpus: Vcpus(1),
+        memory: MiB(64),
+        root_disk: GiB(1),
+        ephemeral_disk: GiB::ZERO,
+        swap: MiB::ZERO,
+        image,
+        nics: Vec::new(),
+        public_key: None,
+    }
+}
+
+async fn tiny_image(chance: &mut Chance) -> (Arc<dyn ImageStore>, Image) {
+    let images = MemoryImages::new();
+    let id = ImageId::draw(chance);
+    let bytes = std::io::Cursor::new(vec![0; 4096]);
+    let content: ImageContent = match images.put(id, Box::new(bytes)).await {
+        Ok(content) => content,
+        Err(error) => panic!("no image for the suite: {error:?}"),
+    };
+    let image = Image {
+        id,
+        name: valid(Label::new("tiny")),
+        owner: None,
+        format: ImageFormat::Raw,
+        content,
+        min_memory: MiB::ZERO,
+        min_disk: GiB::ZERO,
+        properties: ImageProperties::default(),
+    };
+    (Arc::new(images), image)
+}
+
+fn valid<T>(value: Result<T, crate::domain::Invalid>) -> T {
+    value.unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[track_caller]
+fn done<T>(result: Result<T, VirtError>) -> T {
+    result.unwrap_or_else(|error| panic!("unexpected: {error:?}"))
+}

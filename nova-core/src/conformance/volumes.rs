@@ -1,1 +1,132 @@
-//! Laws of this port.
+//! The laws of a [`VolumeDriver`].
+//!
+//! A subject is a driver without volumes that can make a few of one and two gibibytes.
+
+use crate::domain::{GiB, HostId, VolumeId, VolumeSize};
+use crate::port::{VolumeDriver, VolumeError, VolumeFacts};
+
+/// One test for each law of a volume driver; the expression makes a driver without volumes.
+///
+/// ```ignore
+/// nova_core::volume_laws!(async { MyVolumes::default() });
+/// ```
+#[macro_export]
+macro_rules! volume_laws {
+    ($make:expr) => {
+        $crate::laws!(
+            volumes,
+            $make,
+            [
+                create_is_repeatable,
+                a_volume_is_connected_to_one_host,
+                connect_is_repeatable,
+                disconnect_is_repeatable,
+                a_connected_volume_is_not_removed,
+                remove_is_repeatable,
+                list_is_sorted,
+            ]
+        );
+    };
+}
+
+const V: VolumeId = VolumeId::from_u128(0x5);
+const HERE: HostId = HostId::from_u128(0xA);
+const THERE: HostId = HostId::from_u128(0xB);
+
+/// Making a volume again with its size changes nothing; with another size it is refused.
+pub async fn create_is_repeatable(driver: impl VolumeDriver) {
+    done(driver.create(V, size(1)).await);
+    done(driver.connect(V, HERE).await);
+    done(driver.create(V, size(1)).await);
+    let larger = driver.create(V, size(2)).await;
+    assert!(matches!(larger, Err(VolumeError::Exists { volume: V })), "{larger:?}");
+    assert_eq!(done(driver.list().await), [facts(V, 1, Some(HERE))]);
+}
+
+/// While one host has it, no other gets it, also when both ask at once.
+pub async fn a_volume_is_connected_to_one_host(driver: impl VolumeDriver) {
+    let missing = driver.connect(V, HERE).await;
+    assert!(matches!(missing, Err(VolumeError::NoSuchVolume { volume: V })), "{missing:?}");
+
+    done(driver.create(V, size(1)).await);
+    let (here, there) = tokio::join!(driver.connect(V, HERE), driver.connect(V, THERE));
+    let (winner, loser) = match (&here, &there) {
+        (Ok(_), Err(VolumeError::Connected { volume: V, host: HERE })) => (HERE, THERE),
+        (Err(VolumeError::Connected { volume: V, host: THERE }), Ok(_)) => (THERE, HERE),
+        other => panic!("{driver}: not exactly one host got it: {other:?}"),
+    };
+    assert_eq!(done(driver.list().await), [facts(V, 1, Some(winner))]);
+
+    done(driver.disconnect(V, winner).await);
+    done(driver.connect(V, loser).await);
+    assert_eq!(done(driver.list().await), [facts(V, 1, Some(loser))]);
+}
+
+/// The same host asking again gets the same connection.
+pub async fn connect_is_repeatable(driver: impl VolumeDriver) {
+    done(driver.create(V, size(1)).await);
+    let first = done(driver.connect(V, HERE).await);
+    assert_eq!(done(driver.connect(V, HERE).await), first);
+    assert_eq!(done(driver.list().await), [facts(V, 1, Some(HERE))]);
+}
+
+/// Taking it away twice, from a host that never had it, or a volume that never was, is success;
+/// and the host that has it keeps it.
+pub async fn disconnect_is_repeatable(driver: impl VolumeDriver) {
+    done(driver.disconnect(V, HERE).await);
+    done(driver.create(V, size(1)).await);
+    done(driver.connect(V, HERE).await);
+    done(driver.disconnect(V, THERE).await);
+    assert_eq!(done(driver.list().await), [facts(V, 1, Some(HERE))]);
+    for _ in 0..2 {
+        done(driver.disconnect(V, HERE).await);
+        assert_eq!(done(driver.list().await), [facts(V, 1, None)]);
+    }
+}
+
+/// What a host uses is not destroyed under it.
+pub async fn a_connected_volume_is_not_removed(driver: impl VolumeDriver) {
+    done(driver.create(V, size(1)).await);
+    done(driver.connect(V, HERE).await);
+    let refused = driver.remove(V).await;
+    let told = matches!(refused, Err(VolumeError::Connected { volume: V, host: HERE }));
+    assert!(told, "{driver}: {refused:?}");
+    assert_eq!(done(driver.list().await), [facts(V, 1, Some(HERE))]);
+    done(driver.disconnect(V, HERE).await);
+    done(driver.remove(V).await);
+    assert_eq!(done(driver.list().await), []);
+}
+
+/// Removing twice, or what never was, is success; the id is free afterwards.
+pub async fn remove_is_repeatable(driver: impl VolumeDriver) {
+    done(driver.create(V, size(1)).await);
+    for _ in 0..2 {
+        done(driver.remove(V).await);
+        assert_eq!(done(driver.list().await), []);
+    }
+    done(driver.create(V, size(2)).await);
+    assert_eq!(done(driver.list().await), [facts(V, 2, None)]);
+}
+
+/// The list holds every volume once, the lowest id first.
+pub async fn list_is_sorted(driver: impl VolumeDriver) {
+    assert_eq!(done(driver.list().await), []);
+    for number in [3, 1, 2, u128::MAX] {
+        done(driver.create(VolumeId::from_u128(number), size(1)).await);
+    }
+    let expected = [1, 2, 3, u128::MAX].map(|n| facts(VolumeId::from_u128(n), 1, None));
+    assert_eq!(done(driver.list().await), expected);
+}
+
+fn facts(volume: VolumeId, gib: u64, connected_to: Option<HostId>) -> VolumeFacts {
+    VolumeFacts { volume, size: size(gib), connected_to }
+}
+
+fn size(gib: u64) -> VolumeSize {
+    VolumeSize::new(GiB(gib)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[track_caller]
+fn done<T>(result: Result<T, VolumeError>) -> T {
+    result.unwrap_or_else(|error| panic!("unexpected: {error:?}"))
+}

@@ -13,3 +13,6 @@ mod volumes;
 
 pub use bus::LocalBus;
 pub use clock::VirtualClock;
+pub use images::MemoryImages;
+pub use virt::MemoryHost;
+pub use volumes::MemoryVolumes;

@@ -1,1 +1,215 @@
-//! Reference implementation.
+//! The reference driver: guests that are a power state and a list of volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::images::{measure, read_all};
+use crate::domain::{
+    GiB, GuestKind, HostFacts, InstanceId, PowerState, Reboot, Resources, Vcpus, VolumeId,
+};
+use crate::port::{
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, PauseGuests, VirtDriver, VirtError,
+    VolumeLink,
+};
+
+/// A host on which everything works at once and for ever: no latency, no failure, no limit.
+///
+/// It says how much it has and never refuses for lack of it. The simulated host of `nova-virt`
+/// is the one that can be full, slow, broken and restarted.
+#[derive(Debug)]
+pub struct MemoryHost {
+    total: Resources,
+    guests: Mutex<BTreeMap<InstanceId, Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    power: PowerState,
+    boot: u64,
+    volumes: BTreeSet<VolumeId>,
+}
+
+impl Kept {
+    const NEW: Self = Self { power: PowerState::Running, boot: 0, volumes: BTreeSet::new() };
+}
+
+impl MemoryHost {
+    /// A host without guests that says it has `total`.
+    pub fn new(total: Resources) -> Self {
+        Self { total, guests: Mutex::default() }
+    }
+
+    /// Starts a guest that no one asked the driver for, as an operator does with other tools.
+    pub fn plant_guest(&self, instance: InstanceId) {
+        self.guests().insert(instance, Kept::NEW);
+    }
+
+    fn guests(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Kept>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(
+        &self,
+        instance: InstanceId,
+        change: impl FnOnce(&mut Kept) -> Result<T, VirtError>,
+    ) -> Result<T, VirtError> {
+        change(self.guests().get_mut(&instance).ok_or(VirtError::NoSuchGuest { instance })?)
+    }
+}
+
+/// A host with 16 CPUs, 64 GiB of memory and 1 TiB of disk.
+impl Default for MemoryHost {
+    fn default() -> Self {
+        Self::new(Resources { vcpus: Vcpus(16), memory: GiB(64).to_mib(), disk: GiB(1024) })
+    }
+}
+
+impl std::fmt::Display for MemoryHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("host in memory")
+    }
+}
+
+#[async_trait]
+impl VirtDriver for MemoryHost {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        let kind = |text: &str| text.to_owned();
+        Ok(HostFacts {
+            total: self.total,
+            guest_kinds: vec![GuestKind {
+                architecture: kind("x86_64"),
+                hypervisor: kind("qemu"),
+                vm_mode: kind("hvm"),
+            }],
+            hypervisor: kind("memory"),
+            hypervisor_version: 0,
+        })
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        Ok(self.guests().iter().map(|(id, kept)| describe(*id, kept)).collect())
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        Ok(self.guests().get(&instance).map(|kept| describe(instance, kept)))
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        let instance = spec.instance;
+        if self.guests().contains_key(&instance) {
+            return Ok(());
+        }
+        let fetched = fetch(spec, images).await;
+        fetched.map_err(|source| VirtError::Image { instance, source })?;
+        self.guests().entry(instance).or_insert(Kept::NEW);
+        Ok(())
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.guests().remove(&instance);
+        Ok(())
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.power == PowerState::Shutdown {
+                guest.power = PowerState::Running;
+            }
+            Ok(())
+        })
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            guest.power = PowerState::Shutdown;
+            Ok(())
+        })
+    }
+
+    async fn reboot(&self, instance: InstanceId, _: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.boot < boot {
+                guest.boot = boot;
+                guest.power = PowerState::Running;
+            }
+            Ok(())
+        })
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        Some(self)
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl PauseGuests for MemoryHost {
+    async fn pause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.turn(instance, PowerState::Paused, "pause it")
+    }
+
+    async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.turn(instance, PowerState::Running, "unpause it")
+    }
+}
+
+#[async_trait]
+impl AttachVolumes for MemoryHost {
+    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            guest.volumes.insert(link.volume);
+            Ok(())
+        })
+    }
+
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        if let Some(guest) = self.guests().get_mut(&instance) {
+            guest.volumes.remove(&volume);
+        }
+        Ok(())
+    }
+}
+
+impl MemoryHost {
+    fn turn(
+        &self,
+        instance: InstanceId,
+        power: PowerState,
+        operation: &'static str,
+    ) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.power == PowerState::Shutdown {
+                return Err(VirtError::WrongPower { instance, power: guest.power, operation });
+            }
+            guest.power = power;
+            Ok(())
+        })
+    }
+}
+
+fn describe(instance: InstanceId, kept: &Kept) -> Guest {
+    Guest {
+        instance,
+        power: kept.power,
+        boot: kept.boot,
+        volumes: kept.volumes.iter().copied().collect(),
+    }
+}
+
+/// Reads the guest's image and compares it with what was registered.
+async fn fetch(spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), ImageError> {
+    let image = spec.image.id;
+    let found = measure(&read_all(image, images.open(image).await?).await?);
+    if found == spec.image.content {
+        return Ok(());
+    }
+    let show = |content: &crate::domain::ImageContent| {
+        format!("{} bytes with SHA-256 {}", content.size_bytes, content.sha256)
+    };
+    Err(ImageError::Mismatch { image, expected: show(&spec.image.content), found: show(&found) })
+}

@@ -80,6 +80,9 @@ pub struct Guest {
 /// Laws:
 /// - `create_leaves_the_guest_running`; `create_is_repeatable`: a guest that exists is left as
 ///   it is, whatever its power state;
+/// - `a_wrong_image_leaves_no_guest`: bytes that are missing or not those that were registered
+///   are [`VirtError::Image`] ([`NoSuchImage`](crate::port::ImageError::NoSuchImage),
+///   [`Mismatch`](crate::port::ImageError::Mismatch));
 /// - `remove_is_repeatable`: a guest that is not there is success; nothing of it is left;
 /// - `start_and_stop_are_repeatable` and end in the state they name;
 /// - `a_reboot_happens_once_for_its_number`;
