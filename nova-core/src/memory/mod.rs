@@ -16,3 +16,4 @@ pub use clock::VirtualClock;
 pub use images::MemoryImages;
 pub use virt::MemoryHost;
 pub use volumes::MemoryVolumes;
+pub use network::MemoryNetworks;

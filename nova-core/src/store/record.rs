@@ -5,7 +5,7 @@
 //! | `meta` | `meta/cloud` | [`CloudMeta`] |
 //! | `host` | `host/<id>` | [`Host`] |
 //! | `host-name` | `host-name/<name>` | [`NameClaim`] |
-//! | `ledger` | `ledger/host-<host>`, `ledger/group-<group>`, `ledger/project-<project>` | [`Ledger`] |
+//! | `ledger` | `ledger/host-<host>`, `ledger/group-<group>`, `ledger/project-<project>`, `ledger/ranges` | [`Ledger`] |
 //! | `beat` | `beat/<host>` | [`Beat`] |
 //! | `aggregate` | `aggregate/<id>` | [`Aggregate`] |
 //! | `flavor` | `flavor/<name>` | [`Flavor`] |
@@ -28,7 +28,8 @@
 //! | `request` | `request/<scope>/<request id>` | [`Request`] |
 //!
 //! A ledger holds nothing. It is written by every transaction that takes from a host, a group or
-//! a project, so that two of them that were decided on the same reading conflict.
+//! a project, or that adds a range of addresses, so that two of them that were decided on the
+//! same reading conflict.
 
 use std::net::IpAddr;
 
@@ -169,6 +170,12 @@ impl Ledger {
     /// The ledger of a project's usage.
     pub fn for_project(project: ProjectId) -> Self {
         Self { of: format!("project-{project}") }
+    }
+
+    /// The ledger of all ranges of addresses: which networks and floating IP pools there are.
+    /// Written when one is added, since two that overlap share no other record.
+    pub fn for_ranges() -> Self {
+        Self { of: "ranges".to_owned() }
     }
 }
 
