@@ -10,3 +10,5 @@ mod network;
 mod scheduler;
 mod virt;
 mod volumes;
+
+pub use scheduler::FirstFit;
