@@ -17,3 +17,4 @@ pub use images::MemoryImages;
 pub use virt::MemoryHost;
 pub use volumes::MemoryVolumes;
 pub use network::MemoryNetworks;
+pub use scheduler::FirstFit;
