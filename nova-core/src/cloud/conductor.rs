@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::{ClockExt as _, Timestamp};
+use crate::clock::Timestamp;
 use crate::cloud::agent::until;
 use crate::cloud::error::ApiError;
 use crate::cloud::options::CloudOptions;

@@ -238,9 +238,9 @@ pub mod keys {
     use super::{
         AggregateId, Beat, Claim, CloudMeta, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
         Host, HostId, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key, KeyPair,
-        KeyPairName, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, Operation, PoolName, Port,
-        Prefix, ProjectId, ProjectQuota, Record, Request, RequestId, ServerGroup, ServerGroupId,
-        VlanClaim, VlanId, Volume, VolumeId, address_part,
+        KeyPairName, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, OpenOperation, Operation,
+        PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request, RequestId, ServerGroup,
+        ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
     };
     use crate::domain::Aggregate;
 

@@ -94,7 +94,7 @@ impl Project {
         }
         for network in &spec.networks {
             let known = view.networks.get(&keys::network(*network)).map(|known| &known.value);
-            let mine = |owner| *owner == self.id;
+            let mine = |owner: &crate::domain::ProjectId| *owner == self.id;
             if !known.is_some_and(|known| known.project.as_ref().is_none_or(mine)) {
                 return Err(ApiError::not_found("network", network));
             }
