@@ -223,10 +223,10 @@ impl NetworkManager for MemoryNetworks {
         if let Some(fresh) = first_fresh(v4("network.cidr", network.value.cidr)?, &rows) {
             txn.guard(Guard::Absent(keys::fixed_ip(id, fresh)));
         }
-        if let Some(vlan) = network.value.vlan {
-            if let Some(claim) = self.get::<VlanClaim>(&keys::vlan(vlan)).await? {
-                txn.replace(&claim, &VlanClaim { vlan, state: self.rested() });
-            }
+        if let Some(vlan) = network.value.vlan
+            && let Some(claim) = self.get::<VlanClaim>(&keys::vlan(vlan)).await?
+        {
+            txn.replace(&claim, &VlanClaim { vlan, state: self.rested() });
         }
         Ok(Draft { value: (), txn })
     }
@@ -275,10 +275,10 @@ impl NetworkManager for MemoryNetworks {
             txn.write(crate::store::Write::Remove(keys::mac(mac)));
         }
         for floating in self.all::<FloatingIp>().await? {
-            if let AddressState::Owned(owner) = &floating.value.state {
-                if owner.binding.as_ref().is_some_and(|to| to.instance == instance) {
-                    txn.replace(&floating, &leading(&floating.value, owner, None));
-                }
+            if let AddressState::Owned(owner) = &floating.value.state
+                && owner.binding.as_ref().is_some_and(|to| to.instance == instance)
+            {
+                txn.replace(&floating, &leading(&floating.value, owner, None));
             }
         }
         Ok(Draft { value: (), txn })

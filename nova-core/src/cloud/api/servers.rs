@@ -101,7 +101,7 @@ impl Project {
         }
         if let Some(group) = spec.group {
             let known = view.groups.get(&keys::group(group));
-            if !known.is_some_and(|known| known.value.project == self.id) {
+            if known.is_none_or(|known| known.value.project != self.id) {
                 return Err(ApiError::not_found("server group", group));
             }
         }
