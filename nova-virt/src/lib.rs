@@ -1,1 +1,26 @@
+//! What runs on the hosts of a cloud.
+//!
+//! This room implements three ports of `nova-core`:
+//!
+//! - [`sim`]: [`SimHost`], a driver for hosts that are not there. It keeps what is true on a host
+//!   and can be full, slow, unreliable and without power; [`Fleet`] makes many of them;
+//! - [`images`]: [`DirImageStore`], images in a directory;
+//! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory.
+//!
+//! [`domain`] describes a guest as a hypervisor would define it, as a value and without doing
+//! anything: which disks under which names, which interfaces, which console.
+//!
+//! This crate does not know how networks are made, where guests are placed, or that there is a
+//! cloud at all. All it is told is in a [`GuestSpec`](nova_core::port::GuestSpec).
 
+mod digest;
+pub mod domain;
+mod files;
+pub mod images;
+pub mod sim;
+pub mod volumes;
+
+pub use files::FileError;
+pub use images::DirImageStore;
+pub use sim::{Fleet, FleetError, SimHost, SimOptions};
+pub use volumes::FileVolumes;

@@ -1,0 +1,300 @@
+//! A guest as a hypervisor would define it, as a value.
+//!
+//! [`DomainSpec::derive`] turns what the cloud says of a guest ([`GuestSpec`]) into what a
+//! hypervisor is told: disks with target names, interfaces with the names of their taps, a
+//! console. It is a plain function; it opens no file and asks no hypervisor, and two equal guests
+//! on hosts with equal options are defined equally. Nothing here writes XML.
+
+mod device;
+mod options;
+
+use nova_core::domain::{
+    Flavor, GiB, ImageFormat, InstanceId, InterfaceName, Invalid, MiB, ProjectId, ServerName, Vcpus,
+};
+use nova_core::port::{GuestSpec, Nic};
+
+pub use self::device::{
+    Backing, Boot, Console, Disk, DiskBus, DiskFormat, DiskRole, Interface, NicModel, RootFs,
+};
+pub use self::options::{DomainOptions, Hypervisor, MachineType};
+
+/// A definition of one guest, complete and consistent: targets, taps and MACs are each used once.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DomainSpec {
+    hypervisor: Hypervisor,
+    instance: InstanceId,
+    project: ProjectId,
+    title: ServerName,
+    vcpus: Vcpus,
+    memory: MiB,
+    machine: Option<MachineType>,
+    boot: Boot,
+    disks: Vec<Disk>,
+    root_fs: Option<RootFs>,
+    interfaces: Vec<Interface>,
+    console: Console,
+}
+
+impl DomainSpec {
+    /// The most interfaces of one guest.
+    pub const INTERFACES_MAX: usize = 32;
+
+    /// What `guest` is on a host with these options.
+    ///
+    /// The image's properties `hw_disk_bus`, `hw_vif_model` and `hw_machine_type` go before the
+    /// host's options. A container's root file system is unpacked from its image, and it has no
+    /// other disk.
+    ///
+    /// ```
+    /// # use nova_core::port::GuestSpec;
+    /// # use nova_core::domain::Invalid;
+    /// use nova_virt::domain::{DomainOptions, DomainSpec, Hypervisor};
+    ///
+    /// # fn show(guest: &GuestSpec) -> Result<(), Invalid> {
+    /// let options = DomainOptions::new(Hypervisor::Qemu, "/var/lib/cloud")?;
+    /// let domain = DomainSpec::derive(guest, &options)?;
+    /// assert_eq!(domain.disks()[0].target, "vda");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`] names what cannot be: no CPU or no memory, more than a flavor may have, less
+    /// than the image needs, an image of a format that this hypervisor does not start, a property
+    /// with an unknown value, more disks than the bus takes, a MAC twice, too many interfaces.
+    pub fn derive(guest: &GuestSpec, options: &DomainOptions) -> Result<Self, Invalid> {
+        check_size(guest)?;
+        let container = options.hypervisor() == Hypervisor::Lxc;
+        check_image(guest, container)?;
+        let home = options.home_of(guest.instance);
+        let (boot, disks, root_fs) = if container {
+            let root_fs = RootFs { source: format!("{home}/rootfs"), target: "/".to_owned() };
+            (Boot::Init { path: "/sbin/init".to_owned() }, Vec::new(), Some(root_fs))
+        } else {
+            (Boot::Disk, disks(guest, options, &home)?, None)
+        };
+        let machine = match guest.image.properties.get("hw_machine_type") {
+            _ if container => None,
+            Some(machine) => Some(MachineType::new(machine)?),
+            None => options.machine().cloned(),
+        };
+        let log = format!("{home}/console.log");
+        Ok(Self {
+            hypervisor: options.hypervisor(),
+            instance: guest.instance,
+            project: guest.project.clone(),
+            title: guest.name.clone(),
+            vcpus: guest.vcpus,
+            memory: guest.memory,
+            machine,
+            boot,
+            disks,
+            root_fs,
+            interfaces: interfaces(guest, options, container)?,
+            console: if container { Console::Container { log } } else { Console::Serial { log } },
+        })
+    }
+
+    /// What executes it.
+    pub fn hypervisor(&self) -> Hypervisor {
+        self.hypervisor
+    }
+
+    /// The guest's id, which is also the domain's UUID.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// The domain's name: `nova-` and the id, so that no server's name can meet another's.
+    pub fn name(&self) -> String {
+        format!("nova-{}", self.instance)
+    }
+
+    /// Whose it is.
+    pub fn project(&self) -> &ProjectId {
+        &self.project
+    }
+
+    /// The server's name, for people who list domains.
+    pub fn title(&self) -> &ServerName {
+        &self.title
+    }
+
+    /// Virtual CPUs, at least one.
+    pub fn vcpus(&self) -> Vcpus {
+        self.vcpus
+    }
+
+    /// Memory, at least one mebibyte.
+    pub fn memory(&self) -> MiB {
+        self.memory
+    }
+
+    /// The machine that is emulated; none means the hypervisor's default.
+    pub fn machine(&self) -> Option<&MachineType> {
+        self.machine.as_ref()
+    }
+
+    /// What is started first.
+    pub fn boot(&self) -> &Boot {
+        &self.boot
+    }
+
+    /// The disks, root first, then ephemeral, then swap; none in a container.
+    pub fn disks(&self) -> &[Disk] {
+        &self.disks
+    }
+
+    /// A container's root file system.
+    pub fn root_fs(&self) -> Option<&RootFs> {
+        self.root_fs.as_ref()
+    }
+
+    /// The interfaces, in the guest's order.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// Where the guest's console goes.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// The target of the next disk that is plugged in, beside the guest's own and those `taken`;
+    /// none when the bus is full or there is none, as in a container.
+    pub fn free_target(&self, taken: &[String]) -> Option<String> {
+        let bus = self.disks.first()?.bus;
+        let used = |target: &String| {
+            taken.contains(target) || self.disks.iter().any(|disk| disk.target == *target)
+        };
+        (0..bus.disks_max()).filter_map(|index| bus.target(index)).find(|target| !used(target))
+    }
+}
+
+fn check_size(guest: &GuestSpec) -> Result<(), Invalid> {
+    if guest.vcpus == Vcpus::ZERO || guest.vcpus > Flavor::VCPUS_MAX {
+        return Err(Invalid::new("guest.vcpus", guest.vcpus.0, "1 to 4096"));
+    }
+    if guest.memory == MiB::ZERO || guest.memory > Flavor::MEMORY_MAX {
+        return Err(Invalid::new("guest.memory", guest.memory, "1 MiB to 64 TiB"));
+    }
+    if guest.swap > Flavor::MEMORY_MAX {
+        return Err(Invalid::new("guest.swap", guest.swap, "at most 64 TiB"));
+    }
+    for (field, size) in
+        [("guest.root_disk", guest.root_disk), ("guest.ephemeral_disk", guest.ephemeral_disk)]
+    {
+        if size > Flavor::DISK_MAX {
+            return Err(Invalid::new(field, size, "at most 1 PiB"));
+        }
+    }
+    Ok(())
+}
+
+fn check_image(guest: &GuestSpec, container: bool) -> Result<(), Invalid> {
+    let image = &guest.image;
+    let archive = image.format == ImageFormat::RootfsTar;
+    if container != archive {
+        let allowed =
+            if container { "an archive of a root file system" } else { "a disk: raw or qcow2" };
+        return Err(Invalid::new("image.format", format!("{:?}", image.format), allowed));
+    }
+    if guest.memory < image.min_memory {
+        let allowed = "at least what the image needs";
+        return Err(Invalid::new("guest.memory", guest.memory, allowed));
+    }
+    if container {
+        for (field, disk) in [
+            ("guest.ephemeral_disk", guest.ephemeral_disk),
+            ("guest.swap", guest.swap.to_gib_ceil()),
+        ] {
+            if disk > GiB::ZERO {
+                return Err(Invalid::new(field, disk, "none: a container has no second disk"));
+            }
+        }
+    }
+    // A root disk of zero is as large as the image.
+    let too_small = guest.root_disk < image.min_disk
+        || (image.format == ImageFormat::Raw
+            && guest.root_disk.to_bytes() < image.content.size_bytes);
+    if guest.root_disk > GiB::ZERO && too_small {
+        let allowed = "zero, or at least the size and the least disk of the image";
+        return Err(Invalid::new("guest.root_disk", guest.root_disk, allowed));
+    }
+    Ok(())
+}
+
+fn disks(guest: &GuestSpec, options: &DomainOptions, home: &str) -> Result<Vec<Disk>, Invalid> {
+    let bus = match guest.image.properties.get("hw_disk_bus") {
+        Some(bus) => bus.parse()?,
+        None => options.disk_bus(),
+    };
+    let base = Backing {
+        path: options.base_of(guest.image.id),
+        format: if guest.image.format == ImageFormat::Qcow2 {
+            DiskFormat::Qcow2
+        } else {
+            DiskFormat::Raw
+        },
+    };
+    let root = (guest.root_disk > GiB::ZERO).then(|| guest.root_disk.to_bytes());
+    let mut wanted = vec![(DiskRole::Root, "disk", DiskFormat::Qcow2, root, Some(base))];
+    if guest.ephemeral_disk > GiB::ZERO {
+        let size = Some(guest.ephemeral_disk.to_bytes());
+        wanted.push((DiskRole::Ephemeral, "disk.ephemeral", DiskFormat::Raw, size, None));
+    }
+    if guest.swap > MiB::ZERO {
+        let size = Some(guest.swap.0.saturating_mul(1 << 20));
+        wanted.push((DiskRole::Swap, "disk.swap", DiskFormat::Raw, size, None));
+    }
+    let numbered = wanted.into_iter().enumerate();
+    let disks = numbered.map(|(index, (role, file, format, size_bytes, backing))| {
+        let full = || Invalid::new("guest.disks", index + 1, "as many as the bus takes");
+        let target = bus.target(index).ok_or_else(full)?;
+        Ok(Disk { role, target, bus, path: format!("{home}/{file}"), format, size_bytes, backing })
+    });
+    disks.collect()
+}
+
+fn interfaces(
+    guest: &GuestSpec,
+    options: &DomainOptions,
+    container: bool,
+) -> Result<Vec<Interface>, Invalid> {
+    if guest.nics.len() > DomainSpec::INTERFACES_MAX {
+        return Err(Invalid::new("guest.nics", guest.nics.len(), "at most 32"));
+    }
+    let model = match guest.image.properties.get("hw_vif_model") {
+        _ if container => None,
+        Some(model) => Some(model.parse()?),
+        None => Some(options.nic_model()),
+    };
+    let mut interfaces: Vec<Interface> = Vec::with_capacity(guest.nics.len());
+    for (index, Nic { mac, bridge, address }) in guest.nics.iter().enumerate() {
+        if interfaces.iter().any(|before| before.mac == *mac) {
+            return Err(Invalid::new("guest.nics.mac", mac, "an address that no other nic has"));
+        }
+        interfaces.push(Interface {
+            tap: tap_name(guest.instance, index)?,
+            mac: *mac,
+            bridge: bridge.clone(),
+            address: *address,
+            model,
+        });
+    }
+    Ok(interfaces)
+}
+
+/// The name of the host's end of an interface: `tap`, the last ten digits of the guest's id, and
+/// the interface's number in two. The digits lead a person from the interface to the guest.
+///
+/// # Errors
+/// [`Invalid`] from the 257th interface on, which has no two digits.
+pub fn tap_name(instance: InstanceId, index: usize) -> Result<InterfaceName, Invalid> {
+    // 40 random bits: among a thousand guests of one host two agree once in two million hosts.
+    let digits = instance.as_u128() & 0xff_ffff_ffff;
+    InterfaceName::new(format!("tap{digits:010x}{index:02x}"))
+}
+
+#[cfg(test)]
+mod tests;

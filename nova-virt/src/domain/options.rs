@@ -1,0 +1,146 @@
+//! What all domains of a host have in common.
+
+use nova_core::domain::{ImageId, InstanceId, Invalid};
+
+use super::device::{DiskBus, NicModel};
+
+/// What executes a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Hypervisor {
+    /// The processor itself, through the kernel.
+    Kvm,
+    /// QEMU, translating instructions: slow, everywhere.
+    Qemu,
+    /// The host's kernel: containers.
+    Lxc,
+}
+
+impl Hypervisor {
+    /// The word that hypervisors, image properties and filters use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+            Self::Lxc => "lxc",
+        }
+    }
+
+    /// What a guest of it starts: `hvm`, a whole machine, or `exe`, a program.
+    pub const fn vm_mode(self) -> &'static str {
+        match self {
+            Self::Kvm | Self::Qemu => "hvm",
+            Self::Lxc => "exe",
+        }
+    }
+}
+
+/// The machine that is emulated, such as `q35` or `pc-i440fx-7.2`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct MachineType(String);
+
+impl MachineType {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`Invalid`] unless it is 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
+        let name = name.into();
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if (1..=64).contains(&name.len()) && name.bytes().all(good) {
+            Ok(Self(name))
+        } else {
+            Err(Invalid::new("machine type", name, "1 to 64 of A-Z, a-z, 0-9 and ._-"))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How a host defines its guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainOptions {
+    hypervisor: Hypervisor,
+    directory: String,
+    disk_bus: DiskBus,
+    nic_model: NicModel,
+    machine: Option<MachineType>,
+}
+
+impl DomainOptions {
+    /// The longest path of a directory, in bytes; what is put below it must still be a path.
+    pub const DIRECTORY_BYTES_MAX: usize = 3072;
+
+    /// Guests of `hypervisor` with their files below `directory`: bases of images in `base`, what
+    /// belongs to a guest in `instances/<id>`. Virtio disks and interfaces, the hypervisor's
+    /// default machine.
+    ///
+    /// # Errors
+    /// [`Invalid`] unless the directory is an absolute path without `.`, `..`, empty parts and
+    /// control characters.
+    pub fn new(hypervisor: Hypervisor, directory: impl Into<String>) -> Result<Self, Invalid> {
+        let directory = directory.into();
+        let part = |part: &str| !["", ".", ".."].contains(&part);
+        let plain = !directory.chars().any(char::is_control)
+            && directory.len() <= Self::DIRECTORY_BYTES_MAX
+            && directory.strip_prefix('/').is_some_and(|rest| rest.split('/').all(part));
+        if !plain {
+            let allowed = "an absolute path without '.', '..', empty parts, control characters";
+            return Err(Invalid::new("domain.directory", directory, allowed));
+        }
+        let (disk_bus, nic_model) = (DiskBus::Virtio, NicModel::Virtio);
+        Ok(Self { hypervisor, directory, disk_bus, nic_model, machine: None })
+    }
+
+    /// Plugs disks into this bus, where the image does not ask for another.
+    #[must_use]
+    pub fn with_disk_bus(mut self, bus: DiskBus) -> Self {
+        self.disk_bus = bus;
+        self
+    }
+
+    /// Emulates this network card, where the image does not ask for another.
+    #[must_use]
+    pub fn with_nic_model(mut self, model: NicModel) -> Self {
+        self.nic_model = model;
+        self
+    }
+
+    /// Emulates this machine, where the image does not ask for another.
+    #[must_use]
+    pub fn with_machine(mut self, machine: MachineType) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
+    /// What executes the guests.
+    pub fn hypervisor(&self) -> Hypervisor {
+        self.hypervisor
+    }
+
+    pub(super) fn disk_bus(&self) -> DiskBus {
+        self.disk_bus
+    }
+
+    pub(super) fn nic_model(&self) -> NicModel {
+        self.nic_model
+    }
+
+    pub(super) fn machine(&self) -> Option<&MachineType> {
+        self.machine.as_ref()
+    }
+
+    /// The directory of everything that belongs to a guest.
+    pub fn home_of(&self, instance: InstanceId) -> String {
+        format!("{}/instances/{instance}", self.directory)
+    }
+
+    /// The file of an image, which root disks lie over.
+    pub fn base_of(&self, image: ImageId) -> String {
+        format!("{}/base/{image}", self.directory)
+    }
+}

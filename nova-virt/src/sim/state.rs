@@ -1,0 +1,199 @@
+//! What is true on a simulated host, and what each verb makes of it: plain functions.
+
+use std::collections::BTreeMap;
+
+use nova_core::domain::{
+    AllocationRatio, HostName, ImageContent, ImageId, InstanceId, PowerState, Resources, VolumeId,
+};
+use nova_core::port::{Connection, Guest, GuestSpec, VirtError, VolumeLink};
+
+use super::options::{Capacity, Verb};
+use crate::files::FORMAT;
+
+/// The state of a host, which is also what its file holds.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct State {
+    format: u32,
+    pub(super) host: HostName,
+    pub(super) powered: bool,
+    pub(super) guests: BTreeMap<InstanceId, SimGuest>,
+    /// The images that were fetched, as they were measured.
+    pub(super) images: BTreeMap<ImageId, ImageContent>,
+    /// How often power was lost: a call that began before did not survive it.
+    #[serde(skip)]
+    pub(super) outages: u64,
+    #[serde(skip)]
+    pub(super) boots: u64,
+    #[serde(skip)]
+    pub(super) image_downloads: u64,
+}
+
+/// A guest as the host has it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct SimGuest {
+    pub(super) power: PowerState,
+    boot: u64,
+    size: Resources,
+    volumes: BTreeMap<VolumeId, Connection>,
+    /// What it was made from; none when somebody else started it.
+    pub(super) spec: Option<GuestSpec>,
+}
+
+impl State {
+    pub(super) fn new(host: HostName) -> Self {
+        Self {
+            format: FORMAT,
+            host,
+            powered: true,
+            guests: BTreeMap::new(),
+            images: BTreeMap::new(),
+            outages: 0,
+            boots: 0,
+            image_downloads: 0,
+        }
+    }
+
+    pub(super) fn guest(&self, instance: InstanceId) -> Option<Guest> {
+        self.guests.get(&instance).map(|guest| guest.describe(instance))
+    }
+
+    pub(super) fn guests(&self) -> Vec<Guest> {
+        self.guests.iter().map(|(id, guest)| guest.describe(*id)).collect()
+    }
+
+    pub(super) fn used(&self) -> Resources {
+        self.guests.values().map(|guest| guest.size).sum()
+    }
+
+    /// Whether the guest has a place, or is there already.
+    pub(super) fn has_room(
+        &self,
+        spec: &GuestSpec,
+        total: &Resources,
+        capacity: Capacity,
+    ) -> Result<(), VirtError> {
+        let Capacity::Held { memory, disk } = capacity else { return Ok(()) };
+        if self.guests.contains_key(&spec.instance) {
+            return Ok(());
+        }
+        let wanted = self.used().saturating_add(size(spec));
+        let within = |wanted: u64, total: u64, ratio: AllocationRatio| {
+            wanted as f64 <= total as f64 * ratio.get()
+        };
+        if within(wanted.memory.0, total.memory.0, memory)
+            && within(wanted.disk.0, total.disk.0, disk)
+        {
+            Ok(())
+        } else {
+            Err(VirtError::NoRoom { instance: spec.instance })
+        }
+    }
+
+    pub(super) fn create(
+        &mut self,
+        spec: GuestSpec,
+        total: &Resources,
+        capacity: Capacity,
+    ) -> Result<(), VirtError> {
+        self.has_room(&spec, total, capacity)?;
+        if !self.guests.contains_key(&spec.instance) {
+            self.boots += 1;
+            self.guests.insert(spec.instance, SimGuest::new(size(&spec), Some(spec)));
+        }
+        Ok(())
+    }
+
+    /// Starts a guest that nobody asked the driver for, unless it is there.
+    pub(super) fn plant(&mut self, instance: InstanceId, size: Resources) {
+        self.guests.entry(instance).or_insert_with(|| SimGuest::new(size, None));
+    }
+
+    pub(super) fn start(&mut self, instance: InstanceId) -> Result<(), VirtError> {
+        let guest = self.existing(instance)?;
+        if guest.power == PowerState::Shutdown {
+            guest.power = PowerState::Running;
+            self.boots += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self, instance: InstanceId) -> Result<(), VirtError> {
+        self.existing(instance)?.power = PowerState::Shutdown;
+        Ok(())
+    }
+
+    pub(super) fn reboot(&mut self, instance: InstanceId, boot: u64) -> Result<(), VirtError> {
+        let guest = self.existing(instance)?;
+        if guest.boot < boot {
+            guest.boot = boot;
+            guest.power = PowerState::Running;
+            self.boots += 1;
+        }
+        Ok(())
+    }
+
+    /// Pauses or unpauses.
+    pub(super) fn turn(&mut self, instance: InstanceId, verb: Verb) -> Result<(), VirtError> {
+        let guest = self.existing(instance)?;
+        if guest.power == PowerState::Shutdown {
+            let (power, operation) = (guest.power, verb.name());
+            return Err(VirtError::WrongPower { instance, power, operation });
+        }
+        guest.power = if verb == Verb::Pause { PowerState::Paused } else { PowerState::Running };
+        Ok(())
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        instance: InstanceId,
+        link: VolumeLink,
+    ) -> Result<(), VirtError> {
+        self.existing(instance)?.volumes.entry(link.volume).or_insert(link.connection);
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self, instance: InstanceId, volume: VolumeId) {
+        if let Some(guest) = self.guests.get_mut(&instance) {
+            guest.volumes.remove(&volume);
+        }
+    }
+
+    /// Everything that was in memory is gone; disks and what is plugged into guests stay.
+    pub(super) fn lose_power(&mut self) {
+        self.powered = false;
+        self.outages += 1;
+        for guest in self.guests.values_mut() {
+            guest.power = PowerState::Shutdown;
+        }
+    }
+
+    fn existing(&mut self, instance: InstanceId) -> Result<&mut SimGuest, VirtError> {
+        self.guests.get_mut(&instance).ok_or(VirtError::NoSuchGuest { instance })
+    }
+}
+
+impl SimGuest {
+    fn new(size: Resources, spec: Option<GuestSpec>) -> Self {
+        Self { power: PowerState::Running, boot: 0, size, volumes: BTreeMap::new(), spec }
+    }
+
+    fn describe(&self, instance: InstanceId) -> Guest {
+        Guest {
+            instance,
+            power: self.power,
+            boot: self.boot,
+            volumes: self.volumes.keys().copied().collect(),
+        }
+    }
+}
+
+/// What a guest takes from its host, counted as its flavor is, so that a host is full exactly when
+/// a scheduler that promises what exists thinks so.
+fn size(spec: &GuestSpec) -> Resources {
+    let disk = spec.root_disk.saturating_add(spec.ephemeral_disk);
+    Resources {
+        vcpus: spec.vcpus,
+        memory: spec.memory,
+        disk: disk.saturating_add(spec.swap.to_gib_ceil()),
+    }
+}

@@ -1,0 +1,266 @@
+//! Volumes as files in a directory.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nova_core::domain::{GiB, HostId, VolumeId, VolumeSize};
+use nova_core::port::{Connection, VolumeDriver, VolumeError, VolumeFacts};
+
+use crate::files::{self, FORMAT, FileError, Lock};
+
+/// Keeps each volume as a sparse file, `<id>.volume`, with its size and the host that has it
+/// beside it in `<id>.json`.
+///
+/// A volume is there when its `.json` is. Every change is one file replaced under a lock of the
+/// directory, so several processes may use it at a time, and one that is killed leaves nothing
+/// half done. Hosts reach a volume by its path: they share the directory, or there is one host.
+///
+/// Files are sparse: a volume takes as much of the disk as was written to it.
+/// [`with_limit`](Self::with_limit) bounds what all of them may come to.
+#[derive(Debug, Clone)]
+pub struct FileVolumes {
+    directory: Arc<Path>,
+    limit: Option<GiB>,
+}
+
+impl FileVolumes {
+    /// The volumes in `directory`, which is made when it is not there. Leftovers of changes that
+    /// were interrupted are removed, on the calling thread.
+    ///
+    /// # Errors
+    /// [`FileError::Io`], also when the directory's path is not UTF-8.
+    pub fn at(directory: impl AsRef<Path>) -> Result<Self, FileError> {
+        let directory = files::directory(directory.as_ref())?;
+        if directory.to_str().is_none() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8");
+            return Err(FileError::io(&directory, "use the directory")(error));
+        }
+        let driver = Self { directory: directory.into(), limit: None };
+        let _lock = driver.lock()?;
+        let clean = driver.clean();
+        clean.map_err(FileError::io(&driver.directory, "remove leftovers"))?;
+        Ok(driver)
+    }
+
+    /// Refuses a volume with which all of them together would be larger than `limit`.
+    #[must_use]
+    pub fn with_limit(mut self, limit: GiB) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    fn clean(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&*self.directory)? {
+            let path = entry?.path();
+            let leftover = match path.extension().and_then(std::ffi::OsStr::to_str) {
+                Some("tmp") => true,
+                Some("volume") => !path.with_extension("json").exists(),
+                _ => false,
+            };
+            if leftover {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<Lock, FileError> {
+        Lock::wait(&self.directory.join(".lock"))
+    }
+
+    fn file_of(&self, volume: VolumeId) -> PathBuf {
+        self.directory.join(format!("{volume}.volume"))
+    }
+
+    fn sidecar_of(&self, volume: VolumeId) -> PathBuf {
+        self.directory.join(format!("{volume}.json"))
+    }
+
+    fn load(&self, volume: VolumeId) -> Result<Option<Sidecar>, FileError> {
+        files::load(&self.sidecar_of(volume))
+    }
+
+    fn save(&self, volume: VolumeId, sidecar: &Sidecar) -> Result<(), FileError> {
+        files::save(&self.sidecar_of(volume), sidecar)
+    }
+
+    fn make(&self, volume: VolumeId, size: VolumeSize) -> Result<(), Failure> {
+        if let Some(sidecar) = self.load(volume)? {
+            let same = sidecar.size == size;
+            return if same { Ok(()) } else { Err(VolumeError::Exists { volume }.into()) };
+        }
+        if let Some(limit) = self.limit {
+            let listed = self.facts()?;
+            let used = listed.iter().fold(GiB::ZERO, |sum, v| sum.saturating_add(v.size.get()));
+            if used.saturating_add(size.get()) > limit {
+                let why = format!("{used} of {limit} are taken");
+                return Err(io::Error::new(io::ErrorKind::StorageFull, why).into());
+            }
+        }
+        let path = self.file_of(volume);
+        let make = || {
+            // Truncated: what lies there without a description is a leftover.
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+            file.set_len(size.get().to_bytes())?;
+            file.sync_all()
+        };
+        if let Err(error) = make() {
+            // The first error is the one to tell; a leftover is removed later.
+            let _ = files::remove(&path);
+            return Err(error.into());
+        }
+        Ok(self.save(volume, &Sidecar { format: FORMAT, size, connected_to: None })?)
+    }
+
+    fn destroy(&self, volume: VolumeId) -> Result<(), Failure> {
+        if let Some(host) = self.load(volume)?.and_then(|sidecar| sidecar.connected_to) {
+            return Err(VolumeError::Connected { volume, host }.into());
+        }
+        // The description first: without it the file is a leftover.
+        let sidecar = self.sidecar_of(volume);
+        files::remove(&sidecar)?;
+        files::sync_directory_of(&sidecar)?;
+        Ok(files::remove(&self.file_of(volume))?)
+    }
+
+    fn give(&self, volume: VolumeId, host: HostId) -> Result<Connection, Failure> {
+        let sidecar = self.load(volume)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        match sidecar.connected_to {
+            Some(other) if other != host => {
+                return Err(VolumeError::Connected { volume, host: other }.into());
+            }
+            Some(_) => {}
+            None => {
+                let path = self.file_of(volume);
+                if path.metadata()?.len() < sidecar.size.get().to_bytes() {
+                    let why = "its file is shorter than the volume";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
+                }
+                self.save(volume, &Sidecar { connected_to: Some(host), ..sidecar })?;
+            }
+        }
+        let path = self.file_of(volume);
+        match path.into_os_string().into_string() {
+            Ok(path) => Ok(Connection::File { path }),
+            Err(_) => Err(io::Error::from(io::ErrorKind::InvalidInput).into()),
+        }
+    }
+
+    fn take(&self, volume: VolumeId, host: HostId) -> Result<(), Failure> {
+        match self.load(volume)? {
+            Some(sidecar) if sidecar.connected_to == Some(host) => {
+                Ok(self.save(volume, &Sidecar { connected_to: None, ..sidecar })?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn facts(&self) -> io::Result<Vec<VolumeFacts>> {
+        let mut facts = Vec::new();
+        for entry in std::fs::read_dir(&*self.directory)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            // Only the spelling that is looked up again: other files are not ours.
+            let Some(volume) = id.and_then(|id| {
+                id.parse().ok().filter(|volume: &VolumeId| volume.to_string() == id)
+            }) else {
+                continue;
+            };
+            if let Some(Sidecar { size, connected_to, .. }) =
+                self.load(volume).map_err(FileError::into_io)?
+            {
+                facts.push(VolumeFacts { volume, size, connected_to });
+            }
+        }
+        facts.sort_unstable_by_key(|fact| fact.volume);
+        Ok(facts)
+    }
+
+    /// One change or look at one volume, alone in the directory.
+    async fn alone<T: Send + 'static>(
+        &self,
+        volume: VolumeId,
+        operation: &'static str,
+        work: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        let driver = self.clone();
+        let work = move || {
+            let _lock = driver.lock()?;
+            work(&driver)
+        };
+        files::off_thread(work, Failure::Io).await.map_err(|failure| match failure {
+            Failure::Volume(error) => error,
+            Failure::Io(source) => VolumeError::Io { volume, operation, source },
+        })
+    }
+}
+
+/// What lies beside a volume.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Sidecar {
+    format: u32,
+    #[serde(rename = "size_gib")]
+    size: VolumeSize,
+    connected_to: Option<HostId>,
+}
+
+/// Why a step failed, before it is said which.
+enum Failure {
+    Volume(VolumeError),
+    Io(io::Error),
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        Self::Volume(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::Io(error.into_io())
+    }
+}
+
+impl std::fmt::Display for FileVolumes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "volumes in {}", self.directory.display())
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for FileVolumes {
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+        self.alone(volume, "create it", move |driver| driver.make(volume, size)).await
+    }
+
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+        self.alone(volume, "remove it", move |driver| driver.destroy(volume)).await
+    }
+
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+        self.alone(volume, "connect it", move |driver| driver.give(volume, host)).await
+    }
+
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
+        self.alone(volume, "disconnect it", move |driver| driver.take(volume, host)).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        let driver = self.clone();
+        let work = move || {
+            let _lock = driver.lock().map_err(FileError::into_io)?;
+            driver.facts()
+        };
+        files::off_thread(work, |error| error).await.map_err(|source| VolumeError::List { source })
+    }
+}
