@@ -37,6 +37,11 @@ pub struct Mirror<R> {
     prefix: Prefix,
     watch: Watch,
     records: BTreeMap<Key, Versioned<R>>,
+    /// Changes up to and including this revision were in the last full reading.
+    read_at: Revision,
+    /// Everything has to be read again: changes were lost, or one could not be applied. It is
+    /// remembered here because a reading can fail, or be given up by whoever waits for it.
+    stale: bool,
 }
 
 impl<R: Record> Mirror<R> {
@@ -55,8 +60,8 @@ impl<R: Record> Mirror<R> {
     pub async fn below(store: Arc<dyn Store>, prefix: Prefix) -> Result<Self, StoreError> {
         let revision = store.scan(Scan::new(prefix.clone()).with_limit(1)).await?.revision;
         let watch = store.watch(&prefix, revision).await?;
-        let mut mirror = Self { store, prefix, watch, records: BTreeMap::new() };
-        mirror.reload().await?;
+        let records = BTreeMap::new();
+        let mut mirror = Self { store, prefix, watch, records, read_at: revision, stale: true };
         mirror.catch_up().await?;
         Ok(mirror)
     }
@@ -65,20 +70,19 @@ impl<R: Record> Mirror<R> {
     /// there are and were when everything had to be read again.
     ///
     /// # Errors
-    /// As for [`new`](Self::new); what was applied before the error stays.
+    /// As for [`new`](Self::new). The records stay as they were or get newer, and the next call
+    /// reads everything again.
     pub async fn catch_up(&mut self) -> Result<Vec<Key>, StoreError> {
         let mut changed = Vec::new();
-        while let Some(event) = self.watch.try_next() {
-            match event {
-                Event::Changed(change) => {
-                    changed.push(change.key.clone());
-                    self.apply(change)?;
-                }
-                Event::Resync => {
-                    changed.extend(self.records.keys().cloned());
-                    self.reload().await?;
-                    changed.extend(self.records.keys().cloned());
-                }
+        loop {
+            if self.stale {
+                changed.extend(self.records.keys().cloned());
+                self.reload().await?;
+                changed.extend(self.records.keys().cloned());
+            }
+            match self.watch.try_next() {
+                Some(event) => changed.extend(self.take(event)?),
+                None => break,
             }
         }
         changed.sort_unstable();
@@ -88,20 +92,21 @@ impl<R: Record> Mirror<R> {
 
     /// Waits for the next change below the prefix and applies it; false when the store is gone.
     ///
+    /// Giving up while it waits loses nothing.
+    ///
     /// # Errors
-    /// As for [`new`](Self::new).
+    /// As for [`catch_up`](Self::catch_up).
     pub async fn changed(&mut self) -> Result<bool, StoreError> {
-        match self.watch.next().await {
-            None => Ok(false),
-            Some(Event::Resync) => {
-                self.reload().await?;
-                Ok(true)
-            }
-            Some(Event::Changed(change)) => {
-                self.apply(change)?;
-                Ok(true)
+        if !self.stale {
+            match self.watch.next().await {
+                Some(event) => drop(self.take(event)?),
+                None => return Ok(false),
             }
         }
+        if self.stale {
+            self.reload().await?;
+        }
+        Ok(true)
     }
 
     /// One record.
@@ -134,27 +139,39 @@ impl<R: Record> Mirror<R> {
         self.records.is_empty()
     }
 
-    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
-        // A page read after the watch began may already show what the watch is about to tell.
-        let known = self.records.get(&change.key);
-        if known.is_some_and(|known| known.revision >= change.revision) {
-            return Ok(());
+    /// Applies an event, and tells which key it changed.
+    fn take(&mut self, event: Event) -> Result<Option<Key>, StoreError> {
+        let Event::Changed(Change { key, value, revision }) = event else {
+            self.stale = true;
+            return Ok(None);
+        };
+        // What the last full reading showed already must not be undone: its watch was open
+        // before it began, and may still tell of what came in between.
+        let known = self.records.get(&key).map_or(self.read_at, |known| known.revision);
+        if known.max(self.read_at) >= revision {
+            return Ok(None);
         }
-        match change.value {
-            Some(value) => {
-                let value = R::decode(&change.key, &value)?;
-                self.records.insert(change.key, Versioned { value, revision: change.revision });
+        match value.map(|value| R::decode(&key, &value)).transpose() {
+            Ok(Some(value)) => {
+                drop(self.records.insert(key.clone(), Versioned { value, revision }))
             }
-            None => drop(self.records.remove(&change.key)),
+            Ok(None) => drop(self.records.remove(&key)),
+            Err(error) => {
+                self.stale = true;
+                return Err(error);
+            }
         }
-        Ok(())
+        Ok(Some(key))
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
         let mut records = BTreeMap::new();
         let mut scan = Scan::new(self.prefix.clone());
+        let mut read_at = None;
         loop {
             let page = self.store.scan(scan.clone()).await?;
+            // Later pages may show later moments; only the first one's is in all of them.
+            read_at = read_at.or(Some(page.revision));
             for entry in &page.entries {
                 records.insert(entry.key.clone(), Versioned::decode(entry)?);
             }
@@ -164,6 +181,8 @@ impl<R: Record> Mirror<R> {
             }
         }
         self.records = records;
+        self.read_at = read_at.unwrap_or(self.read_at);
+        self.stale = false;
         Ok(())
     }
 }
