@@ -41,10 +41,12 @@ pub struct Prefix(Box<str>);
 impl Prefix {
     /// Everything below `parts`; everything there is when there are none.
     pub fn new<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Self {
-        let mut path = join(parts);
-        if !path.is_empty() {
-            path.push('/');
+        let mut parts = parts.into_iter().peekable();
+        if parts.peek().is_none() {
+            return Self::all();
         }
+        let mut path = join(parts);
+        path.push('/');
         Self(path.into_boxed_str())
     }
 
@@ -117,5 +119,8 @@ mod tests {
         assert!(prefix.covers(&Key::new(["claim", "a", "x"])));
         assert!(!prefix.covers(&Key::new(["claim", "ab", "x"])));
         assert!(Prefix::all().covers(&Key::new(["x"])));
+        assert_eq!(Prefix::new([""; 0]), Prefix::all());
+        assert!(!Prefix::new([""]).covers(&Key::new(["x"])));
+        assert!(Prefix::new([""]).covers(&Key::new(["", "x"])));
     }
 }

@@ -160,3 +160,118 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One change of `path` at `revision`.
+    fn change(path: &str, revision: u64) -> Change {
+        Change { key: Key::new(path.split('/')), value: None, revision: Revision(revision) }
+    }
+
+    /// Publishes (path, revision) and tells what a watch on `a` from after `after` says: paths
+    /// with revisions, or `resync`.
+    fn check(published: &[(&str, u64)], after: u64, expected: &str) {
+        let feed = Feed::new(Revision(10));
+        let mut early = feed.watch(&Prefix::new(["a"]), Revision(after));
+        for (path, revision) in published {
+            feed.publish([change(path, *revision)]);
+        }
+        let mut late = feed.watch(&Prefix::new(["a"]), Revision(after));
+        assert_eq!(said(&mut early), expected, "opened before");
+        assert_eq!(said(&mut late), expected, "opened after");
+    }
+
+    fn said(watch: &mut Watch) -> String {
+        let mut said = Vec::new();
+        while let Some(event) = watch.try_next() {
+            said.push(match event {
+                Event::Changed(change) => format!("{}@{}", change.key, change.revision),
+                Event::Resync => "resync".to_owned(),
+            });
+        }
+        said.join(" ")
+    }
+
+    #[test]
+    fn only_what_lies_below_the_prefix_is_told() {
+        check(
+            &[("a/x", 11), ("ab/x", 12), ("b/a", 13), ("a", 14), ("a/y", 15)],
+            10,
+            "a/x@r11 a/y@r15",
+        );
+    }
+
+    #[test]
+    fn only_what_came_after_the_given_revision_is_told() {
+        check(&[("a/x", 11), ("a/y", 12), ("a/z", 12), ("a/x", 13)], 11, "a/y@r12 a/z@r12 a/x@r13");
+        check(&[("a/x", 11), ("a/y", 12)], 12, "");
+        check(&[("a/x", 11), ("a/y", 12), ("a/z", 13)], 12, "a/z@r13");
+    }
+
+    #[test]
+    fn a_past_that_nobody_remembers_begins_with_a_resync() {
+        let feed = Feed::new(Revision(10));
+        feed.publish([change("a/x", 11)]);
+        assert_eq!(said(&mut feed.watch(&Prefix::all(), Revision(9))), "resync");
+        assert_eq!(said(&mut feed.watch(&Prefix::all(), Revision(10))), "a/x@r11");
+    }
+
+    #[test]
+    fn a_watch_may_be_as_far_behind_as_is_remembered_and_no_further() {
+        let feed = Feed::new(Revision(0));
+        let last = Feed::CHANGES_MAX as u64;
+        let mut behind = feed.watch(&Prefix::new(["b"]), Revision(0));
+        feed.publish([change("b/x", 1)]);
+        for revision in 2..=last {
+            feed.publish([change("a/x", revision)]);
+        }
+        let mut lost = feed.watch(&Prefix::new(["b"]), Revision(0));
+        assert_eq!(said(&mut behind), "b/x@r1");
+        feed.publish([change("b/y", last + 1)]);
+        assert_eq!(said(&mut behind), format!("b/y@r{}", last + 1));
+        assert_eq!(said(&mut lost), "resync");
+        assert_eq!(said(&mut lost), "");
+        assert_eq!(said(&mut feed.watch(&Prefix::new(["b"]), Revision(0))), "resync");
+        let mut whole = feed.watch(&Prefix::new(["b"]), Revision(1));
+        assert_eq!(said(&mut whole), format!("b/y@r{}", last + 1));
+        feed.publish([change("b/z", last + 2)]);
+        assert_eq!(said(&mut lost), format!("b/z@r{}", last + 2));
+    }
+
+    #[test]
+    fn a_commit_of_which_a_part_is_forgotten_is_not_told_in_part() {
+        let feed = Feed::new(Revision(0));
+        feed.publish((0..=Feed::CHANGES_MAX).map(|at| change(&format!("a/{at}"), 1)));
+        assert_eq!(said(&mut feed.watch(&Prefix::new(["a"]), Revision(0))), "resync");
+        assert_eq!(said(&mut feed.watch(&Prefix::new(["a"]), Revision(1))), "");
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_what_is_left_and_then_ends_with_its_store() {
+        let feed = Feed::new(Revision(0));
+        let mut watch = feed.watch(&Prefix::all(), Revision(0));
+        feed.publish([change("a", 1)]);
+        drop(feed);
+        assert_eq!(watch.next().await, Some(Event::Changed(change("a", 1))));
+        assert_eq!(watch.next().await, None);
+        assert_eq!(watch.try_next(), None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_by_news_and_by_the_end() {
+        let feed = Feed::new(Revision(0));
+        let mut watch = feed.watch(&Prefix::new(["a"]), Revision(0));
+        let publish = async {
+            feed.publish([change("b/x", 1)]);
+            tokio::task::yield_now().await;
+            feed.publish([change("a/x", 2)]);
+        };
+        // Polled in this order, so that the watch is waiting when the news comes.
+        let (event, ()) = tokio::join!(biased; watch.next(), publish);
+        assert_eq!(event, Some(Event::Changed(change("a/x", 2))));
+        let (event, ()) = tokio::join!(biased; watch.next(), async { drop(feed) });
+        assert_eq!(event, None);
+    }
+}
