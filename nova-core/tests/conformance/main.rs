@@ -2,4 +2,9 @@
 
 mod bus;
 mod clock;
+mod images;
+mod network;
+mod scheduler;
 mod store;
+mod virt;
+mod volumes;
