@@ -7,7 +7,6 @@ use nova_core::domain::{
     Change, Flavor, GiB, HostState, HostTable, ImageProperties, Invalid, MiB, NearMiss, Refusal,
     RequestSpec, ResourceKind, SchedulerHints, Vcpus,
 };
-use nova_core::seed::Seed;
 
 use crate::pipeline::Stuck;
 use crate::tally::{Counts, Tally};
@@ -19,21 +18,19 @@ pub const NEAREST_MAX: usize = 3;
 /// What leaving a wish out costs, beside a shrink that costs the share it takes away.
 const WISH_COST: f64 = 0.5;
 
-/// Everything that can be said about `request`. The seed is fixed: where chance decides whether
-/// several instances fit together, the explanation is of one throw.
+/// Everything that can be said about `request`. It is asked without chance, as a refusal is.
 pub(crate) fn explain(
     scheduler: &FilterScheduler,
     hosts: &HostTable,
     request: &RequestSpec,
 ) -> Refusal {
-    let seed = Seed::new(0);
     let mut counts = Counts::default();
     let count = hosts.rows().len();
-    match scheduler.place(hosts, request, seed, &mut counts) {
+    match scheduler.place(hosts, request, None, &mut counts) {
         Err(stuck) => Refusal {
             funnel: counts.into_funnel(&scheduler.filters, count),
             nearest: nearest(scheduler, &stuck),
-            smallest_change: smallest_change(scheduler, hosts, request, seed),
+            smallest_change: smallest_change(scheduler, hosts, request),
         },
         // Nothing to explain: the funnel shows how many hosts would do.
         Ok(_) => Refusal {
@@ -150,9 +147,8 @@ fn smallest_change(
     scheduler: &FilterScheduler,
     hosts: &HostTable,
     request: &RequestSpec,
-    seed: Seed,
 ) -> Option<Vec<Change>> {
-    let fits = |changed: &RequestSpec| scheduler.fits(hosts, changed, seed);
+    let fits = |changed: &RequestSpec| scheduler.fits(hosts, changed);
     let wishes = wishes(request);
     let mut best = Cheapest::default();
     for kind in ResourceKind::ALL {

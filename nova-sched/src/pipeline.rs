@@ -36,12 +36,13 @@ struct Ranking {
 }
 
 impl FilterScheduler {
-    /// Places all instances of `request`, or says at which it got stuck.
+    /// Places all instances of `request`, or says at which it got stuck. Without a seed nothing is
+    /// drawn or shuffled: always the first of the best is taken.
     pub(crate) fn place<'a>(
         &self,
         hosts: &'a HostTable,
         request: &'a RequestSpec,
-        seed: Seed,
+        seed: Option<Seed>,
         tally: &mut impl Tally,
     ) -> Result<Placement, Box<Stuck<'a>>> {
         let mut view = View::new(hosts.rows());
@@ -56,7 +57,8 @@ impl FilterScheduler {
             let last = nth + 1 == count;
             let stages = self.stages(&request, nth);
             stages.iter().for_each(|(filter, _)| tally.runs(*filter));
-            let goal = if last { Goal::Best } else { Goal::Order };
+            let seed = seed.filter(|_| self.subset_size > 1 || self.ties == Ties::Shuffled);
+            let goal = if last && seed.is_none() { Goal::Best } else { Goal::Order };
             if nth == 0 {
                 self.sieve(&stages, &view, &request, 0..view.len(), goal, tally, &mut ranking);
             } else {
@@ -64,7 +66,7 @@ impl FilterScheduler {
                 self.sieve(&stages, &view, &request, before, goal, tally, &mut ranking);
             }
             self.score(&view, &mut ranking);
-            let seed = seed.child_of("instance", nth as u128);
+            let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let Some(chosen) = self.choose(goal, seed, &mut ranking, &mut candidates) else {
                 return Err(Box::new(Stuck { view, request }));
             };
@@ -87,8 +89,8 @@ impl FilterScheduler {
     }
 
     /// Whether all instances of `request` find a host.
-    pub(crate) fn fits(&self, hosts: &HostTable, request: &RequestSpec, seed: Seed) -> bool {
-        self.place(hosts, request, seed, &mut crate::tally::Silent).is_ok()
+    pub(crate) fn fits(&self, hosts: &HostTable, request: &RequestSpec) -> bool {
+        self.place(hosts, request, None, &mut crate::tally::Silent).is_ok()
     }
 
     /// The filters that run for the instance at `nth` of `request`.
@@ -112,7 +114,7 @@ impl FilterScheduler {
     ) {
         ranking.passed.clear();
         ranking.raw.clear();
-        let first_is_best = goal == Goal::Best && self.weighers.is_empty() && self.takes_the_top();
+        let first_is_best = goal == Goal::Best && self.weighers.is_empty();
         'hosts: for at in candidates {
             let row = view.row(at);
             for (place, filter) in stages {
@@ -158,12 +160,12 @@ impl FilterScheduler {
     fn choose(
         &self,
         goal: Goal,
-        seed: Seed,
+        seed: Option<Seed>,
         ranking: &mut Ranking,
         order: &mut Vec<usize>,
     ) -> Option<usize> {
         let Ranking { passed, score, .. } = ranking;
-        if goal == Goal::Best && self.takes_the_top() {
+        if goal == Goal::Best {
             // The first of the best is what a stable sort would put on top.
             let better = |best: usize, at: usize| if score[at] > score[best] { at } else { best };
             return (0..passed.len()).reduce(better).map(|at| passed[at]);
@@ -171,6 +173,16 @@ impl FilterScheduler {
         let mut ranked: Vec<usize> = (0..passed.len()).collect();
         // Scores are finite, so any two can be compared; the sort keeps the order of ties.
         ranked.sort_by(|a, b| score[*b].partial_cmp(&score[*a]).unwrap_or(Ordering::Equal));
+        if let Some(seed) = seed {
+            self.draw(seed, score, &mut ranked);
+        }
+        order.clear();
+        order.extend(ranked.iter().map(|at| passed[*at]));
+        order.first().copied()
+    }
+
+    /// Shuffles the best if the policy says so, and moves the one to take to the front.
+    fn draw(&self, seed: Seed, score: &[f64], ranked: &mut [usize]) {
         if self.ties == Ties::Shuffled
             && let Some(best) = ranked.first().map(|at| score[*at])
         {
@@ -182,22 +194,14 @@ impl FilterScheduler {
             let drawn = seed.child("subset").chance().index(among);
             ranked[..=drawn].rotate_right(1);
         }
-        order.clear();
-        order.extend(ranked.iter().map(|at| passed[*at]));
-        order.first().copied()
-    }
-
-    /// Whether the first of the best hosts is taken, so that the order of the others is not asked.
-    fn takes_the_top(&self) -> bool {
-        self.subset_size == 1 && self.ties == Ties::InOrder
     }
 }
 
 /// What the ranking is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Goal {
-    /// One host.
+    /// The first of the best, and nothing more.
     Best,
-    /// One host, and the order of all for the next instance.
+    /// The order of all, to draw from or to go on with.
     Order,
 }

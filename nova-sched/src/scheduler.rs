@@ -139,6 +139,9 @@ impl FilterScheduler {
     /// Draws the host from so many of the best, each equally likely, instead of taking the best:
     /// so that several schedulers at work on the same hosts meet less often.
     ///
+    /// When the draws leave no host for a later instance of the same request, the request is
+    /// placed without drawing; Nova refuses it then.
+    ///
     /// # Errors
     /// [`Invalid`] for zero.
     pub fn with_subset_size(mut self, size: usize) -> Result<Self, Invalid> {
@@ -217,13 +220,14 @@ impl Scheduler for FilterScheduler {
         request: &RequestSpec,
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
-        if let Ok(placement) = self.place(hosts, request, seed, &mut Silent) {
+        if let Ok(placement) = self.place(hosts, request, Some(seed), &mut Silent) {
             return Ok(placement);
         }
-        // Asked a second time to count: the same question goes the same way, and those that find
-        // a host never pay for counting.
+        // Asked a second time to count, so that those that find a host never pay for counting. It
+        // is asked without chance: a draw must not refuse several instances that fit together,
+        // and a refusal does not depend on the seed.
         let mut counts = Counts::default();
-        self.place(hosts, request, seed, &mut counts).map_err(|_| NoValidHost {
+        self.place(hosts, request, None, &mut counts).map_err(|_| NoValidHost {
             instances: request.instances.len(),
             funnel: counts.into_funnel(&self.filters, hosts.rows().len()),
         })

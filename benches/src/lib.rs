@@ -1,0 +1,44 @@
+//! Clouds to measure on: drawn from a fixed seed, so that two runs measure the same.
+
+use std::sync::Arc;
+
+use nova_core::domain::{
+    Flavor, FlavorName, GiB, HostId, HostName, HostState, HostTable, InstanceId, Invalid,
+    Inventory, MiB, ProjectId, RequestSpec, Resources, Vcpus, ZoneName,
+};
+use nova_core::seed::Seed;
+
+/// So many hosts of 64 vCPU and 256 GiB, each with a share of servers on it.
+///
+/// # Errors
+/// [`Invalid`] never, in fact: the names are good.
+pub fn busy_hosts(count: u32) -> Result<HostTable, Invalid> {
+    let total = Resources { vcpus: Vcpus(64), memory: MiB(262_144), disk: GiB(2000) };
+    let zone = ZoneName::new("bench")?;
+    let mut rows = Vec::new();
+    for number in 1..=count {
+        let name = HostName::new(format!("host-{number}"))?;
+        let id = HostId::from_u128(number.into());
+        let mut host = HostState::new(id, name, zone.clone(), Inventory::new(total));
+        let mut chance = Seed::new(1).child_of("host", number.into()).chance();
+        for nth in 0..chance.below(30) {
+            let size = [1, 1, 1, 2, 2, 4][chance.index(6)];
+            let memory = MiB(u64::from(size) * 1792);
+            let amount = Resources { vcpus: Vcpus(size), memory, disk: GiB(20) };
+            let instance = u128::from(number) << 32 | u128::from(nth);
+            host.claim(InstanceId::from_u128(instance), amount);
+        }
+        rows.push(host);
+    }
+    Ok(HostTable::new(rows))
+}
+
+/// A request for one server of 2 vCPU and 3584 MiB.
+///
+/// # Errors
+/// [`Invalid`] never, in fact: the values are good.
+pub fn small_request() -> Result<RequestSpec, Invalid> {
+    let flavor = Flavor::new(FlavorName::new("small")?, Vcpus(2), MiB(3584))?;
+    let flavor = Arc::new(flavor.with_root_disk(GiB(20))?);
+    Ok(RequestSpec::new(InstanceId::from_u128(1), ProjectId::new("bench")?, flavor))
+}

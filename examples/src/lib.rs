@@ -1,0 +1,54 @@
+//! What the examples share: measuring themselves.
+
+use std::time::Duration;
+
+use nova_core::clock::{Clock as _, SystemClock, Timestamp};
+
+/// Measures how long something took, and how much memory the process needed at most.
+#[derive(Debug)]
+pub struct Stopwatch {
+    clock: SystemClock,
+    started: Timestamp,
+}
+
+/// What a [`Stopwatch`] measured. It is the one part of an example's output that differs between
+/// two runs.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Timing {
+    /// Seconds of wall time.
+    pub wall_s: f64,
+    /// Placements per second of wall time.
+    pub placements_per_s: f64,
+    /// The most memory that was resident, in mebibytes; none where the system does not tell.
+    pub peak_rss_mib: Option<f64>,
+}
+
+impl Stopwatch {
+    /// Starts now.
+    pub fn start() -> Self {
+        let clock = SystemClock::new();
+        let started = clock.now();
+        Self { clock, started }
+    }
+
+    /// The time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.now().since(self.started)
+    }
+
+    /// What `placements` placements took.
+    pub fn timing(&self, placements: u64) -> Timing {
+        let wall_s = self.elapsed().as_secs_f64();
+        let placements_per_s = if wall_s > 0.0 { placements as f64 / wall_s } else { 0.0 };
+        Timing { wall_s, placements_per_s, peak_rss_mib: peak_rss_mib() }
+    }
+}
+
+/// The most memory that this process had resident, in mebibytes; none where `/proc` does not tell.
+pub fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
