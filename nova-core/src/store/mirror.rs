@@ -129,7 +129,10 @@ impl<R: Record> Mirror<R> {
     }
 
     /// The records below a longer prefix, sorted by key.
-    pub fn range(&self, prefix: &Prefix) -> impl Iterator<Item = &Versioned<R>> {
+    pub fn range<'a>(
+        &'a self,
+        prefix: &Prefix,
+    ) -> impl Iterator<Item = &'a Versioned<R>> + use<'a, R> {
         let start = Key::from_stored(prefix.as_str());
         let prefix = prefix.clone();
         self.records

@@ -1,0 +1,65 @@
+//! Flat: a bridge of the operator's, and addresses that are put into the guest's disk.
+
+use nova_core::domain::{Invalid, Network, NetworkId, NetworkKind, ProjectId};
+use nova_core::port::{NetError, NetworkSpec};
+
+use crate::host::{Bridge, BridgeOrigin, GuestPort, Part};
+use crate::topology::{
+    Access, Blueprint, GuestOnHost, Shape, Taken, Topology, blueprints, shared_or_own, tap_name,
+};
+
+/// The operator's own bridge. No DHCP, no gateway of ours, no floating IPs.
+///
+/// Every such network serves every project, or the one it belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)] // it has no options
+pub struct Flat;
+
+impl std::fmt::Display for Flat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("flat topology")
+    }
+}
+
+impl Topology for Flat {
+    fn kind(&self) -> NetworkKind {
+        NetworkKind::Flat
+    }
+
+    fn plan(
+        &self,
+        spec: &NetworkSpec,
+        taken: &Taken,
+        id: &dyn Fn(u32) -> NetworkId,
+    ) -> Result<Vec<Blueprint>, NetError> {
+        blueprints(Shape { kind: NetworkKind::Flat, dhcp: false, vlan: false }, spec, taken, id)
+    }
+
+    fn access(&self, network: &Network, project: &ProjectId) -> Access {
+        shared_or_own(network, project)
+    }
+
+    fn leads_floating_ips(&self) -> bool {
+        false
+    }
+
+    fn parts(&self, network: &Network, guests: &[GuestOnHost<'_>]) -> Result<Vec<Part>, Invalid> {
+        let (name, origin) = (network.bridge.clone(), BridgeOrigin::Operators);
+        let mut parts = vec![Bridge { name, uplink: None, origin }.into()];
+        parts.extend(guest_ports(network, guests)?);
+        Ok(parts)
+    }
+}
+
+/// The interfaces of these guests on the bridge of `network`.
+pub(super) fn guest_ports(
+    network: &Network,
+    guests: &[GuestOnHost<'_>],
+) -> Result<Vec<Part>, Invalid> {
+    let port = |guest: &GuestOnHost<'_>| {
+        let (mac, address) = (guest.port.mac, guest.port.address);
+        let bridge = network.bridge.clone();
+        Ok(GuestPort { tap: tap_name(mac)?, bridge, mac, address }.into())
+    };
+    guests.iter().map(port).collect()
+}
