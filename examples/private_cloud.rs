@@ -19,12 +19,13 @@
 //!
 //! It checks what it claims, and ends with an error when something is not so.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use nova_examples::one_line;
-use nova_examples::private_cloud::{Ending, Failure, Options, Summary, Terminal, run};
+use nova_examples::private_cloud::{Ending, Failure, Options, Screen as _, Summary, Terminal, run};
 
 /// A private cloud in one process, from its first host to its last deletion.
 #[derive(Debug, Parser)]
@@ -51,9 +52,10 @@ fn main() -> ExitCode {
     match tell(&args) {
         Ok(Some(summary)) => {
             if args.json {
-                match serde_json::to_string_pretty(&summary) {
-                    Ok(text) => println!("{text}"),
-                    Err(error) => return fail(&error),
+                let mut out = std::io::stdout().lock();
+                let written = serde_json::to_writer_pretty(&mut out, &summary);
+                if let Err(error) = written.map_err(Into::into).and_then(|()| writeln!(out)) {
+                    return fail(&error);
                 }
             }
             if summary.ok { ExitCode::SUCCESS } else { fail_checks(&summary) }
@@ -96,7 +98,9 @@ fn tell(args: &Args) -> Result<Option<Summary>, Box<dyn std::error::Error>> {
     // All parts are gone with the runtime, and let go of their files, before the directory is.
     drop(runtime);
     if let Some(temporary) = temporary {
+        let at = temporary.path().display().to_string();
         temporary.close()?;
+        screen.say(&format!("The temporary directory {at} is removed."));
     }
     Ok(told?)
 }

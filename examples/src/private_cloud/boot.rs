@@ -137,8 +137,16 @@ impl House<'_> {
 
     /// A table of hosts with what is claimed on them.
     pub(super) async fn show_hosts(&mut self) -> Result<(), Failure> {
-        let mut rows =
-            table(&["Host", "Zone", "Is", ">Servers", ">vCPU", ">Memory", ">Disk", ">Memory used"]);
+        let mut rows = table(&[
+            "Host",
+            "Zone",
+            "Is",
+            ">Servers",
+            ">vCPU",
+            ">Memory",
+            ">Disk",
+            ">Memory taken",
+        ]);
         for status in self.hosts().await? {
             let host = &status.host;
             let of = |kind| host.inventory.capacity(kind);

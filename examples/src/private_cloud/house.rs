@@ -9,7 +9,7 @@ use nova_core::clock::{Clock, SystemClock};
 use nova_core::cloud::{
     Accepted, Admin, ApiError, Cloud, CloudOptions, HostSpec, HostStatus, Ports, Project, Server,
 };
-use nova_core::domain::{HostName, Network, OpId, OpState, Operation, RequestId};
+use nova_core::domain::{HostName, Network, OpId, OpState, Operation, RequestId, VmState};
 use nova_core::seed::Seed;
 use nova_core::store::record::{CloudMeta, keys};
 use nova_core::store::{RedbStore, Store, StoreExt as _};
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::plan::{self, SHAPES, TENANTS};
 use super::progress::{Progress, Stage};
-use super::show::{Screen, count, memory, table};
+use super::show::{Screen, count, memory, table, time};
 use super::summary::{CensusRow, Found, HostRow, Summary, Timing};
 use super::{Ending, Failure, Options};
 use crate::Stopwatch;
@@ -144,12 +144,14 @@ impl<'a> House<'a> {
         let (run, opening) = (self.progress.run, self.summary.opening);
         let sentence = match (opening, self.progress.next) {
             (1, _) => "A new directory: nothing is there yet.".to_owned(),
-            (_, Some(Stage::Ground)) if self.progress.before.is_empty() => {
-                format!("Opened before, {opening} times with this one. Run {run} is a new one.")
+            _ if self.progress.before.is_empty() => {
+                format!(
+                    "Opening number {opening}. What was made before is deleted; run {run} begins."
+                )
             }
             (_, next) => {
                 let next = next.map(|stage| stage.to_string()).unwrap_or_default();
-                format!("Run {run} has begun here before; it goes on with {next}.")
+                format!("Opening number {opening}. Run {run} is not over: it goes on with {next}.")
             }
         };
         self.screen.section("What is stored", &sentence);
@@ -162,7 +164,30 @@ impl<'a> House<'a> {
             count(found.floating_ips, "floating IP"),
             count(found.guests, "guest"),
         ));
+        if found.servers > 0 {
+            self.show_what_is_there().await?;
+        }
         self.summary.found = found;
+        Ok(())
+    }
+
+    async fn show_what_is_there(&mut self) -> Result<(), Failure> {
+        let states = VmState::ALL;
+        let mut columns = vec!["Project".to_owned()];
+        columns.extend(states.iter().map(|state| format!(">{state}")));
+        columns.extend([">Volumes".to_owned(), ">Floating IPs".to_owned()]);
+        let mut rows = table(&columns.iter().map(String::as_str).collect::<Vec<_>>());
+        for project in self.projects()? {
+            let servers = project.servers().await.doing(|| "list servers")?;
+            let volumes = project.volumes().await.doing(|| "list volumes")?.len();
+            let addresses = project.floating_ips().await.doing(|| "list floating IPs")?.len();
+            let of = |state| servers.iter().filter(|s| s.instance.state == state).count();
+            let counts = states.into_iter().map(of).chain([volumes, addresses]);
+            let mut row = vec![project.id().to_string()];
+            row.extend(counts.map(|count| count.to_string()));
+            rows.add_row(row);
+        }
+        self.screen.table(&rows);
         Ok(())
     }
 
@@ -176,7 +201,8 @@ impl<'a> House<'a> {
             count(self.machines.len(), "simulated host")
         );
         self.screen.section("Hosts", &sentence);
-        let mut rows = table(&["Host", "Zone", "Aggregate", ">vCPU", ">Memory", ">Disk", "Agent"]);
+        let mut rows =
+            table(&["Host", "Zone", "Aggregate", ">vCPU", ">Memory", ">Disk", ">Guests", "Agent"]);
         let of = self.machines.len();
         for (done, (name, machine)) in self.machines.iter().enumerate() {
             self.screen.progress("hosts", done, of);
@@ -198,6 +224,7 @@ impl<'a> House<'a> {
                 shape.total.vcpus.0.to_string(),
                 memory(shape.total.memory),
                 shape.total.disk.to_string(),
+                machine.driver.guest_count().to_string(),
                 agent.to_owned(),
             ]);
             let (name, zone) = (name.clone(), machine.spec.zone.to_string());
@@ -239,6 +266,12 @@ impl<'a> House<'a> {
         self.cloud.stop().await;
         self.summary.timing.wall_s = self.stopwatch.elapsed().as_secs_f64();
         self.summary.timing.peak_rss_mib = crate::peak_rss_mib();
+        let memory = self.summary.timing.peak_rss_mib;
+        let memory = memory.map_or_else(String::new, |mib| format!(", {mib:.0} MiB of memory"));
+        let holding = self.summary.checks.iter().filter(|check| check.holds).count();
+        let of = self.summary.checks.len();
+        let wall = time(self.stopwatch.elapsed());
+        self.screen.say(&format!("{holding} of {of} checks hold. It took {wall}{memory}."));
         Ok(self.summary)
     }
 

@@ -64,7 +64,7 @@ impl House<'_> {
     /// Changes the power state of some servers.
     pub(super) async fn change_power(&mut self) -> Result<(), Failure> {
         self.screen.section("Power", "Some servers are stopped, started, rebooted and paused.");
-        let mut rows = table(&["Asked for", "Server", "State", "Power", ">Boots", ">Took"]);
+        let mut rows = table(&["Asked for", "Server", "State", "Power", ">Reboots", ">Took"]);
         for deeds in DEEDS {
             let mut asked = Vec::new();
             for (deed, project, name) in deeds {

@@ -50,7 +50,7 @@ impl House<'_> {
             refusal,
         };
         if let Some(changes) = refused.refusal.smallest_change.clone() {
-            refused.advice = changes.iter().map(ToString::to_string).collect();
+            refused.advice = changes.iter().map(advice).collect();
             self.follow(&whale, &changes, &mut refused).await?;
         }
         self.check("the smallest change that was advised fits", refused.followed.is_some());
@@ -82,7 +82,7 @@ impl House<'_> {
         }
         self.screen.table(&rows);
         let changes = refusal.smallest_change.iter().flatten();
-        let changes: Vec<String> = changes.map(ToString::to_string).collect();
+        let changes: Vec<String> = changes.map(advice).collect();
         self.screen.say(&match changes.as_slice() {
             [] => "No small change would help.".to_owned(),
             changes => format!("The smallest change that fits: {}.", changes.join(", and ")),
@@ -134,6 +134,16 @@ impl House<'_> {
             refused.followed = server.host;
         }
         Ok(())
+    }
+}
+
+/// A change as a person would say it.
+fn advice(change: &Change) -> String {
+    match change {
+        Change::Shrink { resource: ResourceKind::Memory, from, to } => {
+            format!("ask for {} of memory instead of {}", memory(MiB(*to)), memory(MiB(*from)))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -37,13 +37,15 @@ impl Screen for Silent {
 pub struct Terminal {
     text: bool,
     sections: u32,
+    /// Whether the last line was one of text, which a table should not touch.
+    after_text: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Terminal {
     /// Sections, tables and bars.
     pub fn new() -> Self {
-        Self { text: true, sections: 0, bar: None }
+        Self { text: true, sections: 0, after_text: false, bar: None }
     }
 
     /// Bars only; standard output stays free for something else.
@@ -69,14 +71,21 @@ impl Screen for Terminal {
     fn section(&mut self, title: &str, sentence: &str) {
         self.sections += 1;
         let number = self.sections;
-        self.write(&format!("\n{number}. {title}\n   {sentence}\n"));
+        self.write(&format!("\n{number}. {title}"));
+        self.say(sentence);
     }
 
     fn say(&mut self, line: &str) {
-        self.write(&format!("   {line}"));
+        for line in wrapped(line) {
+            self.write(&format!("   {line}"));
+        }
+        self.after_text = true;
     }
 
     fn table(&mut self, table: &Table) {
+        if std::mem::take(&mut self.after_text) {
+            self.write("");
+        }
         for line in table.lines() {
             self.write(&format!("   {}", line.trim_end()));
         }
@@ -98,6 +107,25 @@ impl Screen for Terminal {
         bar.set_message(what.to_owned());
         bar.set_position(done as u64);
     }
+}
+
+/// A text in lines that fit between the borders of most terminals. Spaces at the ends of words
+/// are kept, so that columns stay columns.
+fn wrapped(text: &str) -> Vec<String> {
+    const WIDTH: usize = 96;
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().map_or(0, |line| line.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > WIDTH {
+            lines.push(word.to_owned());
+        } else if let Some(last) = lines.last_mut() {
+            if line > 0 {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 /// A table with these columns; one whose name begins with `>` is aligned to the right.
@@ -137,6 +165,16 @@ pub(super) fn count(number: usize, thing: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_is_wrapped_between_words() {
+        let lines = wrapped(&"word ".repeat(40));
+        assert!(
+            lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= 96),
+            "{lines:?}"
+        );
+        assert_eq!(wrapped("a  b"), ["a  b"]);
+    }
 
     #[test]
     fn amounts_are_written_for_people() {
