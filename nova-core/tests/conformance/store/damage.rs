@@ -106,7 +106,7 @@ async fn a_truncated_file_is_whole_or_corrupt() {
     let sample = Sample::new().await;
     for bytes in [&sample.killed, &sample.closed] {
         let pages = (0..bytes.len()).step_by(4096);
-        let around = pages.flat_map(|at| [at.saturating_sub(1), at, at + 1, at + 321]);
+        let around = pages.flat_map(|at| [at, at + 1, at + 321]);
         for len in around.filter(|len| *len < bytes.len()) {
             if let Some(content) = sample.opened(&bytes[..len]).await {
                 assert_eq!(content, sample.last, "cut off at {len} of {}", bytes.len());
@@ -123,7 +123,7 @@ async fn a_file_with_a_flipped_bit_is_whole_or_corrupt() {
     for bytes in [&sample.killed, &sample.closed] {
         let mut step_backs = Vec::new();
         let header = (0..320).map(|byte| (byte, byte % 8));
-        let everywhere = (0..200).map(|_| (chance.index(bytes.len()), chance.index(8)));
+        let everywhere = (0..60).map(|_| (chance.index(bytes.len()), chance.index(8)));
         for (byte, bit) in header.chain([(9, 0)]).chain(everywhere) {
             let mut damaged = bytes.clone();
             damaged[byte] ^= 1 << bit;
