@@ -1,0 +1,8 @@
+//! Everything that crosses a file, a clock or a port.
+
+mod directories;
+mod honesty;
+mod hostile;
+mod laws;
+mod model;
+mod world;
