@@ -6,6 +6,7 @@ use std::path::Path;
 use nova_core::domain::{GiB, HostId, ImageId, VolumeId, VolumeSize};
 use nova_core::port::{Connection, ImageStore as _, VolumeDriver as _, VolumeError};
 use nova_virt::{DirImageStore, FileVolumes};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::world::run;
 
@@ -48,13 +49,34 @@ fn what_an_interrupted_put_left_is_gone_when_the_directory_is_opened() {
 }
 
 #[test]
+fn a_put_that_failed_or_was_given_up_leaves_no_file() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirImageStore::at(directory.path()).unwrap();
+        store.put(IMAGE, Box::new(Cursor::new(b"image"))).await.unwrap();
+        let whole = names(directory.path());
+        // Refused because the id is taken.
+        store.put(IMAGE, Box::new(Cursor::new(b"again"))).await.unwrap_err();
+        assert_eq!(names(directory.path()), whole);
+        // Given up while the stream still goes on.
+        let (reader, mut writer) = tokio::io::duplex(16);
+        tokio::select! {
+            biased;
+            result = store.put(ImageId::from_u128(2), Box::new(reader)) => panic!("{result:?}"),
+            // More than the pipe holds: when all of it is in, the put is reading.
+            written = writer.write_all(&[1; 1000]) => written.unwrap(),
+        }
+        assert_eq!(names(directory.path()), whole);
+    });
+}
+
+#[test]
 fn a_put_under_way_is_not_a_leftover() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let store = DirImageStore::at(directory.path()).unwrap();
         let (reader, mut writer) = tokio::io::duplex(16);
         let (put, ()) = tokio::join!(store.put(IMAGE, Box::new(reader)), async {
-            use tokio::io::AsyncWriteExt as _;
             writer.write_all(&[1; 1000]).await.unwrap();
             let _second = DirImageStore::at(directory.path()).unwrap();
             writer.write_all(&[2; 1000]).await.unwrap();

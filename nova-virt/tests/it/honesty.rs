@@ -293,6 +293,22 @@ fn a_guest_that_was_planted_is_listed_counted_and_managed() {
 }
 
 #[test]
+fn a_volume_stays_as_it_was_plugged_first() {
+    run(async {
+        let host = host("h");
+        host.plant_guest(id(1), TOTAL).unwrap();
+        let link = |path: &str| VolumeLink {
+            volume: VolumeId::from_u128(9),
+            connection: Connection::File { path: path.to_owned() },
+        };
+        host.attach(id(1), &link("/first")).await.unwrap();
+        host.attach(id(1), &link("/second")).await.unwrap();
+        assert_eq!(host.links(id(1)), [link("/first")]);
+        assert_eq!(host.links(id(2)), []);
+    });
+}
+
+#[test]
 fn the_same_seed_has_the_same_fates_and_hosts_of_one_seed_differ() {
     fn fates(name: &str, seed: u64) -> Vec<bool> {
         let options = SimOptions::default().with_faults(faults(0.5, 0.0, 0.0));
