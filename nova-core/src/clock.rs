@@ -37,7 +37,11 @@ impl Timestamp {
 
 /// Where time comes from.
 ///
-/// Laws: [`now`](Self::now) never goes back; after `sleep_until(t)`, `now() >= t`.
+/// Laws:
+/// - `now_never_goes_back`;
+/// - `a_sleep_ends_when_its_moment_has_come`: after `sleep_until(t)`, `now() >= t`;
+/// - `a_moment_that_has_passed_is_not_waited_for`;
+/// - `an_abandoned_sleep_disturbs_nobody`.
 #[async_trait]
 pub trait Clock: Display + Debug + Send + Sync + 'static {
     /// The present moment. Never earlier than an answer given before.
@@ -120,7 +124,11 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, moment: Timestamp) {
-        tokio::time::sleep(moment.since(self.now())).await;
+        let wait = moment.since(self.now());
+        // The runtime's timer takes a turn even for no time at all.
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
     }
 }
 

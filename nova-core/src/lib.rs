@@ -16,6 +16,7 @@
 
 pub mod class;
 pub mod clock;
+pub mod cloud;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod domain;

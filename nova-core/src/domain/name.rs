@@ -105,6 +105,20 @@ names! {
     RequestId, "request id", TOKEN, is_token;
 }
 
+impl RequestId {
+    /// The request id that is written as this id.
+    pub fn from_id(id: crate::domain::OpId) -> Self {
+        Self(id.to_string().into())
+    }
+}
+
+impl Default for ZoneName {
+    /// The zone of hosts that were given none: `nova`.
+    fn default() -> Self {
+        Self("nova".into())
+    }
+}
+
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

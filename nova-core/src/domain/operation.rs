@@ -1,9 +1,10 @@
 //! Operations: the journal of what users asked for and how far it got.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::clock::Timestamp;
-use crate::domain::{Action, Fault, InstanceId, OpId, ProjectId, VolumeId};
+use crate::domain::{Action, Fault, HostId, InstanceId, OpId, ProjectId, VolumeId};
 
 /// What an operation does, and to what.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -173,6 +174,13 @@ pub struct Operation {
     pub step: usize,
     /// How often the next step was tried already.
     pub attempts: u32,
+    /// An operation that this one interrupted; it has to end before this one begins.
+    pub after: Option<OpId>,
+    /// Hosts where this operation failed already; they are not tried again.
+    pub tried: BTreeSet<HostId>,
+    /// Hosts whose network has to follow the records before this operation is done, in the order
+    /// in which they follow.
+    pub settle: Vec<HostId>,
     /// What happened so far, oldest first.
     pub journal: Vec<StepRecord>,
     /// When it was accepted.

@@ -189,7 +189,7 @@ impl<Q: Quantity> TryFrom<StockFields<Q>> for Stock<Q> {
     type Error = Invalid;
 
     fn try_from(fields: StockFields<Q>) -> Result<Self, Invalid> {
-        Ok(Self::new(fields.total).with_ratio(fields.ratio).with_reserved(fields.reserved)?)
+        Self::new(fields.total).with_ratio(fields.ratio).with_reserved(fields.reserved)
     }
 }
 

@@ -11,6 +11,10 @@ mod scheduler;
 mod virt;
 mod volumes;
 
+pub use bus::LocalBus;
+pub use clock::VirtualClock;
 pub use images::MemoryImages;
+pub use network::MemoryNetworks;
+pub use scheduler::FirstFit;
 pub use virt::MemoryHost;
 pub use volumes::MemoryVolumes;

@@ -1,1 +1,509 @@
-//! Reference implementation.
+//! The reference network manager: records only, no host is ever touched.
+//!
+//! It hands out addresses and floating IPs by the same laws as a real one and knows nothing of
+//! bridges. Every kind of network is treated alike: a network without a project serves all of
+//! them. It reads the store anew for every answer, which is simple and slow.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+use crate::clock::{Clock, Timestamp};
+use crate::domain::{
+    AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, HostId,
+    InstanceId, InterfaceName, Invalid, Label, Mac, MacClaim, Network, NetworkId, NetworkKind,
+    PoolName, Port, VlanClaim, VlanId,
+};
+use crate::port::{
+    FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
+};
+use crate::seed::Seed;
+use crate::store::record::{Ledger, keys};
+use crate::store::{
+    Draft, Guard, Key, Prefix, Record, Revision, Store, StoreError, StoreExt, Txn, Versioned,
+};
+
+/// Networks and floating IPs as records in a store, for tests and for trying things out.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use nova_core::{clock::SystemClock, memory::MemoryNetworks, seed::Seed, store::MemoryStore};
+/// let clock = Arc::new(SystemClock::new());
+/// let networks = MemoryNetworks::new(Arc::new(MemoryStore::new()), clock, Seed::new(1));
+/// assert_eq!(networks.to_string(), "memory networks");
+/// ```
+#[derive(Debug)]
+pub struct MemoryNetworks {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    seed: Seed,
+    quarantine: Duration,
+    converged: Mutex<BTreeMap<HostId, u64>>,
+}
+
+impl MemoryNetworks {
+    /// How long an address rests unless told otherwise.
+    pub const QUARANTINE: Duration = Duration::from_secs(60);
+
+    /// The most networks of one call: as many as there are VLANs.
+    const NETWORKS_MAX: u32 = VlanId::MAX as u32;
+
+    /// A manager of the networks in `store`; ids and MACs are drawn from `seed`.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, seed: Seed) -> Self {
+        let converged = Mutex::default();
+        Self { store, clock, seed, quarantine: Self::QUARANTINE, converged }
+    }
+
+    /// Lets released addresses rest for `quarantine`.
+    #[must_use]
+    pub fn with_quarantine(self, quarantine: Duration) -> Self {
+        Self { quarantine, ..self }
+    }
+
+    /// How often each host was converged.
+    pub fn converged(&self) -> BTreeMap<HostId, u64> {
+        self.converged.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn get<R: Record>(&self, key: &Key) -> Result<Option<Versioned<R>>, NetError> {
+        self.store.read(key).await.map_err(cannot)
+    }
+
+    async fn below<R: Record>(&self, prefix: &Prefix) -> Result<Vec<Versioned<R>>, NetError> {
+        self.store.read_all(prefix).await.map_err(cannot)
+    }
+
+    async fn all<R: Record>(&self) -> Result<Vec<Versioned<R>>, NetError> {
+        self.below(&R::all()).await
+    }
+
+    async fn addresses(&self, network: NetworkId) -> Result<Addresses<FixedIp>, NetError> {
+        let rows = self.below::<FixedIp>(&keys::fixed_ips_of(network)).await?;
+        Ok(rows.into_iter().map(|row| (row.value.address, row)).collect())
+    }
+
+    async fn floating(&self, address: IpAddr) -> Result<Held, NetError> {
+        match self.get::<FloatingIp>(&keys::floating_ip(address)).await? {
+            Some(row) => match row.value.state.clone() {
+                AddressState::Owned(owner) => Ok((row, owner)),
+                _ => Err(NetError::NoSuchFloatingIp { address }),
+            },
+            None => Err(NetError::NoSuchFloatingIp { address }),
+        }
+    }
+
+    async fn pool(&self, name: &PoolName) -> Result<Versioned<FloatingPool>, NetError> {
+        let pool = self.get(&keys::floating_pool(name)).await?;
+        pool.ok_or_else(|| NetError::NoSuchPool { pool: name.clone() })
+    }
+
+    async fn held(&self, pool: &PoolName) -> Result<Addresses<FloatingIp>, NetError> {
+        let rows = self.all::<FloatingIp>().await?.into_iter();
+        Ok(rows.filter(|r| r.value.pool == *pool).map(|r| (r.value.address, r)).collect())
+    }
+
+    /// Every range in use; call it after reading the ledger that adding one writes.
+    async fn ranges(&self) -> Result<Vec<IpNetwork>, NetError> {
+        let networks = self.all::<Network>().await?.into_iter().map(|n| n.value.cidr);
+        let pools = self.all::<FloatingPool>().await?.into_iter().map(|p| p.value.range);
+        Ok(networks.chain(pools).collect())
+    }
+
+    fn rested<Owner>(&self) -> AddressState<Owner> {
+        AddressState::Quarantined { until: self.clock.now().after(self.quarantine) }
+    }
+
+    /// The MAC of an interface: always the same one, so that it needs no second look.
+    fn mac(&self, instance: InstanceId, index: u8) -> Result<Mac, Invalid> {
+        let seed = self.seed.child_of("mac", instance.as_u128()).child_of("port", index.into());
+        let [a, b, c, ..] = seed.chance().bytes();
+        Mac::new([0xfa, 0x16, 0x3e, a, b, c])
+    }
+
+    /// The networks of a request, each usable by its project.
+    async fn usable(&self, request: &PortRequest) -> Result<Vec<Versioned<Network>>, NetError> {
+        let all = self.all::<Network>().await?;
+        let mut usable: Vec<_> = all
+            .into_iter()
+            .filter(|n| n.value.project.as_ref().is_none_or(|owner| *owner == request.project))
+            .collect();
+        if request.networks.is_empty() {
+            usable.sort_by_key(|network| network.value.cidr);
+            let none = || NetError::NoNetwork { project: request.project.clone() };
+            return if usable.is_empty() { Err(none()) } else { Ok(usable) };
+        }
+        let mut chosen: Vec<Versioned<Network>> = Vec::with_capacity(request.networks.len());
+        for id in &request.networks {
+            let Some(network) = usable.iter().find(|network| network.value.id == *id) else {
+                return Err(NetError::NoSuchNetwork { network: *id });
+            };
+            if chosen.iter().any(|earlier| earlier.value.id == *id) {
+                return Err(Invalid::new("port request.networks", id, "each network once").into());
+            }
+            chosen.push(network.clone());
+        }
+        Ok(chosen)
+    }
+}
+
+impl std::fmt::Display for MemoryNetworks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("memory networks")
+    }
+}
+
+#[async_trait]
+impl NetworkManager for MemoryNetworks {
+    async fn create_networks(&self, spec: &NetworkSpec) -> Result<Draft<Vec<Network>>, NetError> {
+        let cidr = v4("network.cidr", spec.cidr)?;
+        let size = subnet_size(spec, cidr)?;
+        let ledger = self.get::<Ledger>(&Ledger::for_ranges().key()).await?;
+        let ranges = self.ranges().await?;
+        let vlans = self.all::<VlanClaim>().await?;
+        let vlans: BTreeMap<_, _> = vlans.into_iter().map(|row| (row.value.vlan, row)).collect();
+        let now = self.clock.now();
+        let from = spec.first_vlan.map_or(VlanId::new(100), Ok)?;
+        let mut free_vlans = (from.get()..=VlanId::MAX)
+            .filter_map(|id| VlanId::new(id).ok())
+            .filter(|vlan| vlans.get(vlan).is_none_or(|row| has_rested(&row.value.state, now)));
+
+        // Every commit of this ledger has a revision of its own, and so has each network an id.
+        let made_on = ledger.as_ref().map_or(Revision(0), |ledger| ledger.revision);
+        let seed = self.seed.child_of("network", made_on.0.into());
+        let mut txn = Txn::new();
+        txn.touch(ledger.as_ref(), &Ledger::for_ranges());
+        let mut networks = Vec::new();
+        for n in 0..spec.count {
+            let first = u32::from(cidr.network()) + n * size;
+            let prefix = 32 - u8::try_from(size.ilog2()).unwrap_or(32);
+            let range = Ipv4Network::new(first.into(), prefix)
+                .map_err(|_| Invalid::new("network.cidr", cidr, "an IPv4 range"))?;
+            if let Some(other) = ranges.iter().find(|other| overlap(range, **other)) {
+                return Err(NetError::CidrConflict { cidr: range.into(), other: *other });
+            }
+            let vlan = match spec.kind {
+                NetworkKind::Vlan => Some(free_vlans.next().ok_or(NetError::NoMoreVlans { from })?),
+                _ => None,
+            };
+            let id = NetworkId::draw(&mut seed.child_of("nth", n.into()).chance());
+            let network = network(spec, n, id, range, vlan)?;
+            for address in [first, first + 1, first + size - 1] {
+                let address = Ipv4Addr::from(address).into();
+                txn.create(&FixedIp { network: id, address, state: AddressState::Reserved });
+            }
+            if let Some(vlan) = vlan {
+                let claim = VlanClaim { vlan, state: AddressState::Owned(id) };
+                txn.touch(vlans.get(&vlan), &claim);
+            }
+            txn.create(&network);
+            networks.push(network);
+        }
+        Ok(Draft { value: networks, txn })
+    }
+
+    async fn delete_network(&self, id: NetworkId) -> Result<Draft<()>, NetError> {
+        let network = self.get::<Network>(&keys::network(id)).await?;
+        let network = network.ok_or(NetError::NoSuchNetwork { network: id })?;
+        let rows = self.addresses(id).await?;
+        let mut txn = Txn::new();
+        txn.remove(&network);
+        for row in rows.values() {
+            if let AddressState::Owned(owner) = &row.value.state {
+                let (what, by) = (network.value.name.to_string(), owner.to_string());
+                return Err(NetError::InUse { what, by });
+            }
+            txn.remove(row);
+        }
+        // Whoever takes an address after this reading takes one that is guarded: a row above, or
+        // the first address without a row.
+        if let Some(fresh) = first_fresh(v4("network.cidr", network.value.cidr)?, &rows) {
+            txn.guard(Guard::Absent(keys::fixed_ip(id, fresh)));
+        }
+        if let Some(vlan) = network.value.vlan
+            && let Some(claim) = self.get::<VlanClaim>(&keys::vlan(vlan)).await?
+        {
+            txn.replace(&claim, &VlanClaim { vlan, state: self.rested() });
+        }
+        Ok(Draft { value: (), txn })
+    }
+
+    async fn reserve(&self, request: &PortRequest) -> Result<Draft<Vec<Port>>, NetError> {
+        let mut txn = Txn::new();
+        let had = self.below::<Port>(&keys::ports_of(request.instance)).await?;
+        if !had.is_empty() {
+            for port in &had {
+                txn.unchanged(port);
+            }
+            return Ok(Draft { value: had.into_iter().map(|port| port.value).collect(), txn });
+        }
+        let mut ports = Vec::new();
+        for (index, network) in self.usable(request).await?.iter().enumerate() {
+            let index = u8::try_from(index)
+                .map_err(|_| Invalid::new("port request.networks", index, "at most 256"))?;
+            let id = network.value.id;
+            let rows = self.addresses(id).await?;
+            let range = v4("network.cidr", network.value.cidr)?;
+            let address = next(range, &rows, self.clock.now(), |row| &row.state)
+                .ok_or_else(|| NetError::NoMoreAddresses { of: network.value.name.to_string() })?;
+            let state = AddressState::Owned(request.instance);
+            txn.unchanged(network);
+            txn.touch(rows.get(&address), &FixedIp { network: id, address, state });
+            let mac = self.mac(request.instance, index)?;
+            txn.create(&MacClaim { mac, instance: request.instance });
+            let port = Port { instance: request.instance, index, network: id, mac, address };
+            txn.create(&port);
+            ports.push(port);
+        }
+        Ok(Draft { value: ports, txn })
+    }
+
+    async fn release(&self, instance: InstanceId) -> Result<Draft<()>, NetError> {
+        let mut txn = Txn::new();
+        let ports = self.below::<Port>(&keys::ports_of(instance)).await?;
+        if ports.is_empty() {
+            txn.guard(Guard::Absent(keys::port(instance, 0)));
+        }
+        for port in &ports {
+            let Port { network, address, mac, .. } = port.value;
+            txn.remove(port);
+            // The port owns both; that it is unchanged is guard enough.
+            txn.put(&FixedIp { network, address, state: self.rested() });
+            txn.write(crate::store::Write::Remove(keys::mac(mac)));
+        }
+        for floating in self.all::<FloatingIp>().await? {
+            if let AddressState::Owned(owner) = &floating.value.state
+                && owner.binding.as_ref().is_some_and(|to| to.instance == instance)
+            {
+                txn.replace(&floating, &leading(&floating.value, owner, None));
+            }
+        }
+        Ok(Draft { value: (), txn })
+    }
+
+    async fn converge(&self, host: HostId) -> Result<(), NetError> {
+        *self.converged.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default() +=
+            1;
+        Ok(())
+    }
+
+    fn floating_ips(&self) -> Option<&dyn FloatingIps> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl FloatingIps for MemoryNetworks {
+    async fn create_pool(&self, pool: &FloatingPool) -> Result<Draft<()>, NetError> {
+        let range = v4("floating pool.range", pool.range)?;
+        let ledger = self.get::<Ledger>(&Ledger::for_ranges().key()).await?;
+        if self.pool(&pool.name).await.is_ok() {
+            return Err(NetError::Exists { name: pool.name.to_string() });
+        }
+        let ranges = self.ranges().await?;
+        if let Some(other) = ranges.iter().find(|other| overlap(range, **other)) {
+            return Err(NetError::CidrConflict { cidr: pool.range, other: *other });
+        }
+        let mut txn = Txn::new();
+        txn.touch(ledger.as_ref(), &Ledger::for_ranges()).create(pool);
+        Ok(Draft { value: (), txn })
+    }
+
+    async fn delete_pool(&self, name: &PoolName) -> Result<Draft<()>, NetError> {
+        let pool = self.pool(name).await?;
+        let rows = self.held(name).await?;
+        let mut txn = Txn::new();
+        txn.remove(&pool);
+        for row in rows.values() {
+            if let AddressState::Owned(owner) = &row.value.state {
+                let (what, by) = (name.to_string(), owner.project.to_string());
+                return Err(NetError::InUse { what, by });
+            }
+            txn.remove(row);
+        }
+        // As for a network: the next allocation takes one of these or this one.
+        if let Some(fresh) = first_fresh(v4("floating pool.range", pool.value.range)?, &rows) {
+            txn.guard(Guard::Absent(keys::floating_ip(fresh)));
+        }
+        Ok(Draft { value: (), txn })
+    }
+
+    async fn allocate(&self, request: &FloatingRequest) -> Result<Draft<FloatingIp>, NetError> {
+        let pool = self.pool(&request.pool).await?;
+        let rows = self.held(&request.pool).await?;
+        let range = v4("floating pool.range", pool.value.range)?;
+        let address = next(range, &rows, self.clock.now(), |row| &row.state)
+            .ok_or_else(|| NetError::NoMoreAddresses { of: request.pool.to_string() })?;
+        let owner = FloatingOwner { project: request.project.clone(), binding: None };
+        let state = AddressState::Owned(owner);
+        let floating = FloatingIp { address, pool: request.pool.clone(), state };
+        let mut txn = Txn::new();
+        txn.unchanged(&pool).touch(rows.get(&address), &floating);
+        Ok(Draft { value: floating, txn })
+    }
+
+    async fn associate(
+        &self,
+        address: IpAddr,
+        binding: FloatingBinding,
+    ) -> Result<Draft<FloatingIp>, NetError> {
+        let (row, owner) = self.floating(address).await?;
+        let ports = self.below::<Port>(&keys::ports_of(binding.instance)).await?;
+        let Some(port) = ports.iter().find(|port| port.value.address == binding.fixed) else {
+            return Err(Invalid::new(
+                "floating ip.fixed",
+                binding.fixed,
+                "one of the server's own addresses",
+            )
+            .into());
+        };
+        let floating = leading(&row.value, &owner, Some(binding));
+        let mut txn = Txn::new();
+        // The port is written, not only guarded: a release that was decided before would
+        // otherwise leave the floating IP leading to nobody.
+        txn.replace(&row, &floating).replace(port, &port.value);
+        Ok(Draft { value: floating, txn })
+    }
+
+    async fn disassociate(&self, address: IpAddr) -> Result<Draft<FloatingIp>, NetError> {
+        let (row, owner) = self.floating(address).await?;
+        let floating = leading(&row.value, &owner, None);
+        let mut txn = Txn::new();
+        match owner.binding {
+            Some(_) => txn.replace(&row, &floating),
+            None => txn.unchanged(&row),
+        };
+        Ok(Draft { value: floating, txn })
+    }
+
+    async fn release(&self, address: IpAddr) -> Result<Draft<()>, NetError> {
+        let (row, owner) = self.floating(address).await?;
+        if let Some(binding) = owner.binding {
+            let (what, by) = (address.to_string(), binding.instance.to_string());
+            return Err(NetError::InUse { what, by });
+        }
+        let mut txn = Txn::new();
+        txn.replace(&row, &FloatingIp { state: self.rested(), ..row.value.clone() });
+        Ok(Draft { value: (), txn })
+    }
+}
+
+/// The rows of a range, by address.
+type Addresses<R> = BTreeMap<IpAddr, Versioned<R>>;
+
+/// A floating IP that somebody holds, and who.
+type Held = (Versioned<FloatingIp>, FloatingOwner);
+
+fn cannot(source: StoreError) -> NetError {
+    NetError::Store { operation: "read the network records", source }
+}
+
+fn leading(
+    floating: &FloatingIp,
+    owner: &FloatingOwner,
+    binding: Option<FloatingBinding>,
+) -> FloatingIp {
+    let owner = FloatingOwner { project: owner.project.clone(), binding };
+    FloatingIp { state: AddressState::Owned(owner), ..floating.clone() }
+}
+
+fn v4(field: &'static str, cidr: IpNetwork) -> Result<Ipv4Network, Invalid> {
+    match cidr {
+        IpNetwork::V4(v4) if v4.ip() == v4.network() => Ok(v4),
+        _ => Err(Invalid::new(field, cidr, "an IPv4 range without host bits")),
+    }
+}
+
+fn overlap(range: Ipv4Network, other: IpNetwork) -> bool {
+    matches!(other, IpNetwork::V4(other) if range.overlaps(other))
+}
+
+fn subnet_size(spec: &NetworkSpec, cidr: Ipv4Network) -> Result<u32, Invalid> {
+    let whole = 1_u64 << (32 - cidr.prefix());
+    if spec.count == 0 || spec.count > MemoryNetworks::NETWORKS_MAX {
+        return Err(Invalid::new("network.count", spec.count, "1 to 4094"));
+    }
+    let even = (whole / u64::from(spec.count)).min(256);
+    let size = match spec.size {
+        Some(size) => size,
+        None => u32::try_from(even.checked_ilog2().map_or(0, |bits| 1 << bits)).unwrap_or(0),
+    };
+    if !size.is_power_of_two() || size < 4 {
+        return Err(Invalid::new("network.size", size, "a power of two, at least 4"));
+    }
+    if u64::from(size) * u64::from(spec.count) > whole {
+        return Err(Invalid::new("network.count", spec.count, "as many as the range holds"));
+    }
+    Ok(size)
+}
+
+fn network(
+    spec: &NetworkSpec,
+    n: u32,
+    id: NetworkId,
+    range: Ipv4Network,
+    vlan: Option<VlanId>,
+) -> Result<Network, Invalid> {
+    let name = match spec.count {
+        1 => spec.name.clone(),
+        _ => Label::new(format!("{}_{n}", spec.name))?,
+    };
+    let bridge = match (&spec.bridge, vlan) {
+        (Some(bridge), _) => bridge.clone(),
+        (None, Some(vlan)) => InterfaceName::new(format!("br{vlan}"))?,
+        (None, None) => InterfaceName::new("br100")?,
+    };
+    let first = u32::from(range.network());
+    let gateway = Some(Ipv4Addr::from(first + 1).into());
+    Ok(Network {
+        id,
+        name,
+        kind: spec.kind,
+        cidr: range.into(),
+        gateway,
+        dhcp_server: gateway,
+        first_guest: Ipv4Addr::from(first + 2).into(),
+        dns: spec.dns.clone(),
+        bridge,
+        parent: spec.parent.clone(),
+        vlan,
+        vpn: None,
+        project: spec.project.clone(),
+    })
+}
+
+fn has_rested<Owner>(state: &AddressState<Owner>, now: Timestamp) -> bool {
+    matches!(state, AddressState::Quarantined { until } if *until <= now)
+}
+
+/// The first host of `range` without a row.
+fn first_fresh<R>(range: Ipv4Network, rows: &Addresses<R>) -> Option<IpAddr> {
+    let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
+    // A range of one or two addresses has no network and broadcast address.
+    let edge = u32::from(range.prefix() < 31);
+    (first + edge..=last - edge)
+        .map(|address| IpAddr::from(Ipv4Addr::from(address)))
+        .find(|address| !rows.contains_key(address))
+}
+
+/// The address to hand out: one never used before, or else the one that rested longest.
+fn next<R, Owner>(
+    range: Ipv4Network,
+    rows: &Addresses<R>,
+    now: Timestamp,
+    state: impl Fn(&R) -> &AddressState<Owner>,
+) -> Option<IpAddr> {
+    let rested = || {
+        rows.iter()
+            .filter_map(|(address, row)| match state(&row.value) {
+                AddressState::Quarantined { until } if *until <= now => Some((*until, *address)),
+                _ => None,
+            })
+            .min()
+            .map(|(_, address)| address)
+    };
+    first_fresh(range, rows).or_else(rested)
+}

@@ -1,1 +1,151 @@
-//! Reference implementation.
+//! The plainest scheduler that keeps the laws: the first host, by id, that may take the server.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{
+    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Liveness, Placement,
+    Refusal, RequestSpec,
+};
+use crate::port::{NoValidHost, Scheduler};
+use crate::seed::Seed;
+
+/// The lowest host id that is enabled and up, in the zone, with room, and that neither the server
+/// group, nor the hints, nor an earlier attempt forbids.
+///
+/// It is a reference, not a policy: it reads no extra specs and no image properties, and explains
+/// with a funnel only.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FirstFit;
+
+/// What a host has to pass, in this order, and what is said of a host that does not.
+const CHECKS: [Check; 7] = [
+    Check { name: "host-up", refusal: "disabled or down", passes: is_up },
+    Check { name: "zone", refusal: "another zone", passes: is_in_zone },
+    Check { name: "retry", refusal: "failed before", passes: is_new },
+    Check { name: "capacity", refusal: "not enough left", passes: has_room },
+    Check { name: "same-host", refusal: "none of the wanted servers", passes: has_wanted },
+    Check {
+        name: "different-host",
+        refusal: "a server to keep away from",
+        passes: has_no_unwanted,
+    },
+    Check { name: "group", refusal: "against the group's rule", passes: suits_group },
+];
+
+struct Check {
+    name: &'static str,
+    refusal: &'static str,
+    passes: fn(&HostState, &RequestSpec) -> bool,
+}
+
+impl FirstFit {
+    fn place(hosts: &HostTable, request: &RequestSpec) -> Result<Placement, NoValidHost> {
+        let wanted = request.flavor.resources();
+        let mut request = request.clone();
+        let mut placement = Placement { hosts: Vec::with_capacity(request.instances.len()) };
+        // Hosts that this answer has put something on; the others are read where they are.
+        let mut taken: BTreeMap<HostId, HostState> = BTreeMap::new();
+        for instance in request.instances.clone() {
+            let rows = || hosts.rows().iter().map(|row| taken.get(&row.id).unwrap_or(row));
+            let found = rows().find(|row| CHECKS.iter().all(|check| (check.passes)(row, &request)));
+            let Some(host) = found else {
+                let instances = request.instances.len();
+                return Err(NoValidHost { instances, funnel: funnel(rows(), &request) });
+            };
+            let mut host = host.clone();
+            host.claim(instance, wanted);
+            if let Some(group) = &mut request.group {
+                *group.members_by_host.entry(host.id).or_default() += 1;
+            }
+            placement.hosts.push(host.id);
+            taken.insert(host.id, host);
+        }
+        Ok(placement)
+    }
+}
+
+impl Scheduler for FirstFit {
+    fn select(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+        _: Seed,
+    ) -> Result<Placement, NoValidHost> {
+        Self::place(hosts, request)
+    }
+
+    fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
+        let funnel = match Self::place(hosts, request) {
+            Ok(_) => funnel(hosts.rows().iter(), request),
+            Err(error) => error.funnel,
+        };
+        Refusal { funnel, nearest: Vec::new(), smallest_change: None }
+    }
+
+    fn reads_extra_spec(&self, _: &str) -> bool {
+        false
+    }
+}
+
+impl std::fmt::Display for FirstFit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("first fit")
+    }
+}
+
+fn is_up(host: &HostState, _: &RequestSpec) -> bool {
+    host.admission == Admission::Enabled && host.liveness == Liveness::Up
+}
+
+fn is_in_zone(host: &HostState, request: &RequestSpec) -> bool {
+    request.zone.as_ref().is_none_or(|zone| *zone == host.zone)
+}
+
+fn is_new(host: &HostState, request: &RequestSpec) -> bool {
+    !request.tried.contains(&host.id)
+}
+
+fn has_room(host: &HostState, request: &RequestSpec) -> bool {
+    host.lacks(&request.flavor.resources()).is_none()
+}
+
+fn has_wanted(host: &HostState, request: &RequestSpec) -> bool {
+    let wanted = &request.hints.same_host;
+    wanted.is_empty() || wanted.iter().any(|instance| host.has_instance(*instance))
+}
+
+fn has_no_unwanted(host: &HostState, request: &RequestSpec) -> bool {
+    !request.hints.different_host.iter().any(|instance| host.has_instance(*instance))
+}
+
+fn suits_group(host: &HostState, request: &RequestSpec) -> bool {
+    let Some(group) = &request.group else { return true };
+    let here = group.members_on(host.id);
+    match group.policy {
+        GroupPolicy::Affinity => group.members_by_host.is_empty() || here > 0,
+        GroupPolicy::AntiAffinity => here < group.max_per_host,
+        GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => true,
+    }
+}
+
+/// How many hosts each check left, up to the first that left none.
+fn funnel<'a>(rows: impl Iterator<Item = &'a HostState>, request: &RequestSpec) -> Funnel {
+    let mut left: Vec<&HostState> = rows.collect();
+    let mut funnel = Funnel::default();
+    for check in &CHECKS {
+        let hosts_in = left.len();
+        left.retain(|row| (check.passes)(row, request));
+        let refused = hosts_in - left.len();
+        let reasons = (refused > 0).then(|| (check.refusal.to_owned(), refused));
+        funnel.stages.push(FunnelStage {
+            filter: check.name.to_owned(),
+            hosts_in,
+            hosts_out: left.len(),
+            reasons: reasons.into_iter().collect(),
+        });
+        if left.is_empty() {
+            break;
+        }
+    }
+    funnel
+}

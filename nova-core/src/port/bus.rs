@@ -109,8 +109,11 @@ impl Inbox {
 ///
 /// Laws:
 /// - `a_cast_arrives_at_one_server` of those that serve the topic;
+/// - `a_cast_without_server_says_so`;
 /// - `a_call_brings_the_answer`;
-/// - `a_call_without_server_says_so`, and one without answer ends by its limit;
+/// - `a_call_without_server_says_so`;
+/// - `a_call_without_answer_ends_by_its_limit`;
+/// - `a_call_whose_server_goes_away_has_no_answer`;
 /// - `a_full_queue_is_an_error`: nothing waits without bound;
 /// - `a_dropped_inbox_serves_no_more`.
 #[async_trait]

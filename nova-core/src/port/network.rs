@@ -43,7 +43,8 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// One network over the whole of `cidr`.
+    /// One network at the start of `cidr`: all of it, or its first 256 addresses when it is
+    /// larger and no [`size`](Self::size) says otherwise.
     pub fn new(name: Label, kind: NetworkKind, cidr: IpNetwork) -> Self {
         Self {
             name,

@@ -41,16 +41,26 @@ pub struct Prefix(Box<str>);
 impl Prefix {
     /// Everything below `parts`; everything there is when there are none.
     pub fn new<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Self {
-        let mut path = join(parts);
-        if !path.is_empty() {
-            path.push('/');
+        let mut parts = parts.into_iter().peekable();
+        if parts.peek().is_none() {
+            return Self::all();
         }
+        let mut path = join(parts);
+        path.push('/');
         Self(path.into_boxed_str())
     }
 
     /// The whole store.
     pub fn all() -> Self {
         Self("".into())
+    }
+
+    /// One key alone, and whatever lies below it.
+    ///
+    /// It also covers keys that go on in the same part; where the last part has a fixed length,
+    /// as ids have, there are none.
+    pub fn of_key(key: &Key) -> Self {
+        Self(key.0.clone())
     }
 
     /// Whether `key` lies below.
@@ -109,5 +119,8 @@ mod tests {
         assert!(prefix.covers(&Key::new(["claim", "a", "x"])));
         assert!(!prefix.covers(&Key::new(["claim", "ab", "x"])));
         assert!(Prefix::all().covers(&Key::new(["x"])));
+        assert_eq!(Prefix::new([""; 0]), Prefix::all());
+        assert!(!Prefix::new([""]).covers(&Key::new(["x"])));
+        assert!(Prefix::new([""]).covers(&Key::new(["", "x"])));
     }
 }

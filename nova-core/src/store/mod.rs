@@ -10,9 +10,13 @@ mod memory;
 mod mirror;
 mod port;
 pub mod record;
+#[cfg(feature = "redb")]
+mod redb;
 mod txn;
 mod watch;
 
+#[cfg(feature = "redb")]
+pub use self::redb::{RedbOptions, RedbStore};
 pub use key::{Key, Prefix};
 pub use memory::MemoryStore;
 pub use mirror::{Mirror, Versioned};

@@ -93,6 +93,24 @@ pub struct Page {
 }
 
 /// Keeps values under keys and changes them only by guarded transactions.
+///
+/// Laws:
+/// - reading: `a_key_that_was_never_written_is_absent`, `a_commit_that_returned_is_read`,
+///   `values_are_kept_byte_for_byte`, `keys_are_kept_as_they_are`,
+///   `an_entry_bears_the_revision_that_wrote_it`;
+/// - committing: `every_change_has_a_higher_revision`, `a_commit_does_all_or_nothing`,
+///   `a_conflict_names_the_first_guard_that_failed`, `absent_holds_only_where_nothing_is`,
+///   `unchanged_holds_only_for_the_last_write`, `guards_look_before_the_writes`,
+///   `a_transaction_without_writes_answers_the_present_revision`,
+///   `removing_what_is_absent_changes_nothing`, `writing_a_key_twice_is_refused`;
+/// - scanning: `a_scan_is_sorted_and_covers_whole_parts_only`,
+///   `a_scan_goes_on_where_the_page_ended`, `a_page_never_exceeds_its_limit`,
+///   `a_page_shows_one_moment`;
+/// - watching: `a_watch_tells_every_change_once_and_in_order`,
+///   `a_watch_tells_only_what_lies_below_its_prefix`, `a_watch_begins_just_after_its_revision`,
+///   `a_watch_opened_between_commits_misses_nothing`,
+///   `a_watch_that_fell_behind_never_skips_silently`;
+/// - racing: `exactly_one_of_many_racing_creators_wins`, `racing_updates_are_never_lost`.
 #[async_trait]
 pub trait Store: Display + Debug + Send + Sync + 'static {
     /// Reads one key.
@@ -116,7 +134,9 @@ pub trait Store: Display + Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] names the first guard that did not hold, in the order given;
-    /// [`StoreError::Unknown`] when nobody can say whether it was done; then read again.
+    /// [`StoreError::Malformed`] when it writes a key twice; [`StoreError::Unavailable`] when it
+    /// was certainly not done; [`StoreError::Unknown`] when nobody can say whether it was; then
+    /// read again.
     async fn commit(&self, txn: Txn) -> Result<Revision, StoreError>;
 
     /// Follows the keys below `prefix` from just after revision `after`.

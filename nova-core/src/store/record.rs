@@ -5,7 +5,7 @@
 //! | `meta` | `meta/cloud` | [`CloudMeta`] |
 //! | `host` | `host/<id>` | [`Host`] |
 //! | `host-name` | `host-name/<name>` | [`NameClaim`] |
-//! | `ledger` | `ledger/host-<host>`, `ledger/group-<group>`, `ledger/project-<project>` | [`Ledger`] |
+//! | `ledger` | `ledger/host-<host>`, `ledger/group-<group>`, `ledger/project-<project>`, `ledger/ranges` | [`Ledger`] |
 //! | `beat` | `beat/<host>` | [`Beat`] |
 //! | `aggregate` | `aggregate/<id>` | [`Aggregate`] |
 //! | `flavor` | `flavor/<name>` | [`Flavor`] |
@@ -24,10 +24,12 @@
 //! | `group` | `group/<id>` | [`ServerGroup`] |
 //! | `quota` | `quota/<project>` | [`ProjectQuota`] |
 //! | `op` | `op/<id>` | [`Operation`] |
-//! | `request` | `request/<project>/<request id>` | [`Request`] |
+//! | `open-op` | `open-op/<id>` | [`OpenOperation`] |
+//! | `request` | `request/<scope>/<request id>` | [`Request`] |
 //!
 //! A ledger holds nothing. It is written by every transaction that takes from a host, a group or
-//! a project, so that two of them that were decided on the same reading conflict.
+//! a project, or that adds a range of addresses, so that two of them that were decided on the
+//! same reading conflict.
 
 use std::net::IpAddr;
 
@@ -106,7 +108,8 @@ records! {
     ServerGroup, "group", |g| [g.id.to_string()];
     ProjectQuota, "quota", |q| [q.project.as_str()];
     Operation, "op", |o| [o.id.to_string()];
-    Request, "request", |r| [r.project.as_str(), r.id.as_str()];
+    OpenOperation, "open-op", |o| [o.operation.to_string()];
+    Request, "request", |r| [r.scope.as_str(), r.id.as_str()];
 }
 
 impl Record for Ledger {
@@ -159,9 +162,20 @@ impl Ledger {
         Self { of: format!("group-{group}") }
     }
 
+    /// The ledger of the names of one table, where names are unique.
+    pub fn for_names(table: &'static str) -> Self {
+        Self { of: format!("names-{table}") }
+    }
+
     /// The ledger of a project's usage.
     pub fn for_project(project: ProjectId) -> Self {
         Self { of: format!("project-{project}") }
+    }
+
+    /// The ledger of all ranges of addresses: which networks and floating IP pools there are.
+    /// Written when one is added, since two that overlap share no other record.
+    pub fn for_ranges() -> Self {
+        Self { of: "ranges".to_owned() }
     }
 }
 
@@ -196,11 +210,19 @@ pub struct ProjectQuota {
     pub quota: Quota,
 }
 
+/// That an operation is not final yet: what a recovery has to look at, without reading every
+/// operation there ever was.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OpenOperation {
+    /// The operation.
+    pub operation: OpId,
+}
+
 /// A write that was accepted under a request id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Request {
-    /// The project.
-    pub project: ProjectId,
+    /// Whose ids they are: a project, or the administrators together.
+    pub scope: String,
     /// The caller's id of the write.
     pub id: RequestId,
     /// SHA-256 of what was asked, in hex: the same id with other content is refused.
@@ -216,9 +238,9 @@ pub mod keys {
     use super::{
         AggregateId, Beat, Claim, CloudMeta, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
         Host, HostId, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key, KeyPair,
-        KeyPairName, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, Operation, PoolName, Port,
-        Prefix, ProjectId, ProjectQuota, Record, Request, RequestId, ServerGroup, ServerGroupId,
-        VlanClaim, VlanId, Volume, VolumeId, address_part,
+        KeyPairName, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, OpenOperation, Operation,
+        PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request, RequestId, ServerGroup,
+        ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
     };
     use crate::domain::Aggregate;
 
@@ -279,13 +301,30 @@ pub mod keys {
         quota(project: &ProjectId), ProjectQuota, [project.as_str()];
         /// Of an [`Operation`].
         operation(id: OpId), Operation, [id.to_string()];
+        /// Of an [`OpenOperation`].
+        open_operation(id: OpId), OpenOperation, [id.to_string()];
         /// Of a [`Request`].
-        request(project: &ProjectId, id: &RequestId), Request, [project.as_str(), id.as_str()];
+        request(scope: &str, id: &RequestId), Request, [scope, id.as_str()];
     }
 
     /// The claims on one host.
     pub fn claims_on(host: HostId) -> Prefix {
         Prefix::new([Claim::TABLE, &host.to_string()])
+    }
+
+    /// Of the [`Ledger`](super::Ledger) of a host.
+    pub fn host_ledger(host: HostId) -> Key {
+        super::Ledger::for_host(host).key()
+    }
+
+    /// Of the [`Ledger`](super::Ledger) of a server group.
+    pub fn group_ledger(group: ServerGroupId) -> Key {
+        super::Ledger::for_group(group).key()
+    }
+
+    /// Of the [`Ledger`](super::Ledger) of a project.
+    pub fn project_ledger(project: &ProjectId) -> Key {
+        super::Ledger::for_project(project.clone()).key()
     }
 
     /// The interfaces of one instance.

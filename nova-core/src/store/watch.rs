@@ -68,11 +68,11 @@ impl Feed {
     pub fn publish(&self, changes: impl IntoIterator<Item = Change>) {
         let mut state = self.shared.lock();
         for change in changes {
-            if state.changes.len() == Self::CHANGES_MAX {
-                if let Some(oldest) = state.changes.pop_front() {
-                    state.first += 1;
-                    state.forgotten = oldest.revision;
-                }
+            if state.changes.len() == Self::CHANGES_MAX
+                && let Some(oldest) = state.changes.pop_front()
+            {
+                state.first += 1;
+                state.forgotten = oldest.revision;
             }
             state.changes.push_back(change);
         }
@@ -90,7 +90,7 @@ impl Feed {
             let seen = state.changes.partition_point(|change| change.revision <= after);
             Some(state.first + seen as u64)
         };
-        Watch { shared: Arc::clone(&self.shared), prefix: prefix.clone(), next }
+        Watch { shared: Arc::clone(&self.shared), prefix: prefix.clone(), after, next }
     }
 }
 
@@ -113,6 +113,9 @@ impl Shared {
 pub struct Watch {
     shared: Arc<Shared>,
     prefix: Prefix,
+    /// Changes up to and including this revision are of no interest. They can still come: a
+    /// store may let a commit be read before it publishes it.
+    after: Revision,
     /// The number of the change to look at next; none when changes before it are lost already.
     next: Option<u64>,
 }
@@ -129,7 +132,10 @@ impl Watch {
         let mut found = None;
         while at < end && found.is_none() {
             let index = usize::try_from(at - state.first).unwrap_or(usize::MAX);
-            found = state.changes.get(index).filter(|change| self.prefix.covers(&change.key));
+            found = state
+                .changes
+                .get(index)
+                .filter(|change| change.revision > self.after && self.prefix.covers(&change.key));
             at += 1;
         }
         self.next = Some(at);
@@ -152,5 +158,120 @@ impl Watch {
             }
             news.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One change of `path` at `revision`.
+    fn change(path: &str, revision: u64) -> Change {
+        Change { key: Key::new(path.split('/')), value: None, revision: Revision(revision) }
+    }
+
+    /// Publishes (path, revision) and tells what a watch on `a` from after `after` says: paths
+    /// with revisions, or `resync`.
+    fn check(published: &[(&str, u64)], after: u64, expected: &str) {
+        let feed = Feed::new(Revision(10));
+        let mut early = feed.watch(&Prefix::new(["a"]), Revision(after));
+        for (path, revision) in published {
+            feed.publish([change(path, *revision)]);
+        }
+        let mut late = feed.watch(&Prefix::new(["a"]), Revision(after));
+        assert_eq!(said(&mut early), expected, "opened before");
+        assert_eq!(said(&mut late), expected, "opened after");
+    }
+
+    fn said(watch: &mut Watch) -> String {
+        let mut said = Vec::new();
+        while let Some(event) = watch.try_next() {
+            said.push(match event {
+                Event::Changed(change) => format!("{}@{}", change.key, change.revision),
+                Event::Resync => "resync".to_owned(),
+            });
+        }
+        said.join(" ")
+    }
+
+    #[test]
+    fn only_what_lies_below_the_prefix_is_told() {
+        check(
+            &[("a/x", 11), ("ab/x", 12), ("b/a", 13), ("a", 14), ("a/y", 15)],
+            10,
+            "a/x@r11 a/y@r15",
+        );
+    }
+
+    #[test]
+    fn only_what_came_after_the_given_revision_is_told() {
+        check(&[("a/x", 11), ("a/y", 12), ("a/z", 12), ("a/x", 13)], 11, "a/y@r12 a/z@r12 a/x@r13");
+        check(&[("a/x", 11), ("a/y", 12)], 12, "");
+        check(&[("a/x", 11), ("a/y", 12), ("a/z", 13)], 12, "a/z@r13");
+    }
+
+    #[test]
+    fn a_past_that_nobody_remembers_begins_with_a_resync() {
+        let feed = Feed::new(Revision(10));
+        feed.publish([change("a/x", 11)]);
+        assert_eq!(said(&mut feed.watch(&Prefix::all(), Revision(9))), "resync");
+        assert_eq!(said(&mut feed.watch(&Prefix::all(), Revision(10))), "a/x@r11");
+    }
+
+    #[test]
+    fn a_watch_may_be_as_far_behind_as_is_remembered_and_no_further() {
+        let feed = Feed::new(Revision(0));
+        let last = Feed::CHANGES_MAX as u64;
+        let mut behind = feed.watch(&Prefix::new(["b"]), Revision(0));
+        feed.publish([change("b/x", 1)]);
+        for revision in 2..=last {
+            feed.publish([change("a/x", revision)]);
+        }
+        let mut lost = feed.watch(&Prefix::new(["b"]), Revision(0));
+        assert_eq!(said(&mut behind), "b/x@r1");
+        feed.publish([change("b/y", last + 1)]);
+        assert_eq!(said(&mut behind), format!("b/y@r{}", last + 1));
+        assert_eq!(said(&mut lost), "resync");
+        assert_eq!(said(&mut lost), "");
+        assert_eq!(said(&mut feed.watch(&Prefix::new(["b"]), Revision(0))), "resync");
+        let mut whole = feed.watch(&Prefix::new(["b"]), Revision(1));
+        assert_eq!(said(&mut whole), format!("b/y@r{}", last + 1));
+        feed.publish([change("b/z", last + 2)]);
+        assert_eq!(said(&mut lost), format!("b/z@r{}", last + 2));
+    }
+
+    #[test]
+    fn a_commit_of_which_a_part_is_forgotten_is_not_told_in_part() {
+        let feed = Feed::new(Revision(0));
+        feed.publish((0..=Feed::CHANGES_MAX).map(|at| change(&format!("a/{at}"), 1)));
+        assert_eq!(said(&mut feed.watch(&Prefix::new(["a"]), Revision(0))), "resync");
+        assert_eq!(said(&mut feed.watch(&Prefix::new(["a"]), Revision(1))), "");
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_what_is_left_and_then_ends_with_its_store() {
+        let feed = Feed::new(Revision(0));
+        let mut watch = feed.watch(&Prefix::all(), Revision(0));
+        feed.publish([change("a", 1)]);
+        drop(feed);
+        assert_eq!(watch.next().await, Some(Event::Changed(change("a", 1))));
+        assert_eq!(watch.next().await, None);
+        assert_eq!(watch.try_next(), None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_by_news_and_by_the_end() {
+        let feed = Feed::new(Revision(0));
+        let mut watch = feed.watch(&Prefix::new(["a"]), Revision(0));
+        let publish = async {
+            feed.publish([change("b/x", 1)]);
+            tokio::task::yield_now().await;
+            feed.publish([change("a/x", 2)]);
+        };
+        // Polled in this order, so that the watch is waiting when the news comes.
+        let (event, ()) = tokio::join!(biased; watch.next(), publish);
+        assert_eq!(event, Some(Event::Changed(change("a/x", 2))));
+        let (event, ()) = tokio::join!(biased; watch.next(), async { drop(feed) });
+        assert_eq!(event, None);
     }
 }

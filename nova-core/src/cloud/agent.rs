@@ -1,0 +1,347 @@
+//! The agent of one host: owns what runs there, and answers for it.
+//!
+//! It carries out orders, shows that it lives, and compares its host with the records now and
+//! then. It decides nothing about other hosts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::class::Class;
+use crate::clock::ClockExt as _;
+use crate::cloud::error::ApiError;
+use crate::cloud::options::CloudOptions;
+use crate::cloud::order::{Order, Report};
+use crate::cloud::ports::Ports;
+use crate::cloud::register::{HostSpec, register};
+use crate::domain::{Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState};
+use crate::port::{Delivery, Guest, Topic, VirtDriver, VirtError};
+use crate::store::record::{Beat, keys};
+use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
+
+/// Orders that one agent carries out at the same time (Nova's `max_concurrent_builds`).
+const ORDERS_MAX: usize = 10;
+
+/// Runs the agent of one host until it is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    host: HostId,
+    name: HostName,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Agent {
+    /// Registers the host, puts it in order, and begins to serve.
+    ///
+    /// A host is known by its name: an agent that starts again finds its own record, with what
+    /// the operator set there.
+    ///
+    /// # Errors
+    /// [`ApiError::Driver`] when the host does not answer; those of the store.
+    pub async fn start(
+        ports: Ports,
+        options: CloudOptions,
+        spec: HostSpec,
+        driver: Arc<dyn VirtDriver>,
+    ) -> Result<Self, ApiError> {
+        let facts = driver.facts().await;
+        let facts =
+            facts.map_err(|source| ApiError::Driver { host: spec.name.to_string(), source })?;
+        let host = register(&ports, &spec, &facts).await?;
+        let hand = Arc::new(Hand {
+            ports,
+            options,
+            host,
+            driver,
+            guests: Mutex::new(BTreeMap::new()),
+            places: Semaphore::new(ORDERS_MAX),
+        });
+        // Nothing new may come before what should not be here is gone.
+        hand.sweep().await;
+        let inbox = hand.ports.bus.serve(&Topic::agent(host)).await;
+        let mut inbox = inbox.map_err(|source| ApiError::Unsuitable {
+            what: format!("agent of {}", spec.name),
+            reason: source.to_string(),
+        })?;
+        let epoch = hand.first_beat().await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(until(stopped.clone(), Arc::clone(&hand).beat(epoch)));
+        tasks.spawn(until(stopped.clone(), Arc::clone(&hand).keep_sweeping()));
+        tasks.spawn(until(stopped, async move {
+            let mut orders = JoinSet::new();
+            while let Some(delivery) = inbox.next().await {
+                while orders.try_join_next().is_some() {}
+                orders.spawn(Arc::clone(&hand).serve(delivery));
+            }
+        }));
+        Ok(Self { host, name: spec.name, stop, tasks })
+    }
+
+    /// The host's id.
+    pub fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// The host's name.
+    pub fn name(&self) -> &HostName {
+        &self.name
+    }
+
+    /// Stops serving. Guests go on; they are found again when an agent starts here.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Runs `work` until it ends or `stopped` says so.
+pub(crate) async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        _ = stopped.wait_for(|stop| *stop) => {}
+        () = work => {}
+    }
+}
+
+/// What the agent's tasks share.
+#[derive(Debug)]
+struct Hand {
+    ports: Ports,
+    options: CloudOptions,
+    host: HostId,
+    driver: Arc<dyn VirtDriver>,
+    /// One lock for each guest that an order is being carried out for.
+    guests: Mutex<BTreeMap<InstanceId, Arc<Mutex<()>>>>,
+    places: Semaphore,
+}
+
+impl Hand {
+    /// Begins a new epoch of beats, higher than all before.
+    async fn first_beat(&self) -> Result<u64, StoreError> {
+        let known = self.ports.store.read::<Beat>(&keys::beat(self.host)).await?;
+        let epoch = known.map_or(1, |beat| beat.value.epoch + 1);
+        let mut txn = Txn::new();
+        txn.put(&Beat { host: self.host, epoch, count: 0 });
+        self.ports.store.commit(txn).await?;
+        Ok(epoch)
+    }
+
+    async fn beat(self: Arc<Self>, epoch: u64) {
+        for count in 1.. {
+            self.ports.clock.sleep(self.options.beat_interval).await;
+            // A host that does not answer its agent is not alive, whatever the agent is.
+            let Ok(Ok(_)) = self.in_time(self.driver.facts()).await else { continue };
+            let mut txn = Txn::new();
+            txn.put(&Beat { host: self.host, epoch, count });
+            // A beat that is lost is followed by another.
+            drop(self.ports.store.commit(txn).await);
+        }
+    }
+
+    async fn keep_sweeping(self: Arc<Self>) {
+        loop {
+            self.ports.clock.sleep(self.options.sweep_interval).await;
+            self.sweep().await;
+        }
+    }
+
+    async fn serve(self: Arc<Self>, delivery: Delivery) {
+        let Ok(_place) = self.places.acquire().await else { return };
+        let report = match serde_json::from_slice::<Order>(&delivery.payload) {
+            Ok(order) => self.carry_out(order).await,
+            Err(error) => Report::NotDone { reason: format!("no order: {error}"), retry: false },
+        };
+        if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&report)) {
+            reply.send(bytes.into());
+        }
+    }
+
+    /// Carries out one order: do, then look whether it was done. Orders for one guest wait for
+    /// each other.
+    async fn carry_out(&self, order: Order) -> Report {
+        let Some(instance) = order.instance() else {
+            return match self.ports.network.converge(self.host).await {
+                Ok(()) => Report::Done { guest: None },
+                Err(error) => Report::NotDone {
+                    reason: error.to_string(),
+                    retry: error.class() != Class::Permanent,
+                },
+            };
+        };
+        let lock = Arc::clone(self.guests.lock().await.entry(instance).or_default());
+        let report = {
+            let _alone = lock.lock().await;
+            self.on_guest(instance, &order).await
+        };
+        let mut guests = self.guests.lock().await;
+        // Whoever waits holds a copy of the lock; the last one takes it away.
+        if guests.get(&instance).is_some_and(|known| Arc::strong_count(known) <= 2) {
+            guests.remove(&instance);
+        }
+        report
+    }
+
+    async fn on_guest(&self, instance: InstanceId, order: &Order) -> Report {
+        let done = match self.in_time(self.act(order)).await {
+            Ok(done) => done,
+            Err(late) => return late,
+        };
+        // An error may hide an effect, and a success may hide the lack of one: look.
+        let guest = match self.in_time(self.driver.guest(instance)).await {
+            Ok(Ok(guest)) => guest,
+            Ok(Err(error)) => return Report::Unknown { reason: chain(&error) },
+            Err(late) => return late,
+        };
+        match (reached(order, guest.as_ref()), done) {
+            (true, _) => Report::Done { guest },
+            (false, Err(error)) => {
+                Report::NotDone { reason: chain(&error), retry: error.class() == Class::Retry }
+            }
+            (false, Ok(())) => Report::NotDone {
+                reason: format!("{} said yes and did not", self.driver),
+                retry: true,
+            },
+        }
+    }
+
+    /// Waits for the driver, but not longer than an order may take.
+    async fn in_time<T: Send>(&self, work: impl Future<Output = T> + Send) -> Result<T, Report> {
+        let answer = self.ports.clock.within(self.options.order_limit, work).await;
+        answer.ok_or_else(|| Report::Unknown { reason: format!("{} hangs", self.driver) })
+    }
+
+    async fn act(&self, order: &Order) -> Result<(), VirtError> {
+        let driver = &self.driver;
+        match order {
+            Order::Create(spec) => driver.create(spec, &*self.ports.images).await,
+            Order::Remove(instance) => driver.remove(*instance).await,
+            Order::Start(instance) => {
+                // After the host was down its network has to be there before the guest is.
+                drop(self.ports.network.converge(self.host).await);
+                driver.start(*instance).await
+            }
+            Order::Stop(instance) => driver.stop(*instance).await,
+            Order::Reboot { instance, how, boot } => driver.reboot(*instance, *how, *boot).await,
+            Order::Pause(instance) => match driver.pausing() {
+                Some(pausing) => pausing.pause(*instance).await,
+                None => Err(unable("pause a guest")),
+            },
+            Order::Unpause(instance) => match driver.pausing() {
+                Some(pausing) => pausing.unpause(*instance).await,
+                None => Err(unable("unpause a guest")),
+            },
+            Order::Plug { instance, link } => match driver.volumes() {
+                Some(volumes) => volumes.attach(*instance, link).await,
+                None => Err(unable("attach a volume")),
+            },
+            Order::Unplug { instance, volume } => match driver.volumes() {
+                Some(volumes) => volumes.detach(*instance, *volume).await,
+                None => Ok(()),
+            },
+            Order::Converge => Ok(()),
+        }
+    }
+
+    /// Compares the host with the records: removes guests that nobody owns, and writes down what
+    /// happened to those that somebody does. It goes on after an error; the next sweep tries
+    /// again.
+    async fn sweep(&self) {
+        // Guests first, records second: a guest that appears in between has a record already.
+        let Ok(Ok(guests)) = self.in_time(self.driver.guests()).await else { return };
+        for guest in &guests {
+            let key = keys::instance(guest.instance);
+            let Ok(record) = self.ports.store.read::<Instance>(&key).await else { continue };
+            match record {
+                Some(record) if record.value.host == Some(self.host) => {
+                    self.note(&record, Some(guest.power)).await;
+                }
+                _ => drop(self.carry_out(Order::Remove(guest.instance)).await),
+            }
+        }
+        let claims = keys::claims_on(self.host);
+        let claims = self.ports.store.read_all::<crate::store::record::Claim>(&claims).await;
+        for claim in claims.unwrap_or_default() {
+            let id = claim.value.instance;
+            if guests.iter().any(|guest| guest.instance == id) {
+                continue;
+            }
+            if let Ok(Some(record)) = self.ports.store.read(&keys::instance(id)).await {
+                self.note(&record, None).await;
+            }
+        }
+        drop(self.ports.network.converge(self.host).await);
+    }
+
+    /// Writes down that a server is not in the state that it was left in (Nova's power sync).
+    /// While an operation works on it, that operation will.
+    async fn note(&self, record: &Versioned<Instance>, power: Option<PowerState>) {
+        let old = &record.value;
+        if old.task.is_some() || old.host != Some(self.host) {
+            return;
+        }
+        let mut next = Instance { power, ..old.clone() };
+        let gone = |message: &str| {
+            Some(Fault { message: message.to_owned(), at: self.ports.clock.now(), refusal: None })
+        };
+        match (old.state, power) {
+            (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {
+                next.state = VmState::Stopped;
+            }
+            (VmState::Stopped, Some(PowerState::Running)) => {
+                // Its owner wants it stopped; that a guest came up by itself does not change it.
+                drop(self.carry_out(Order::Stop(old.id)).await);
+                return;
+            }
+            (VmState::Active | VmState::Paused | VmState::Stopped, None) => {
+                next.state = VmState::Error;
+                next.fault = gone("the guest is not on its host any more");
+            }
+            _ => {}
+        }
+        if next != *old {
+            let mut txn = Txn::new();
+            txn.replace(record, &next);
+            // Whoever was faster knew better; the next sweep looks again.
+            drop(self.ports.store.commit(txn).await);
+        }
+    }
+}
+
+/// Whether the guest is as the order wants it.
+fn reached(order: &Order, guest: Option<&Guest>) -> bool {
+    match (order, guest) {
+        (Order::Remove(_), guest) => guest.is_none(),
+        (Order::Unplug { volume, .. }, guest) => {
+            guest.is_none_or(|guest| !guest.volumes.contains(volume))
+        }
+        (_, None) => false,
+        (Order::Create(_), Some(_)) | (Order::Converge, _) => true,
+        (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
+        (Order::Stop(_), Some(guest)) => guest.power == PowerState::Shutdown,
+        (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
+        (Order::Reboot { boot, .. }, Some(guest)) => {
+            guest.boot >= *boot && guest.power == PowerState::Running
+        }
+        (Order::Plug { link, .. }, Some(guest)) => guest.volumes.contains(&link.volume),
+    }
+}
+
+fn unable(operation: &'static str) -> VirtError {
+    VirtError::Host { operation, source: "this host cannot".into() }
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

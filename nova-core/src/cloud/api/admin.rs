@@ -1,0 +1,450 @@
+//! What an operator may do: hosts, aggregates, flavors, images, quotas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cloud::api::specs::{AggregateSpec, FlavorSpec, ImageSpec, UnknownKeys};
+use crate::cloud::api::views::{Census, HostStatus};
+use crate::cloud::api::{Door, Plan};
+use crate::cloud::error::ApiError;
+use crate::domain::{
+    Admission, Aggregate, AggregateId, Flavor, FlavorName, ForcedDown, Host, HostId, Image,
+    ImageId, Invalid, OpId, Operation, ProjectId, Quota, RequestId, Resources,
+};
+use crate::port::{ImageBytes, ImageError};
+use crate::seed::Seed;
+use crate::store::record::{Claim, Ledger, NameClaim, ProjectQuota, Record, keys};
+use crate::store::{Guard, Txn, Versioned, Write};
+
+/// The scope of administrators' request ids; no project can be called so.
+const SCOPE: &str = "_admin";
+
+/// The operator's handle. Cheap to copy.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub(crate) door: Arc<Door>,
+}
+
+impl Admin {
+    /// A request id that was never used.
+    pub fn new_request(&self) -> RequestId {
+        self.door.new_request()
+    }
+
+    pub(crate) async fn write<T: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        request: RequestId,
+        what: &'static str,
+        content: &impl serde::Serialize,
+        plan: impl AsyncFn() -> Result<Plan<T>, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.door.accept(SCOPE, request, what, content, plan).await
+    }
+
+    /// All hosts, sorted by id.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn hosts(&self) -> Result<Vec<HostStatus>, ApiError> {
+        let door = &self.door;
+        let mut view = door.fresh().await?;
+        let rows = view.hosts(door.now(), door.options.down_after).rows().to_vec();
+        let status = rows.into_iter().filter_map(|row| {
+            Some(HostStatus {
+                host: view.hosts.get(&keys::host(row.id))?.value.clone(),
+                liveness: row.liveness,
+                used: *row.used(),
+                instances: row.claims().map(|(instance, _)| instance).collect(),
+            })
+        });
+        Ok(status.collect())
+    }
+
+    /// Lets new servers come to a host, or not.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn set_admission(
+        &self,
+        request: RequestId,
+        host: HostId,
+        admission: Admission,
+    ) -> Result<(), ApiError> {
+        self.write(request, "set admission", &(host, &admission), async || {
+            self.change_host(host, |host| Host { admission: admission.clone(), ..host }).await
+        })
+        .await
+    }
+
+    /// Declares a host down, whatever its agent says.
+    ///
+    /// This is a promise by the operator: the host is off, or cannot reach its volumes and
+    /// networks any more. What it holds may be given to others on the strength of it.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::Invalid`] for a reason longer than 255 bytes or with
+    /// control characters.
+    pub async fn force_down(
+        &self,
+        request: RequestId,
+        host: HostId,
+        reason: &str,
+    ) -> Result<(), ApiError> {
+        if reason.len() > 255 || reason.chars().any(char::is_control) {
+            let allowed = "at most 255 bytes without control characters";
+            return Err(Invalid::new("reason", reason, allowed).into());
+        }
+        let forced = ForcedDown { reason: reason.to_owned() };
+        self.write(request, "force down", &(host, reason), async || {
+            self.change_host(host, |host| Host { forced_down: Some(forced.clone()), ..host }).await
+        })
+        .await
+    }
+
+    /// Takes back [`force_down`](Self::force_down).
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn clear_forced_down(
+        &self,
+        request: RequestId,
+        host: HostId,
+    ) -> Result<(), ApiError> {
+        self.write(request, "clear forced down", &host, async || {
+            self.change_host(host, |host| Host { forced_down: None, ..host }).await
+        })
+        .await
+    }
+
+    async fn change_host(
+        &self,
+        id: HostId,
+        change: impl Fn(Host) -> Host,
+    ) -> Result<Plan<()>, ApiError> {
+        let view = self.door.fresh().await?;
+        let missing = || ApiError::not_found("host", id);
+        let host = view.hosts.get(&keys::host(id)).ok_or_else(missing)?;
+        let mut txn = Txn::new();
+        txn.replace(host, &change(host.value.clone()));
+        Ok(Plan::now((), txn))
+    }
+
+    /// Forgets a host that has no servers. Its agent has to be stopped first, or it registers
+    /// the host again.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::InUse`] while it has servers or is in an aggregate.
+    pub async fn remove_host(&self, request: RequestId, id: HostId) -> Result<(), ApiError> {
+        self.write(request, "remove host", &id, async || {
+            let view = self.door.fresh().await?;
+            let host = view.hosts.get(&keys::host(id));
+            let host = host.ok_or_else(|| ApiError::not_found("host", id))?;
+            let in_use = |by: String| ApiError::InUse { what: "host", id: id.to_string(), by };
+            if let Some(claim) = view.claims_on(id).next() {
+                return Err(in_use(format!("server {}", claim.instance)));
+            }
+            if let Some(aggregate) = view.aggregates_of(id).first() {
+                return Err(in_use(format!("aggregate {}", aggregate.name)));
+            }
+            let mut txn = Txn::new();
+            txn.remove(host);
+            txn.write(Write::Remove(keys::host_name(&host.value.name)));
+            txn.write(Write::Remove(keys::beat(id)));
+            // A claim that is being made right now touches the ledger, and conflicts.
+            match view.ledger(&keys::host_ledger(id)) {
+                Some(ledger) => txn.remove(ledger),
+                None => txn.guard(Guard::Absent(keys::host_ledger(id))),
+            };
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Makes an aggregate.
+    ///
+    /// # Errors
+    /// [`ApiError::Exists`] when the name is taken.
+    pub async fn create_aggregate(
+        &self,
+        request: RequestId,
+        spec: &AggregateSpec,
+    ) -> Result<AggregateId, ApiError> {
+        let id = self.door.draw(AggregateId::draw);
+        self.write(request, "create aggregate", spec, async || {
+            let view = self.door.fresh().await?;
+            if view.aggregates.values().any(|a| a.value.name == spec.name) {
+                let id = spec.name.to_string();
+                return Err(ApiError::Exists { what: "aggregate", id });
+            }
+            let mut txn = Txn::new();
+            // Two aggregates of one name that are made at the same time conflict here.
+            let ledger = Ledger::for_names("aggregate");
+            txn.touch(view.ledger(&ledger.key()), &ledger);
+            txn.create(&Aggregate {
+                id,
+                name: spec.name.clone(),
+                hosts: Vec::new(),
+                metadata: spec.metadata.clone(),
+            });
+            Ok(Plan::now(id, txn))
+        })
+        .await
+    }
+
+    /// Puts a host into an aggregate; it may be in several.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for either.
+    pub async fn add_to_aggregate(
+        &self,
+        request: RequestId,
+        aggregate: AggregateId,
+        host: HostId,
+    ) -> Result<(), ApiError> {
+        self.write(request, "add to aggregate", &(aggregate, host), async || {
+            let view = self.door.fresh().await?;
+            let known = view.hosts.get(&keys::host(host));
+            let known = known.ok_or_else(|| ApiError::not_found("host", host))?;
+            let old = aggregate_of(&view.aggregates, aggregate)?;
+            let mut next = old.value.clone();
+            if let Err(at) = next.hosts.binary_search(&host) {
+                next.hosts.insert(at, host);
+            }
+            let mut txn = Txn::new();
+            txn.unchanged(known).replace(old, &next);
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Takes a host out of an aggregate; one that is not in it is success.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for the aggregate.
+    pub async fn remove_from_aggregate(
+        &self,
+        request: RequestId,
+        aggregate: AggregateId,
+        host: HostId,
+    ) -> Result<(), ApiError> {
+        self.write(request, "remove from aggregate", &(aggregate, host), async || {
+            let view = self.door.fresh().await?;
+            let old = aggregate_of(&view.aggregates, aggregate)?;
+            let mut next = old.value.clone();
+            next.hosts.retain(|known| *known != host);
+            let mut txn = Txn::new();
+            txn.replace(old, &next);
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Removes an aggregate; its hosts stay.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn delete_aggregate(
+        &self,
+        request: RequestId,
+        aggregate: AggregateId,
+    ) -> Result<(), ApiError> {
+        self.write(request, "delete aggregate", &aggregate, async || {
+            let view = self.door.fresh().await?;
+            let mut txn = Txn::new();
+            txn.remove(aggregate_of(&view.aggregates, aggregate)?);
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Makes a flavor.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] for a number out of range, or for an extra spec that no filter
+    /// reads, unless the spec keeps those; [`ApiError::Exists`].
+    pub async fn create_flavor(
+        &self,
+        request: RequestId,
+        spec: &FlavorSpec,
+    ) -> Result<Flavor, ApiError> {
+        let flavor = spec.flavor()?;
+        let scheduler = &self.door.ports.scheduler;
+        let unread = |(key, _): &(&str, &str)| !scheduler.reads_extra_spec(key);
+        if let (UnknownKeys::Refuse, Some((key, _))) =
+            (spec.unknown_keys, flavor.extra_specs().iter().find(unread))
+        {
+            let allowed = "a key that a filter of the scheduler reads";
+            return Err(Invalid::new("flavor.extra_specs", key, allowed).into());
+        }
+        self.write(request, "create flavor", spec, async || {
+            let view = self.door.fresh().await?;
+            if view.flavors.contains_key(&flavor.key()) {
+                return Err(ApiError::Exists { what: "flavor", id: spec.name.to_string() });
+            }
+            let mut txn = Txn::new();
+            txn.create(&flavor);
+            Ok(Plan::now(flavor.clone(), txn))
+        })
+        .await
+    }
+
+    /// Removes a flavor. Servers keep the one they were made with.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn delete_flavor(
+        &self,
+        request: RequestId,
+        name: &FlavorName,
+    ) -> Result<(), ApiError> {
+        self.write(request, "delete flavor", name, async || {
+            let view = self.door.fresh().await?;
+            let flavor = view.flavors.get(&keys::flavor(name));
+            let mut txn = Txn::new();
+            txn.remove(flavor.ok_or_else(|| ApiError::not_found("flavor", name))?);
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Takes the bytes of an image, measures them and registers it.
+    ///
+    /// The same request id names the same image, so that a registration that was cut short is
+    /// finished by asking again; the bytes that had arrived completely are used.
+    ///
+    /// # Errors
+    /// [`ApiError::Image`] when the bytes could not be read or kept.
+    pub async fn register_image(
+        &self,
+        request: RequestId,
+        spec: &ImageSpec,
+        bytes: ImageBytes,
+    ) -> Result<ImageId, ApiError> {
+        let images = &self.door.ports.images;
+        let seed = Seed::new(0).child("image").child(request.as_str());
+        let id = ImageId::draw(&mut seed.chance());
+        let failed = |source: ImageError| ApiError::Image { source };
+        let content = match images.put(id, bytes).await {
+            Err(ImageError::Exists { image }) => images.content(image).await.map_err(failed)?,
+            other => Some(other.map_err(failed)?),
+        };
+        let content = content.ok_or_else(|| ApiError::not_found("image", id))?;
+        self.write(request, "register image", spec, async || {
+            let view = self.door.fresh().await?;
+            if view.images.contains_key(&keys::image(id)) {
+                return Err(ApiError::Exists { what: "image", id: id.to_string() });
+            }
+            let mut txn = Txn::new();
+            txn.create(&Image {
+                id,
+                name: spec.name.clone(),
+                owner: spec.owner.clone(),
+                format: spec.format,
+                content: content.clone(),
+                min_memory: spec.min_memory,
+                min_disk: spec.min_disk,
+                properties: spec.properties.clone(),
+            });
+            Ok(Plan::now(id, txn))
+        })
+        .await
+    }
+
+    /// Removes an image. Servers that were made from it stay.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being made from it.
+    pub async fn delete_image(&self, request: RequestId, id: ImageId) -> Result<(), ApiError> {
+        self.write(request, "delete image", &id, async || {
+            let view = self.door.fresh().await?;
+            let image = view.images.get(&keys::image(id));
+            let image = image.ok_or_else(|| ApiError::not_found("image", id))?;
+            let building = |i: &&Versioned<crate::domain::Instance>| {
+                i.value.image == id && i.value.launched_at.is_none() && i.value.operation.is_some()
+            };
+            if let Some(server) = view.instances.values().find(building) {
+                let by = format!("server {}", server.value.id);
+                return Err(ApiError::InUse { what: "image", id: id.to_string(), by });
+            }
+            let mut txn = Txn::new();
+            txn.remove(image);
+            Ok(Plan::now((), txn))
+        })
+        .await?;
+        self.door.ports.images.remove(id).await.map_err(|source| ApiError::Image { source })
+    }
+
+    /// Sets the limits of a project.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn set_quota(
+        &self,
+        request: RequestId,
+        project: &ProjectId,
+        quota: Quota,
+    ) -> Result<(), ApiError> {
+        self.write(request, "set quota", &(project, quota), async || {
+            let mut txn = Txn::new();
+            txn.put(&ProjectQuota { project: project.clone(), quota });
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Puts a project back to the default limits.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn clear_quota(
+        &self,
+        request: RequestId,
+        project: &ProjectId,
+    ) -> Result<(), ApiError> {
+        self.write(request, "clear quota", project, async || {
+            let mut txn = Txn::new();
+            txn.write(Write::Remove(keys::quota(project)));
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// An operation of any project.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn operation(&self, id: OpId) -> Result<Operation, ApiError> {
+        self.door.operation(id).await
+    }
+
+    /// Counts what there is.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn census(&self) -> Result<Census, ApiError> {
+        let mut view = self.door.fresh().await?;
+        let used = view.hosts(self.door.now(), self.door.options.down_after);
+        let used: BTreeMap<HostId, Resources> =
+            used.rows().iter().map(|row| (row.id, *row.used())).collect();
+        let mut records = view.count();
+        let fixed = self.door.count::<crate::domain::FixedIp>().await?;
+        records.insert(crate::domain::FixedIp::TABLE, fixed);
+        let vlans = self.door.count::<crate::domain::VlanClaim>().await?;
+        records.insert(crate::domain::VlanClaim::TABLE, vlans);
+        let macs = self.door.count::<crate::domain::MacClaim>().await?;
+        records.insert(crate::domain::MacClaim::TABLE, macs);
+        let names = self.door.count::<NameClaim>().await?;
+        records.insert(NameClaim::TABLE, names);
+        let pairs = self.door.count::<crate::domain::KeyPair>().await?;
+        records.insert(crate::domain::KeyPair::TABLE, pairs);
+        let guests = records.get(Claim::TABLE).copied().unwrap_or(0);
+        Ok(Census { records, used, guests })
+    }
+}
+
+fn aggregate_of(
+    aggregates: &crate::cloud::view::Table<Aggregate>,
+    id: AggregateId,
+) -> Result<&Versioned<Aggregate>, ApiError> {
+    aggregates.get(&keys::aggregate(id)).ok_or_else(|| ApiError::not_found("aggregate", id))
+}

@@ -1,0 +1,204 @@
+//! The way in: everything that a user or an operator may ask for.
+//!
+//! [`Project`] is what a project may do, [`Admin`] what an operator may do. Both read from the
+//! same view and write through the same door: a write is planned on the view, carries the
+//! caller's request id, and is accepted in one transaction. What takes longer than that
+//! transaction goes on as an operation, which [`Project::wait`] waits for.
+
+mod admin;
+mod networks;
+mod project;
+mod servers;
+mod specs;
+mod views;
+mod volumes;
+
+use std::sync::Arc;
+
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
+
+pub use admin::Admin;
+pub use project::Project;
+pub use specs::{
+    AggregateSpec, FlavorSpec, GroupSpec, ImageSpec, ServerSpec, UnknownKeys, VolumeSpec,
+};
+pub use views::{Accepted, Census, HostStatus, NetworkUse, Server};
+
+use crate::class::Class;
+use crate::clock::Timestamp;
+use crate::cloud::error::ApiError;
+use crate::cloud::options::CloudOptions;
+use crate::cloud::order::Wake;
+use crate::cloud::ports::Ports;
+use crate::cloud::steps::STEPS_VERSION;
+use crate::cloud::view::View;
+use crate::domain::{OpId, OpKind, OpState, Operation, ProjectId, RequestId};
+use crate::port::{MessageBusExt as _, Topic};
+use crate::seed::Chance;
+use crate::store::record::{OpenOperation, Request, keys};
+use crate::store::{Event, Key, Prefix, StoreExt as _, Txn};
+
+/// Conflicts at one write before the caller is told to come back. More than this mean that the
+/// store is overloaded, not that somebody was lucky.
+const ACCEPT_ATTEMPTS_MAX: u32 = 32;
+
+/// What all handles share.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) ports: Ports,
+    pub(crate) options: CloudOptions,
+    pub(crate) view: Arc<Mutex<View>>,
+    pub(crate) ids: std::sync::Mutex<Chance>,
+}
+
+/// A write as it was planned.
+pub(crate) struct Plan<T> {
+    pub(crate) answer: T,
+    pub(crate) txn: Txn,
+    pub(crate) wake: Option<OpId>,
+}
+
+impl<T> Plan<T> {
+    /// A write that is over when it is committed.
+    pub(crate) fn now(answer: T, txn: Txn) -> Self {
+        Self { answer, txn, wake: None }
+    }
+}
+
+impl Door {
+    /// Draws a new id.
+    pub(crate) fn draw<T>(&self, id: impl FnOnce(&mut Chance) -> T) -> T {
+        id(&mut self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// The view, caught up.
+    pub(crate) async fn fresh(&self) -> Result<MutexGuard<'_, View>, ApiError> {
+        let mut view = self.view.lock().await;
+        view.catch_up(self.now()).await?;
+        Ok(view)
+    }
+
+    /// The present moment.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    /// Accepts one write, once for its request id.
+    ///
+    /// The plan, the request id and its answer are committed together, so that a caller who lost
+    /// the answer asks again and gets it. A conflict plans anew.
+    pub(crate) async fn accept<T: Serialize + DeserializeOwned>(
+        &self,
+        scope: &str,
+        id: RequestId,
+        what: &'static str,
+        content: &impl Serialize,
+        plan: impl AsyncFn() -> Result<Plan<T>, ApiError>,
+    ) -> Result<T, ApiError> {
+        let digest = digest(what, content);
+        let key = keys::request(scope, &id);
+        let mut last = key.clone();
+        for _ in 0..ACCEPT_ATTEMPTS_MAX {
+            if let Some(known) = self.ports.store.read::<Request>(&key).await? {
+                return answer_again(&known.value, &digest, &id);
+            }
+            let Plan { answer, mut txn, wake } = plan().await?;
+            txn.create(&Request {
+                scope: scope.to_owned(),
+                id: id.clone(),
+                digest: digest.clone(),
+                answer: serde_json::to_value(&answer).unwrap_or_default(),
+                at: self.now(),
+            });
+            match self.ports.store.commit(txn).await {
+                Ok(_) => {
+                    if let Some(operation) = wake {
+                        // A wake-up that is lost delays the work until the next sweep.
+                        drop(self.ports.bus.tell(&Topic::conductor(), &Wake { operation }).await);
+                    }
+                    return Ok(answer);
+                }
+                // Whether an unknown commit was done shows when the request is read again.
+                Err(error) => match error.class() {
+                    Class::Conflict => {
+                        if let crate::store::StoreError::Conflict { key } = error {
+                            last = key;
+                        }
+                    }
+                    Class::Retry if self.ports.store.get(&key).await?.is_some() => {}
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        Err(ApiError::Busy { attempts: ACCEPT_ATTEMPTS_MAX, key: last.to_string() })
+    }
+
+    /// The record of a new operation, put into `txn`.
+    pub(crate) fn begin(
+        &self,
+        project: &ProjectId,
+        kind: OpKind,
+        after: Option<OpId>,
+        txn: &mut Txn,
+    ) -> OpId {
+        let id = self.draw(OpId::draw);
+        txn.create(&OpenOperation { operation: id }).create(&Operation {
+            id,
+            project: project.clone(),
+            kind,
+            steps_version: STEPS_VERSION,
+            state: OpState::Running,
+            step: 0,
+            attempts: 0,
+            after,
+            tried: std::collections::BTreeSet::new(),
+            settle: Vec::new(),
+            journal: Vec::new(),
+            accepted_at: self.now(),
+            ended_at: None,
+        });
+        id
+    }
+
+    /// Waits until an operation has ended, however it ended.
+    pub(crate) async fn wait(&self, id: OpId) -> Result<Operation, ApiError> {
+        let key: Key = keys::operation(id);
+        let store = &self.ports.store;
+        let missing = || ApiError::not_found("operation", id);
+        let mut op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
+        let mut watch = store.watch(&Prefix::of_key(&key), op.revision).await?;
+        while !op.value.state.is_final() {
+            match watch.next().await {
+                Some(Event::Changed(_) | Event::Resync) => {
+                    op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
+                }
+                None => return Err(missing()),
+            }
+        }
+        Ok(op.value)
+    }
+}
+
+fn answer_again<T: DeserializeOwned>(
+    known: &Request,
+    digest: &str,
+    id: &RequestId,
+) -> Result<T, ApiError> {
+    let reused = || ApiError::RequestIdReused { id: id.to_string() };
+    if known.digest != digest {
+        return Err(reused());
+    }
+    serde_json::from_value(known.answer.clone()).map_err(|_| reused())
+}
+
+/// What a write asks for, as a number: equal content has equal digests.
+fn digest(what: &str, content: &impl Serialize) -> String {
+    let content = serde_json::to_vec(content).unwrap_or_default();
+    let mut hash = Sha256::new();
+    hash.update(what.as_bytes());
+    hash.update([0]);
+    hash.update(&content);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,263 @@
+//! What a project may do with servers.
+
+use crate::cloud::api::Plan;
+use crate::cloud::api::project::Project;
+use crate::cloud::api::specs::ServerSpec;
+use crate::cloud::api::views::Accepted;
+use crate::cloud::error::ApiError;
+use crate::cloud::view::View;
+use crate::domain::{
+    Action, Instance, InstanceId, Invalid, KeyPair, OpKind, Reboot, RequestId, TaskState, VmState,
+};
+use crate::store::record::{Ledger, keys};
+use crate::store::{StoreExt as _, Txn, Versioned};
+
+impl Project {
+    /// Asks for a server.
+    ///
+    /// The answer comes as soon as the request is safe; the server then goes through the
+    /// operation's steps. Where no host can take it, the operation fails and the server is left
+    /// in [`VmState::Error`] with the reason in its fault.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for anything the spec names and the project may not use,
+    /// [`ApiError::Unsuitable`] for a flavor too small for the image, [`ApiError::OverQuota`].
+    pub async fn create_server(
+        &self,
+        request: RequestId,
+        spec: &ServerSpec,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        if spec.networks.len() > ServerSpec::NETWORKS_MAX {
+            let count = spec.networks.len();
+            return Err(Invalid::new("server.networks", count, "at most 16").into());
+        }
+        let id = self.door.draw(InstanceId::draw);
+        self.write(request, "create server", spec, async || {
+            let key_pair = match &spec.key_pair {
+                Some(name) => {
+                    let key = keys::key_pair(&self.id, name);
+                    let pair = self.door.ports.store.read::<KeyPair>(&key).await?;
+                    Some(pair.ok_or_else(|| ApiError::not_found("key pair", name))?.value)
+                }
+                None => None,
+            };
+            let view = self.door.fresh().await?;
+            let mut instance = self.instance(&view, id, spec)?;
+            instance.key_pair = key_pair;
+            let wanted = instance.flavor.resources();
+            view.quota(&self.id).admits_servers(view.usage(&self.id), 1, wanted)?;
+            let mut txn = Txn::new();
+            self.touch(&view, &mut txn);
+            if let Some(group) = spec.group {
+                // The group cannot go away while somebody joins it.
+                let ledger = Ledger::for_group(group);
+                txn.touch(view.ledger(&keys::group_ledger(group)), &ledger);
+            }
+            if let Some(image) = view.images.get(&keys::image(spec.image)) {
+                txn.unchanged(image);
+            }
+            let kind = OpKind::CreateServer { instance: id };
+            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            instance.operation = Some(operation);
+            txn.create(&instance);
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    /// The record of a new server, if everything that the spec names is there.
+    fn instance(
+        &self,
+        view: &View,
+        id: InstanceId,
+        spec: &ServerSpec,
+    ) -> Result<Instance, ApiError> {
+        let flavor = view.flavors.get(&keys::flavor(&spec.flavor));
+        let flavor = flavor.ok_or_else(|| ApiError::not_found("flavor", &spec.flavor))?;
+        let image = view.images.get(&keys::image(spec.image)).map(|image| &image.value);
+        let image = image.filter(|i| i.owner.as_ref().is_none_or(|owner| *owner == self.id));
+        let image = image.ok_or_else(|| ApiError::not_found("image", spec.image))?;
+        let unsuitable = |reason: String| ApiError::Unsuitable {
+            what: format!("flavor {} for image {}", spec.flavor, image.name),
+            reason,
+        };
+        let (memory, disk) = (flavor.value.memory(), flavor.value.root_disk());
+        if memory < image.min_memory {
+            return Err(unsuitable(format!("{memory} of memory, {} needed", image.min_memory)));
+        }
+        if disk < image.min_disk && disk.0 > 0 {
+            return Err(unsuitable(format!("{disk} of root disk, {} needed", image.min_disk)));
+        }
+        if disk.0 > 0 && image.content.size_bytes > disk.to_bytes() {
+            let size = image.content.size_bytes;
+            return Err(unsuitable(format!("{disk} of root disk, the image has {size} bytes")));
+        }
+        for network in &spec.networks {
+            let known = view.networks.get(&keys::network(*network)).map(|known| &known.value);
+            let mine = |owner: &crate::domain::ProjectId| *owner == self.id;
+            if !known.is_some_and(|known| known.project.as_ref().is_none_or(mine)) {
+                return Err(ApiError::not_found("network", network));
+            }
+        }
+        if let Some(group) = spec.group {
+            let known = view.groups.get(&keys::group(group));
+            if known.is_none_or(|known| known.value.project != self.id) {
+                return Err(ApiError::not_found("server group", group));
+            }
+        }
+        let hinted = spec.hints.same_host.iter().chain(&spec.hints.different_host);
+        for other in hinted {
+            self.own(view, *other)?;
+        }
+        Ok(Instance {
+            id,
+            project: self.id.clone(),
+            name: spec.name.clone(),
+            flavor: flavor.value.clone(),
+            image: spec.image,
+            key_pair: None,
+            zone: spec.zone.clone(),
+            group: spec.group,
+            hints: spec.hints.clone(),
+            networks: spec.networks.clone(),
+            state: VmState::Building,
+            task: Some(TaskState::Scheduling),
+            operation: None,
+            power: None,
+            host: None,
+            boots: 0,
+            fault: None,
+            created_at: self.door.now(),
+            launched_at: None,
+        })
+    }
+
+    /// A server of this project.
+    pub(crate) fn own<'a>(
+        &self,
+        view: &'a View,
+        id: InstanceId,
+    ) -> Result<&'a Versioned<Instance>, ApiError> {
+        let own = view.instances.get(&keys::instance(id));
+        let own = own.filter(|instance| instance.value.project == self.id);
+        own.ok_or_else(|| ApiError::not_found("server", id))
+    }
+
+    /// Starts a server that is stopped.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn start(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Start).await
+    }
+
+    /// Stops a server; its disks, addresses and claims stay.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn stop(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Stop).await
+    }
+
+    /// Restarts a server. By force it may interrupt an operation that hangs.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn reboot(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+        how: Reboot,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Reboot(how)).await
+    }
+
+    /// Freezes a server in memory.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn pause(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Pause).await
+    }
+
+    /// Lets a paused server go on.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn unpause(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Unpause).await
+    }
+
+    /// Deletes a server, in whatever state it is, with everything that only it had. Volumes and
+    /// floating IPs are its project's, and stay.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn delete_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Delete).await
+    }
+
+    async fn act(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+        action: Action,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.write(request, "act on server", &(id, action), async || {
+            let view = self.door.fresh().await?;
+            let instance = self.own(&view, id)?;
+            let kind = match action {
+                Action::Delete => OpKind::DeleteServer { instance: id },
+                _ => OpKind::Power { instance: id, action },
+            };
+            let mut txn = Txn::new();
+            let operation = self.occupy(instance, action, kind, &mut txn)?;
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    /// Begins an operation on a server, if its state allows it.
+    pub(crate) fn occupy(
+        &self,
+        instance: &Versioned<Instance>,
+        action: Action,
+        kind: OpKind,
+        txn: &mut Txn,
+    ) -> Result<crate::domain::OpId, ApiError> {
+        let Instance { id, state, task, .. } = instance.value;
+        let no_host = action != Action::Delete && instance.value.host.is_none();
+        if !action.is_allowed(state, task) || no_host {
+            return Err(ApiError::ServerState { id: id.to_string(), action, state, task });
+        }
+        let after = instance.value.operation;
+        let operation = self.door.begin(&self.id, kind, after, txn);
+        let next = Instance {
+            task: Some(action.task()),
+            operation: Some(operation),
+            ..instance.value.clone()
+        };
+        txn.replace(instance, &next);
+        Ok(operation)
+    }
+}

@@ -1,0 +1,105 @@
+//! What users are shown.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::cloud::view::View;
+use crate::domain::{
+    AddressState, FloatingIp, Host, HostId, HostName, Instance, InstanceId, Label, Liveness,
+    NetworkId, OpId, Port, Resources, VolumeId,
+};
+use crate::store::Versioned;
+use crate::store::record::keys;
+
+/// The answer to a write that goes on as an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Accepted<T> {
+    /// What it is about.
+    pub id: T,
+    /// The operation that does it.
+    pub operation: OpId,
+}
+
+/// A server with everything that belongs to it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Server {
+    /// Its record.
+    pub instance: Instance,
+    /// The name of the host it is on.
+    pub host: Option<HostName>,
+    /// Its interfaces, in order.
+    pub ports: Vec<Port>,
+    /// Its floating IPs, sorted.
+    pub floating_ips: Vec<IpAddr>,
+    /// Its volumes, sorted.
+    pub volumes: Vec<VolumeId>,
+}
+
+impl Server {
+    pub(crate) fn of(view: &View, instance: &Instance) -> Self {
+        let leads_here = |floating: &&Versioned<FloatingIp>| match &floating.value.state {
+            AddressState::Owned(owner) => {
+                owner.binding.as_ref().is_some_and(|b| b.instance == instance.id)
+            }
+            _ => false,
+        };
+        let host = instance.host.and_then(|host| view.hosts.get(&keys::host(host)));
+        Self {
+            host: host.map(|host| host.value.name.clone()),
+            ports: view.ports_of(instance.id).cloned().collect(),
+            floating_ips: view
+                .floating_ips
+                .values()
+                .filter(leads_here)
+                .map(|floating| floating.value.address)
+                .collect(),
+            volumes: view.volumes_of(instance.id).map(|volume| volume.value.id).collect(),
+            instance: instance.clone(),
+        }
+    }
+}
+
+/// A host with what is on it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct HostStatus {
+    /// Its record.
+    pub host: Host,
+    /// Whether it answers.
+    pub liveness: Liveness,
+    /// What is claimed on it.
+    pub used: Resources,
+    /// Who claims it, sorted.
+    pub instances: Vec<InstanceId>,
+}
+
+/// How full a network is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct NetworkUse {
+    /// The network.
+    pub network: NetworkId,
+    /// Its name.
+    pub name: Label,
+    /// Addresses that servers have.
+    pub owned: usize,
+    /// Addresses that rest before they are handed out again.
+    pub resting: usize,
+    /// Addresses that the network keeps for itself.
+    pub reserved: usize,
+}
+
+/// How many records of each kind there are, and what is claimed on each host: what has to be the
+/// same again when everything that was made is gone.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Census {
+    /// Records by table. The journal, request ids, ledgers and signs of life are left out: they
+    /// tell of the past.
+    pub records: BTreeMap<&'static str, usize>,
+    /// What is claimed on each host.
+    pub used: BTreeMap<HostId, Resources>,
+    /// Guests that hosts' records speak of.
+    pub guests: usize,
+}

@@ -1,0 +1,292 @@
+//! What a project may do with volumes and floating IPs.
+
+use std::net::IpAddr;
+
+use crate::cloud::api::Plan;
+use crate::cloud::api::project::Project;
+use crate::cloud::api::specs::VolumeSpec;
+use crate::cloud::api::views::Accepted;
+use crate::cloud::error::ApiError;
+use crate::cloud::view::View;
+use crate::domain::{
+    Action, AddressState, Attachment, FloatingIp, InstanceId, OpKind, PoolName, Quantum, RequestId,
+    VmState, Volume, VolumeId, VolumeState,
+};
+use crate::port::FloatingRequest;
+use crate::store::record::keys;
+use crate::store::{Txn, Versioned};
+
+impl Project {
+    /// Makes a volume.
+    ///
+    /// # Errors
+    /// [`ApiError::OverQuota`].
+    pub async fn create_volume(
+        &self,
+        request: RequestId,
+        spec: &VolumeSpec,
+    ) -> Result<Accepted<VolumeId>, ApiError> {
+        let id = self.door.draw(VolumeId::draw);
+        self.write(request, "create volume", spec, async || {
+            let view = self.door.fresh().await?;
+            let mine = view.volumes.values().filter(|volume| volume.value.project == self.id);
+            let (count, size) = mine.fold((0, 0_u64), |(count, size), volume| {
+                (count + 1, size.saturating_add(volume.value.size.get().0))
+            });
+            let quota = view.quota(&self.id);
+            quota.admits(Quantum::Volumes, count, 1)?;
+            quota.admits(Quantum::VolumeStorage, size, spec.size.get().0)?;
+            let mut txn = Txn::new();
+            self.touch(&view, &mut txn);
+            let kind = OpKind::CreateVolume { volume: id };
+            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            txn.create(&Volume {
+                id,
+                project: self.id.clone(),
+                name: spec.name.clone(),
+                size: spec.size,
+                state: VolumeState::Creating,
+                attachment: None,
+                operation: Some(operation),
+            });
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    /// Destroys a volume.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::VolumeState`] while a server has it.
+    pub async fn delete_volume(
+        &self,
+        request: RequestId,
+        id: VolumeId,
+    ) -> Result<Accepted<VolumeId>, ApiError> {
+        self.write(request, "delete volume", &id, async || {
+            let view = self.door.fresh().await?;
+            let volume = self.own_volume(&view, id)?;
+            if !matches!(volume.value.state, VolumeState::Available | VolumeState::Error) {
+                return Err(in_state(&volume.value, "delete"));
+            }
+            let mut txn = Txn::new();
+            let kind = OpKind::DeleteVolume { volume: id };
+            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let next = Volume {
+                state: VolumeState::Deleting,
+                operation: Some(operation),
+                ..volume.value.clone()
+            };
+            txn.replace(volume, &next);
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    /// Gives a volume to a server.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for either; [`ApiError::ServerState`]; [`ApiError::VolumeState`]
+    /// unless it is available.
+    pub async fn attach_volume(
+        &self,
+        request: RequestId,
+        server: InstanceId,
+        id: VolumeId,
+    ) -> Result<Accepted<VolumeId>, ApiError> {
+        self.write(request, "attach volume", &(server, id), async || {
+            let view = self.door.fresh().await?;
+            let volume = self.own_volume(&view, id)?;
+            let instance = self.own(&view, server)?;
+            if volume.value.state != VolumeState::Available {
+                return Err(in_state(&volume.value, "attach"));
+            }
+            let mut txn = Txn::new();
+            let kind = OpKind::AttachVolume { instance: server, volume: id };
+            let operation = self.occupy(instance, Action::AttachVolume, kind, &mut txn)?;
+            let host = instance.value.host;
+            let next = Volume {
+                state: VolumeState::Attaching,
+                attachment: host.map(|host| Attachment { instance: server, host }),
+                operation: Some(operation),
+                ..volume.value.clone()
+            };
+            txn.replace(volume, &next);
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    /// Takes a volume from its server. It is free when the host has confirmed that it let go.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::ServerState`]; [`ApiError::VolumeState`] unless it is
+    /// in use.
+    pub async fn detach_volume(
+        &self,
+        request: RequestId,
+        id: VolumeId,
+    ) -> Result<Accepted<VolumeId>, ApiError> {
+        self.write(request, "detach volume", &id, async || {
+            let view = self.door.fresh().await?;
+            let volume = self.own_volume(&view, id)?;
+            let (VolumeState::InUse, Some(attachment)) =
+                (volume.value.state, volume.value.attachment)
+            else {
+                return Err(in_state(&volume.value, "detach"));
+            };
+            let instance = self.own(&view, attachment.instance)?;
+            let mut txn = Txn::new();
+            let kind = OpKind::DetachVolume { instance: attachment.instance, volume: id };
+            let operation = self.occupy(instance, Action::DetachVolume, kind, &mut txn)?;
+            let next = Volume {
+                state: VolumeState::Detaching,
+                operation: Some(operation),
+                ..volume.value.clone()
+            };
+            txn.replace(volume, &next);
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    fn own_volume<'a>(
+        &self,
+        view: &'a View,
+        id: VolumeId,
+    ) -> Result<&'a Versioned<Volume>, ApiError> {
+        let own = view.volumes.get(&keys::volume(id));
+        let own = own.filter(|volume| volume.value.project == self.id);
+        own.ok_or_else(|| ApiError::not_found("volume", id))
+    }
+
+    /// Its floating IPs, sorted by address.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn floating_ips(&self) -> Result<Vec<FloatingIp>, ApiError> {
+        let view = self.door.fresh().await?;
+        let mine = view.floating_ips.values().map(|floating| &floating.value);
+        Ok(mine.filter(|floating| self.holds(floating)).cloned().collect())
+    }
+
+    fn holds(&self, floating: &FloatingIp) -> bool {
+        matches!(&floating.state, AddressState::Owned(owner) if owner.project == self.id)
+    }
+
+    fn own_floating(&self, view: &View, address: IpAddr) -> Result<(), ApiError> {
+        let known = view.floating_ips.get(&keys::floating_ip(address));
+        let missing = || ApiError::not_found("floating IP", address);
+        known.filter(|known| self.holds(&known.value)).map(drop).ok_or_else(missing)
+    }
+
+    /// Takes an address from a pool.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for the pool, [`ApiError::OverQuota`], [`ApiError::Network`] when
+    /// the pool is empty.
+    pub async fn allocate_floating_ip(
+        &self,
+        request: RequestId,
+        pool: &PoolName,
+    ) -> Result<IpAddr, ApiError> {
+        self.write(request, "allocate floating IP", pool, async || {
+            let mut txn = Txn::new();
+            {
+                let view = self.door.fresh().await?;
+                let held = view.floating_ips.values().filter(|f| self.holds(&f.value)).count();
+                view.quota(&self.id).admits(Quantum::FloatingIps, held as u64, 1)?;
+                self.touch(&view, &mut txn);
+            }
+            let request = FloatingRequest { project: self.id.clone(), pool: pool.clone() };
+            let draft = self.door.floating()?.allocate(&request).await?;
+            txn.merge(draft.txn);
+            Ok(Plan::now(draft.value.address, txn))
+        })
+        .await
+    }
+
+    /// Gives an address back.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::Network`] while it leads to a server.
+    pub async fn release_floating_ip(
+        &self,
+        request: RequestId,
+        address: IpAddr,
+    ) -> Result<(), ApiError> {
+        self.write(request, "release floating IP", &address, async || {
+            let mut txn = Txn::new();
+            {
+                let view = self.door.fresh().await?;
+                self.own_floating(&view, address)?;
+                self.touch(&view, &mut txn);
+            }
+            let draft = self.door.floating()?.release(address).await?;
+            txn.merge(draft.txn);
+            Ok(Plan::now((), txn))
+        })
+        .await
+    }
+
+    /// Leads an address to a server, from wherever it led before: this is how it moves.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for either; [`ApiError::ServerState`] for a server that has no host
+    /// or is being deleted; [`ApiError::Unsuitable`] for one without address.
+    pub async fn associate_floating_ip(
+        &self,
+        request: RequestId,
+        address: IpAddr,
+        server: InstanceId,
+    ) -> Result<Accepted<IpAddr>, ApiError> {
+        self.write(request, "associate floating IP", &(address, server), async || {
+            let view = self.door.fresh().await?;
+            self.own_floating(&view, address)?;
+            let instance = self.own(&view, server)?;
+            let settled = [VmState::Active, VmState::Paused, VmState::Stopped];
+            let deleting = instance.value.task == Some(Action::Delete.task());
+            if !settled.contains(&instance.value.state) || deleting {
+                return Err(ApiError::Unsuitable {
+                    what: format!("server {server}"),
+                    reason: format!("it is {}", instance.value.state),
+                });
+            }
+            if view.ports_of(server).next().is_none() {
+                return Err(ApiError::Unsuitable {
+                    what: format!("server {server}"),
+                    reason: "it has no address that a floating IP could stand for".to_owned(),
+                });
+            }
+            let mut txn = Txn::new();
+            let kind = OpKind::AssociateFloating { address, instance: server };
+            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+
+    /// Lets an address lead nowhere; it stays the project's.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn disassociate_floating_ip(
+        &self,
+        request: RequestId,
+        address: IpAddr,
+    ) -> Result<Accepted<IpAddr>, ApiError> {
+        self.write(request, "disassociate floating IP", &address, async || {
+            let view = self.door.fresh().await?;
+            self.own_floating(&view, address)?;
+            let mut txn = Txn::new();
+            let kind = OpKind::DisassociateFloating { address };
+            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
+        })
+        .await
+    }
+}
+
+fn in_state(volume: &Volume, action: &'static str) -> ApiError {
+    ApiError::VolumeState { id: volume.id.to_string(), action, state: volume.state }
+}

@@ -1,0 +1,256 @@
+//! What each step does, and what its undo does.
+//!
+//! A step looks at the view, acts on the outside where it has to, and proposes a transaction; it
+//! commits nothing itself. [`runner`](super::runner) commits the proposal together with the
+//! journal's record.
+
+use crate::cloud::order::{Order, Report};
+use crate::cloud::runner::Runner;
+use crate::cloud::steps::Step;
+use crate::cloud::view::View;
+use crate::domain::{
+    Action, Fault, HostId, Instance, InstanceId, Liveness, OpKind, Operation, PowerState, VmState,
+    VolumeState,
+};
+use crate::port::{MessageBusExt as _, Topic};
+use crate::store::record::keys;
+use crate::store::{StoreError, Txn, Versioned};
+
+/// What came of an attempt at a step.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// The effect is there; what it means for the records is in the transaction.
+    Done(Txn),
+    /// Not here, but there is somewhere else to try: the operation goes back to an earlier step.
+    Again { txn: Txn, reason: String },
+    /// The effect is certainly not there.
+    NotDone { fault: Fault, retry: bool },
+    /// Nobody can say.
+    Unknown { reason: String },
+    /// The server belongs to a later operation now.
+    Superseded,
+}
+
+impl Runner {
+    /// Tries one step. `next` is the operation's next record, which the step may add to.
+    pub(crate) async fn attempt(
+        &self,
+        step: Step,
+        next: &mut Operation,
+    ) -> Result<Attempt, StoreError> {
+        if let Some(attempt) = self.superseded(next).await? {
+            return Ok(attempt);
+        }
+        match step {
+            Step::Place => self.place(next).await,
+            Step::Wire => self.wire(next).await,
+            Step::Spawn => self.spawn(next).await,
+            Step::Power => self.power(next).await,
+            Step::RemoveGuest => self.remove_guest(next).await,
+            Step::FreeVolumes => self.free_volumes(next).await,
+            Step::Release => self.release(next).await,
+            Step::Settle => self.settle_hosts(next).await,
+            Step::Connect => self.connect(next).await,
+            Step::Plug => self.plug(next).await,
+            Step::Unplug => self.unplug(next).await,
+            Step::Disconnect => self.disconnect(next).await,
+            Step::MakeVolume => self.make_volume(next).await,
+            Step::DestroyVolume => self.destroy_volume(next).await,
+            Step::Bind => self.bind(next).await,
+            Step::Unbind => self.unbind(next).await,
+            Step::Finish => self.finish(next).await,
+        }
+    }
+
+    /// Undoes one step. Steps without effect of their own have nothing to undo.
+    pub(crate) async fn undo(
+        &self,
+        step: Step,
+        next: &mut Operation,
+    ) -> Result<Attempt, StoreError> {
+        if let Some(attempt) = self.superseded(next).await? {
+            return Ok(attempt);
+        }
+        match step {
+            Step::Place => self.unplace(next).await,
+            Step::Spawn => self.remove_guest(next).await,
+            Step::Connect => self.disconnect(next).await,
+            Step::Plug => self.unplug(next).await,
+            Step::MakeVolume => self.destroy_volume(next).await,
+            Step::Bind => self.unbind(next).await,
+            _ => Ok(Attempt::Done(Txn::new())),
+        }
+    }
+
+    /// Whether a later operation has taken the server over. Then this one stops where it is: the
+    /// later one, a deletion or a reboot by force, puts everything right.
+    async fn superseded(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
+        let Some(id) = op.kind.instance() else { return Ok(None) };
+        if matches!(op.kind, OpKind::AssociateFloating { .. } | OpKind::DeleteServer { .. }) {
+            return Ok(None);
+        }
+        let view = self.fresh().await?;
+        let owner = view.instances.get(&keys::instance(id)).and_then(|i| i.value.operation);
+        Ok((owner != Some(op.id)).then_some(Attempt::Superseded))
+    }
+
+    /// The view, caught up.
+    pub(crate) async fn fresh(&self) -> Result<tokio::sync::MutexGuard<'_, View>, StoreError> {
+        let mut view = self.view.lock().await;
+        view.catch_up(self.ports.clock.now()).await?;
+        Ok(view)
+    }
+
+    /// Whether a host answers, and whether an operator declared it down.
+    pub(crate) async fn liveness(&self, host: HostId) -> Result<(Liveness, bool), StoreError> {
+        let mut view = self.fresh().await?;
+        let row = view.hosts(self.ports.clock.now(), self.options.down_after).get(host);
+        // A host that is not registered any more answers nobody.
+        let liveness = row.map_or(Liveness::Down, |row| row.liveness);
+        let record = view.hosts.get(&keys::host(host));
+        Ok((liveness, record.is_none_or(|record| record.value.forced_down.is_some())))
+    }
+
+    /// Gives an order to the agent of a host.
+    pub(crate) async fn order(&self, host: HostId, order: Order) -> Report {
+        let topic = Topic::agent(host);
+        match self.ports.bus.ask(&topic, &order, self.options.order_limit).await {
+            Ok(report) => report,
+            Err(error) if error.may_have_arrived() => Report::Unknown { reason: error.to_string() },
+            Err(error) => Report::NotDone { reason: error.to_string(), retry: true },
+        }
+    }
+
+    /// Gives an order unless the host is known to be down.
+    pub(crate) async fn order_if_up(
+        &self,
+        host: HostId,
+        order: Order,
+    ) -> Result<Report, StoreError> {
+        match self.liveness(host).await? {
+            (Liveness::Up, _) => Ok(self.order(host, order).await),
+            (Liveness::Down, _) => {
+                Ok(Report::NotDone { reason: format!("host {host} is down"), retry: true })
+            }
+        }
+    }
+
+    /// The attempt that a report amounts to, when nothing else depends on it.
+    pub(crate) fn attempt_of(&self, report: Report) -> Attempt {
+        match report {
+            Report::Done { .. } => Attempt::Done(Txn::new()),
+            Report::NotDone { reason, retry } => {
+                Attempt::NotDone { fault: self.fault(reason), retry }
+            }
+            Report::Unknown { reason } => Attempt::Unknown { reason },
+        }
+    }
+
+    /// A failure that no repetition will change.
+    pub(crate) fn hopeless(&self, message: impl Into<String>) -> Attempt {
+        Attempt::NotDone { fault: self.fault(message.into()), retry: false }
+    }
+
+    /// The server of an operation with its host, or why there is none.
+    pub(crate) async fn server(
+        &self,
+        id: InstanceId,
+    ) -> Result<Option<Versioned<Instance>>, StoreError> {
+        Ok(self.fresh().await?.instances.get(&keys::instance(id)).cloned())
+    }
+
+    /// Records the result of an operation that went well.
+    async fn finish(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let view = self.fresh().await?;
+        let mut txn = Txn::new();
+        if let Some(instance) = op.kind.instance().map(keys::instance) {
+            let Some(instance) = view.instances.get(&instance) else {
+                return Ok(self.hopeless("the server is gone"));
+            };
+            let mut next = idle(&instance.value);
+            match op.kind {
+                OpKind::CreateServer { .. } => {
+                    next.state = VmState::Active;
+                    next.power = Some(PowerState::Running);
+                    next.launched_at = Some(self.ports.clock.now());
+                }
+                OpKind::Power { action, .. } => {
+                    next.state = action.result(next.state).unwrap_or(next.state);
+                    next.power = Some(match action {
+                        Action::Pause => PowerState::Paused,
+                        Action::Stop => PowerState::Shutdown,
+                        _ => PowerState::Running,
+                    });
+                    next.boots += u64::from(matches!(action, Action::Reboot(_)));
+                }
+                _ => {}
+            }
+            next.fault = None;
+            txn.replace(instance, &next);
+        }
+        if let OpKind::CreateVolume { volume }
+        | OpKind::DeleteVolume { volume }
+        | OpKind::AttachVolume { volume, .. }
+        | OpKind::DetachVolume { volume, .. } = op.kind
+        {
+            let Some(volume) = view.volumes.get(&keys::volume(volume)) else {
+                return Ok(self.hopeless("the volume is gone"));
+            };
+            let mut next = volume.value.clone();
+            next.operation = None;
+            match op.kind {
+                OpKind::DeleteVolume { .. } => {
+                    txn.remove(volume);
+                    let ledger = crate::store::record::Ledger::for_project(op.project.clone());
+                    txn.touch(view.ledger(&keys::project_ledger(&op.project)), &ledger);
+                    return Ok(Attempt::Done(txn));
+                }
+                OpKind::AttachVolume { .. } => next.state = VolumeState::InUse,
+                _ => (next.state, next.attachment) = (VolumeState::Available, None),
+            }
+            txn.replace(volume, &next);
+        }
+        Ok(Attempt::Done(txn))
+    }
+
+    /// Leaves the server and the volume as an operation that failed has to leave them.
+    pub(crate) async fn give_up(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        if let Some(attempt) = self.superseded(op).await? {
+            return Ok(attempt);
+        }
+        let fault = match &op.state {
+            crate::domain::OpState::Undoing(fault) => fault.clone(),
+            _ => self.fault("nothing went wrong".to_owned()),
+        };
+        let view = self.fresh().await?;
+        let mut txn = Txn::new();
+        let instance = op.kind.instance().and_then(|id| view.instances.get(&keys::instance(id)));
+        if let (Some(instance), false) =
+            (instance, matches!(op.kind, OpKind::AssociateFloating { .. }))
+        {
+            let mut next = idle(&instance.value);
+            if matches!(op.kind, OpKind::CreateServer { .. }) {
+                next.state = VmState::Error;
+            }
+            next.fault = Some(fault);
+            txn.replace(instance, &next);
+        }
+        if let OpKind::CreateVolume { volume } | OpKind::AttachVolume { volume, .. } = op.kind
+            && let Some(volume) = view.volumes.get(&keys::volume(volume))
+        {
+            let mut next = volume.value.clone();
+            (next.operation, next.attachment) = (None, None);
+            next.state = match op.kind {
+                OpKind::CreateVolume { .. } => VolumeState::Error,
+                _ => VolumeState::Available,
+            };
+            txn.replace(volume, &next);
+        }
+        Ok(Attempt::Done(txn))
+    }
+}
+
+/// The same server with nothing being done to it.
+fn idle(instance: &Instance) -> Instance {
+    Instance { task: None, operation: None, ..instance.clone() }
+}

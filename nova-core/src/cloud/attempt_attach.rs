@@ -1,0 +1,180 @@
+//! The steps of volumes and floating IPs.
+
+use crate::class::Class;
+use crate::cloud::attempt::Attempt;
+use crate::cloud::order::{Order, Report};
+use crate::cloud::runner::Runner;
+use crate::domain::{
+    AddressState, FloatingBinding, HostId, InstanceId, Liveness, OpKind, Operation, VolumeId,
+};
+use crate::port::{FloatingIps, NetError, VolumeError, VolumeLink};
+use crate::store::record::keys;
+use crate::store::{StoreError, Txn};
+
+impl Runner {
+    /// Connects the volume to the server's host.
+    pub(crate) async fn connect(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some((volume, _, host)) = self.attachment(op).await? else {
+            return Ok(self.hopeless("the volume is not on its way to a server"));
+        };
+        Ok(match self.ports.volumes.connect(volume, host).await {
+            Ok(_) => Attempt::Done(Txn::new()),
+            Err(error) => self.volume_failed(&error),
+        })
+    }
+
+    /// Plugs the volume into the guest.
+    pub(crate) async fn plug(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some((volume, instance, host)) = self.attachment(op).await? else {
+            return Ok(self.hopeless("the volume is not on its way to a server"));
+        };
+        // Connecting again gives the same connection: the way to ask for it.
+        let connection = match self.ports.volumes.connect(volume, host).await {
+            Ok(connection) => connection,
+            Err(error) => return Ok(self.volume_failed(&error)),
+        };
+        let link = VolumeLink { volume, connection };
+        let report = self.order_if_up(host, Order::Plug { instance, link }).await?;
+        Ok(self.attempt_of(report))
+    }
+
+    /// Pulls the volume out of the guest. Only the host's own word counts, or an operator's that
+    /// the host is down.
+    pub(crate) async fn unplug(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some((volume, instance, host)) = self.attachment(op).await? else {
+            return Ok(Attempt::Done(Txn::new()));
+        };
+        let report = match self.liveness(host).await? {
+            (Liveness::Down, true) => return Ok(Attempt::Done(Txn::new())),
+            (Liveness::Down, false) => Report::NotDone {
+                reason: format!("host {host} is silent and may still use volume {volume}"),
+                retry: true,
+            },
+            (Liveness::Up, _) => self.order(host, Order::Unplug { instance, volume }).await,
+        };
+        Ok(self.attempt_of(report))
+    }
+
+    /// Takes the volume from the host.
+    pub(crate) async fn disconnect(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some((volume, _, host)) = self.attachment(op).await? else {
+            return Ok(Attempt::Done(Txn::new()));
+        };
+        Ok(match self.ports.volumes.disconnect(volume, host).await {
+            Ok(()) => Attempt::Done(Txn::new()),
+            Err(error) => self.volume_failed(&error),
+        })
+    }
+
+    /// Makes the volume.
+    pub(crate) async fn make_volume(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some(id) = volume_of(op) else { return Ok(self.hopeless("no volume")) };
+        let record = self.fresh().await?.volumes.get(&keys::volume(id)).cloned();
+        let Some(record) = record else { return Ok(self.hopeless("the volume is gone")) };
+        Ok(match self.ports.volumes.create(id, record.value.size).await {
+            Ok(()) => Attempt::Done(Txn::new()),
+            Err(error) => self.volume_failed(&error),
+        })
+    }
+
+    /// Destroys the volume.
+    pub(crate) async fn destroy_volume(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some(id) = volume_of(op) else { return Ok(self.hopeless("no volume")) };
+        Ok(match self.ports.volumes.remove(id).await {
+            Ok(()) => Attempt::Done(Txn::new()),
+            Err(error) => self.volume_failed(&error),
+        })
+    }
+
+    /// Leads the floating IP to the server. Its old host stops answering before the new begins.
+    pub(crate) async fn bind(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let OpKind::AssociateFloating { address, instance } = op.kind else {
+            return Ok(self.hopeless("no floating IP"));
+        };
+        let (binding, old) = {
+            let view = self.fresh().await?;
+            let server = view.instances.get(&keys::instance(instance));
+            let Some(host) = server.and_then(|server| server.value.host) else {
+                return Ok(self.hopeless("the server has no host"));
+            };
+            let Some(port) = view.ports_of(instance).next() else {
+                return Ok(self.hopeless("the server has no address"));
+            };
+            let floating = view.floating_ips.get(&keys::floating_ip(address));
+            let old = floating.and_then(|floating| match &floating.value.state {
+                AddressState::Owned(owner) => owner.binding.as_ref().map(|b| b.host),
+                _ => None,
+            });
+            (FloatingBinding { instance, fixed: port.address, host }, old)
+        };
+        let host = binding.host;
+        let Some(floating) = self.floating() else {
+            return Ok(self.hopeless("these networks have no floating IPs"));
+        };
+        Ok(match floating.associate(address, binding).await {
+            Ok(draft) => {
+                op.settle = old.into_iter().filter(|old| *old != host).chain([host]).collect();
+                Attempt::Done(draft.txn)
+            }
+            Err(error) => self.network_failed(&error),
+        })
+    }
+
+    /// Leads the floating IP nowhere.
+    pub(crate) async fn unbind(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let (OpKind::AssociateFloating { address, .. } | OpKind::DisassociateFloating { address }) =
+            op.kind
+        else {
+            return Ok(self.hopeless("no floating IP"));
+        };
+        let old = {
+            let view = self.fresh().await?;
+            match view.floating_ips.get(&keys::floating_ip(address)).map(|f| &f.value.state) {
+                Some(AddressState::Owned(owner)) => owner.binding.as_ref().map(|b| b.host),
+                _ => None,
+            }
+        };
+        let Some(floating) = self.floating() else {
+            return Ok(self.hopeless("these networks have no floating IPs"));
+        };
+        Ok(match floating.disassociate(address).await {
+            Ok(draft) => {
+                op.settle = old.into_iter().collect();
+                Attempt::Done(draft.txn)
+            }
+            // Nobody holds it, so it leads nowhere.
+            Err(NetError::NoSuchFloatingIp { .. }) => Attempt::Done(Txn::new()),
+            Err(error) => self.network_failed(&error),
+        })
+    }
+
+    fn floating(&self) -> Option<&dyn FloatingIps> {
+        self.ports.network.floating_ips()
+    }
+
+    /// The volume of an operation with the server and the host it is bound to.
+    async fn attachment(
+        &self,
+        op: &Operation,
+    ) -> Result<Option<(VolumeId, InstanceId, HostId)>, StoreError> {
+        let Some(id) = volume_of(op) else { return Ok(None) };
+        let view = self.fresh().await?;
+        let attachment = view.volumes.get(&keys::volume(id)).and_then(|v| v.value.attachment);
+        Ok(attachment.map(|attachment| (id, attachment.instance, attachment.host)))
+    }
+
+    fn volume_failed(&self, error: &VolumeError) -> Attempt {
+        let retry = error.class() == Class::Retry;
+        Attempt::NotDone { fault: self.fault(format!("volume: {error}")), retry }
+    }
+}
+
+fn volume_of(op: &Operation) -> Option<VolumeId> {
+    match op.kind {
+        OpKind::CreateVolume { volume }
+        | OpKind::DeleteVolume { volume }
+        | OpKind::AttachVolume { volume, .. }
+        | OpKind::DetachVolume { volume, .. } => Some(volume),
+        _ => None,
+    }
+}

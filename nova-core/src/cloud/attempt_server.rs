@@ -1,0 +1,355 @@
+//! The steps of servers: placing, starting, powering, removing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::class::Class;
+use crate::cloud::attempt::Attempt;
+use crate::cloud::order::{Order, Report};
+use crate::cloud::runner::Runner;
+use crate::cloud::view::{View, group_admits};
+use crate::domain::{
+    Action, Fault, HostId, Instance, Liveness, OpKind, Operation, RequestSpec, TaskState,
+    VolumeState,
+};
+use crate::port::{GuestSpec, NetError, Nic, PortRequest};
+use crate::store::record::{Claim, Ledger, keys};
+use crate::store::{Guard, StoreError, Txn, Versioned, Write};
+
+impl Runner {
+    /// Chooses a host and claims everything there in one transaction.
+    pub(crate) async fn place(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let OpKind::CreateServer { instance: id } = op.kind else {
+            return Ok(self.hopeless("only a new server is placed"));
+        };
+        let (mut txn, host) = {
+            let mut view = self.fresh().await?;
+            let Some(instance) = view.instances.get(&keys::instance(id)).cloned() else {
+                return Ok(self.hopeless("the server is gone"));
+            };
+            match self.claim(&mut view, &instance, op) {
+                Ok(claimed) => claimed,
+                Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
+            }
+        };
+        let Some(instance) = self.server(id).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let request = PortRequest {
+            instance: id,
+            project: instance.value.project.clone(),
+            networks: instance.value.networks.clone(),
+        };
+        match self.ports.network.reserve(&request).await {
+            Ok(ports) => txn.merge(ports.txn),
+            Err(error) => return Ok(self.network_failed(&error)),
+        };
+        let next = Instance {
+            host: Some(host),
+            task: Some(TaskState::Spawning),
+            ..instance.value.clone()
+        };
+        txn.replace(&instance, &next);
+        op.settle = vec![host];
+        Ok(Attempt::Done(txn))
+    }
+
+    /// Decides where a server goes and what claims it. What the scheduler says is checked again
+    /// here: a policy may be wrong, a claim may not.
+    fn claim(
+        &self,
+        view: &mut View,
+        instance: &Versioned<Instance>,
+        op: &Operation,
+    ) -> Result<(Txn, HostId), Fault> {
+        let request = request(view, &instance.value, &op.tried);
+        let seed = self.ports.seed.child_of("place", op.id.as_u128());
+        let seed = seed.child_of("attempt", op.tried.len() as u128);
+        let (id, amount) = (instance.value.id, instance.value.flavor.resources());
+        let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
+        let placement = self.ports.scheduler.select(hosts, &request, seed);
+        let chosen = match placement {
+            Ok(placement) => placement.hosts.first().copied(),
+            Err(refused) => {
+                let refusal = self.ports.scheduler.explain(hosts, &request);
+                let mut fault = self.fault(refused.to_string());
+                fault.refusal = Some(refusal);
+                return Err(fault);
+            }
+        };
+        let Some(row) = chosen.and_then(|host| hosts.get(host)) else {
+            return Err(self.fault(format!("{} chose no known host", self.ports.scheduler)));
+        };
+        let host = row.id;
+        if let Some(resource) = row.lacks(&amount) {
+            let name = &row.name;
+            let message = format!("{} chose {name}, which lacks {resource}", self.ports.scheduler);
+            return Err(self.fault(message));
+        }
+        if request.group.as_ref().is_some_and(|group| !group_admits(group, host)) {
+            let message = format!("{} broke the server group's rule", self.ports.scheduler);
+            return Err(self.fault(message));
+        }
+        let mut txn = Txn::new();
+        if let Some(host) = view.hosts.get(&keys::host(host)) {
+            txn.unchanged(host);
+        }
+        txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
+        txn.create(&Claim { host, instance: id, amount });
+        if let Some(group) = instance.value.group {
+            txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
+        }
+        Ok((txn, host))
+    }
+
+    /// Gives back what [`place`](Self::place) took.
+    pub(crate) async fn unplace(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some(instance) = self.server_of(op).await? else {
+            return Ok(Attempt::Done(Txn::new()));
+        };
+        let mut txn = match self.ports.network.release(instance.value.id).await {
+            Ok(draft) => draft.txn,
+            Err(error) => return Ok(self.network_failed(&error)),
+        };
+        let view = self.fresh().await?;
+        unclaim(&view, &instance.value, &mut txn);
+        let next = Instance { host: None, power: None, ..instance.value.clone() };
+        txn.replace(&instance, &next);
+        Ok(Attempt::Done(txn))
+    }
+
+    /// Lets the network of the chosen host follow the claim, before the guest needs it.
+    pub(crate) async fn wire(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        match op.settle.first().copied() {
+            Some(host) => {
+                let report = self.order_if_up(host, Order::Converge).await?;
+                self.elsewhere(op, host, report).await
+            }
+            None => Ok(self.hopeless("the server has no host")),
+        }
+    }
+
+    /// Makes the guest and starts it.
+    pub(crate) async fn spawn(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some(instance) = self.server_of(op).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let Some(host) = instance.value.host else {
+            return Ok(self.hopeless("the server has no host"));
+        };
+        let spec = guest_spec(&*self.fresh().await?, &instance.value);
+        let Some(spec) = spec else {
+            return Ok(self.hopeless("the image or a network of the server is gone"));
+        };
+        let report = self.order_if_up(host, Order::Create(Box::new(spec))).await?;
+        self.elsewhere(op, host, report).await
+    }
+
+    /// Where a host certainly cannot take the guest, and there are others to try, the operation
+    /// goes back to placing. The addresses stay with the server.
+    async fn elsewhere(
+        &self,
+        op: &mut Operation,
+        host: HostId,
+        report: Report,
+    ) -> Result<Attempt, StoreError> {
+        let Report::NotDone { reason, .. } = &report else { return Ok(self.attempt_of(report)) };
+        let reason = format!("host {host}: {reason}");
+        if op.tried.len() + 1 >= self.options.hosts_tried_max {
+            return Ok(self.hopeless(reason));
+        }
+        // Nothing of the guest may be left before another host is asked to make it.
+        match self.order_if_up(host, Order::Remove(server_id(op))).await? {
+            Report::Done { .. } => {}
+            Report::NotDone { .. } | Report::Unknown { .. } => return Ok(self.hopeless(reason)),
+        }
+        let Some(instance) = self.server_of(op).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let view = self.fresh().await?;
+        let mut txn = Txn::new();
+        unclaim(&view, &instance.value, &mut txn);
+        let next =
+            Instance { host: None, task: Some(TaskState::Scheduling), ..instance.value.clone() };
+        txn.replace(&instance, &next);
+        op.tried.insert(host);
+        op.settle.clear();
+        op.step = 0;
+        Ok(Attempt::Again { txn, reason })
+    }
+
+    /// Starts, stops, reboots, pauses or unpauses.
+    pub(crate) async fn power(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let OpKind::Power { instance: id, action } = op.kind else {
+            return Ok(self.hopeless("not a power operation"));
+        };
+        let Some(instance) = self.server(id).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let Some(host) = instance.value.host else {
+            return Ok(self.hopeless("the server has no host"));
+        };
+        let order = match action {
+            Action::Start => Order::Start(id),
+            Action::Stop => Order::Stop(id),
+            Action::Pause => Order::Pause(id),
+            Action::Unpause => Order::Unpause(id),
+            Action::Reboot(how) => {
+                Order::Reboot { instance: id, how, boot: instance.value.boots + 1 }
+            }
+            Action::AttachVolume | Action::DetachVolume | Action::Delete => {
+                return Ok(self.hopeless("not a power operation"));
+            }
+        };
+        let report = self.order_if_up(host, order).await?;
+        Ok(self.attempt_of(report))
+    }
+
+    /// Removes the guest. A host that is down is not waited for: when it comes back, its agent
+    /// finds a guest without record and removes it before it takes new ones.
+    pub(crate) async fn remove_guest(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let instance = self.server_of(op).await?;
+        let Some(host) = instance.as_ref().and_then(|instance| instance.value.host) else {
+            return Ok(Attempt::Done(Txn::new()));
+        };
+        if self.liveness(host).await?.0 == Liveness::Down {
+            return Ok(Attempt::Done(Txn::new()));
+        }
+        let report = self.order(host, Order::Remove(server_id(op))).await;
+        Ok(self.attempt_of(report))
+    }
+
+    /// Takes every volume of the server from its host. A volume is free only when its host has
+    /// let go, or an operator has said that the host is down for good.
+    pub(crate) async fn free_volumes(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let id = server_id(op);
+        let held: Vec<_> = {
+            let view = self.fresh().await?;
+            view.volumes_of(id)
+                .filter_map(|v| v.value.attachment.map(|a| (v.value.id, a.host)))
+                .collect()
+        };
+        for (volume, host) in held {
+            if let (Liveness::Down, false) = self.liveness(host).await? {
+                let message = format!("host {host} is silent and may still use volume {volume}");
+                return Ok(Attempt::NotDone { fault: self.fault(message), retry: true });
+            }
+            if let Err(error) = self.ports.volumes.disconnect(volume, host).await {
+                let fault = self.fault(error.to_string());
+                return Ok(Attempt::NotDone { fault, retry: true });
+            }
+        }
+        Ok(Attempt::Done(Txn::new()))
+    }
+
+    /// Forgets the server and everything it held, in one transaction.
+    pub(crate) async fn release(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let id = server_id(op);
+        let mut txn = match self.ports.network.release(id).await {
+            Ok(draft) => draft.txn,
+            Err(error) => return Ok(self.network_failed(&error)),
+        };
+        let view = self.fresh().await?;
+        let Some(instance) = view.instances.get(&keys::instance(id)) else {
+            return Ok(Attempt::Done(Txn::new()));
+        };
+        unclaim(&view, &instance.value, &mut txn);
+        let project = &instance.value.project;
+        let ledger = Ledger::for_project(project.clone());
+        txn.touch(view.ledger(&keys::project_ledger(project)), &ledger);
+        if let (Some(group), None) = (instance.value.group, instance.value.host) {
+            txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
+        }
+        for volume in view.volumes_of(id) {
+            let mut next = volume.value.clone();
+            (next.attachment, next.operation) = (None, None);
+            next.state = VolumeState::Available;
+            txn.replace(volume, &next);
+        }
+        txn.remove(instance);
+        op.settle = instance.value.host.into_iter().collect();
+        Ok(Attempt::Done(txn))
+    }
+
+    /// Lets the hosts' networks follow the records, in order. A host that is down follows when
+    /// it comes back.
+    pub(crate) async fn settle_hosts(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        for host in op.settle.clone() {
+            if self.liveness(host).await?.0 == Liveness::Down {
+                continue;
+            }
+            let report = self.order(host, Order::Converge).await;
+            if !matches!(report, Report::Done { .. }) {
+                return Ok(self.attempt_of(report));
+            }
+        }
+        Ok(Attempt::Done(Txn::new()))
+    }
+
+    /// The server that an operation is about, if it is still there.
+    pub(crate) async fn server_of(
+        &self,
+        op: &Operation,
+    ) -> Result<Option<Versioned<Instance>>, StoreError> {
+        self.server(server_id(op)).await
+    }
+
+    /// What a refusal or failure of the network manager means for the step.
+    pub(crate) fn network_failed(&self, error: &NetError) -> Attempt {
+        let retry = matches!(error.class(), Class::Retry | Class::Conflict);
+        Attempt::NotDone { fault: self.fault(format!("network: {error}")), retry }
+    }
+}
+
+/// The server of an operation that has one; an id that names nothing otherwise.
+fn server_id(op: &Operation) -> crate::domain::InstanceId {
+    op.kind.instance().unwrap_or(crate::domain::InstanceId::from_u128(0))
+}
+
+/// Gives back a server's claim on its host, if it has one.
+fn unclaim(view: &View, instance: &Instance, txn: &mut Txn) {
+    let Some(host) = instance.host else { return };
+    let key = keys::claim(host, instance.id);
+    let Some(claim) = view.claims.get(&key) else { return };
+    txn.guard(Guard::Unchanged(key.clone(), claim.revision)).write(Write::Remove(key));
+    txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
+    if let Some(group) = instance.group {
+        txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
+    }
+}
+
+/// The question that a server's record asks the scheduler.
+pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>) -> RequestSpec {
+    let flavor = Arc::new(instance.flavor.clone());
+    let mut request = RequestSpec::new(instance.id, instance.project.clone(), flavor);
+    let image = view.images.get(&keys::image(instance.image));
+    request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
+    request.zone.clone_from(&instance.zone);
+    request.hints = instance.hints.clone();
+    request.group = instance.group.and_then(|group| view.group(group));
+    request.tried.clone_from(tried);
+    request
+}
+
+/// The guest that a server's records describe.
+fn guest_spec(view: &View, instance: &Instance) -> Option<GuestSpec> {
+    let image = view.images.get(&keys::image(instance.image))?.value.clone();
+    let mut nics = Vec::new();
+    for port in view.ports_of(instance.id) {
+        let network = &view.networks.get(&keys::network(port.network))?.value;
+        nics.push(Nic { mac: port.mac, bridge: network.bridge.clone(), address: port.address });
+    }
+    Some(GuestSpec {
+        instance: instance.id,
+        project: instance.project.clone(),
+        name: instance.name.clone(),
+        vcpus: instance.flavor.vcpus(),
+        memory: instance.flavor.memory(),
+        root_disk: instance.flavor.root_disk(),
+        ephemeral_disk: instance.flavor.ephemeral_disk(),
+        swap: instance.flavor.swap(),
+        image,
+        nics,
+        public_key: instance.key_pair.as_ref().map(|pair| pair.public_key.clone()),
+    })
+}

@@ -1,0 +1,161 @@
+//! The conductor: takes accepted operations and brings them to their end.
+//!
+//! It is woken by messages and, since messages may be lost, looks for itself now and then. Any
+//! number of conductors may work on one store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
+
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Timestamp;
+use crate::cloud::agent::until;
+use crate::cloud::error::ApiError;
+use crate::cloud::options::CloudOptions;
+use crate::cloud::order::Wake;
+use crate::cloud::ports::Ports;
+use crate::cloud::prune::Pruner;
+use crate::cloud::runner::Runner;
+use crate::cloud::view::View;
+use crate::domain::{OpId, Operation};
+use crate::port::Topic;
+use crate::store::record::{OpenOperation, Record as _, keys};
+use crate::store::{Revision, StoreError, StoreExt as _};
+
+/// Runs operations until it is dropped.
+#[derive(Debug)]
+pub struct Conductor {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Conductor {
+    /// Begins to work, first on everything that was left unfinished.
+    ///
+    /// # Errors
+    /// Those of the store and the bus.
+    pub async fn start(ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
+        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        Self::with_view(ports, options, view).await
+    }
+
+    pub(crate) async fn with_view(
+        ports: Ports,
+        options: CloudOptions,
+        view: Arc<Mutex<View>>,
+    ) -> Result<Self, ApiError> {
+        let places = Arc::new(Semaphore::new(options.operations_max));
+        let inbox = ports.bus.serve(&Topic::conductor()).await;
+        let mut inbox = inbox.map_err(|source| ApiError::Unsuitable {
+            what: "conductor".to_owned(),
+            reason: source.to_string(),
+        })?;
+        let desk = Arc::new(Desk {
+            runner: Runner { ports, options, view, places },
+            running: PlainMutex::new(BTreeSet::new()),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(until(stopped.clone(), async move {
+            let mut operations = JoinSet::new();
+            let mut idle = BTreeMap::new();
+            let mut pruner = Pruner::default();
+            // What was left unfinished is taken up at once, whoever worked on it before.
+            let open = desk.open(&mut idle, true).await.unwrap_or_default();
+            open.into_iter().for_each(|id| desk.begin(id, &mut operations));
+            let clock = Arc::clone(&desk.runner.ports.clock);
+            let mut next_sweep = clock.now().after(desk.runner.options.sweep_interval);
+            loop {
+                while operations.try_join_next().is_some() {}
+                tokio::select! {
+                    biased;
+                    delivery = inbox.next() => {
+                        let Some(delivery) = delivery else { return };
+                        // What is not a wake-up is not for us.
+                        if let Ok(wake) = serde_json::from_slice::<Wake>(&delivery.payload) {
+                            desk.begin(wake.operation, &mut operations);
+                        }
+                    }
+                    () = clock.sleep_until(next_sweep) => {
+                        let open = desk.open(&mut idle, false).await.unwrap_or_default();
+                        open.into_iter().for_each(|id| desk.begin(id, &mut operations));
+                        // What could not be forgotten now is forgotten later.
+                        drop(pruner.prune(&desk.runner.ports, &desk.runner.options).await);
+                        next_sweep = clock.now().after(desk.runner.options.sweep_interval);
+                    }
+                }
+            }
+        }));
+        Ok(Self { stop, tasks })
+    }
+
+    /// Stops working. What is unfinished stays in the store for whoever starts next.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// What the conductor's tasks share.
+#[derive(Debug)]
+struct Desk {
+    runner: Runner,
+    running: PlainMutex<BTreeSet<OpId>>,
+}
+
+impl Desk {
+    /// Runs an operation, unless it is running here already.
+    fn begin(self: &Arc<Self>, id: OpId, operations: &mut JoinSet<()>) {
+        if !self.lock().insert(id) {
+            return;
+        }
+        let desk = Arc::clone(self);
+        operations.spawn(async move {
+            // What the store refuses now, the sweep takes up again.
+            drop(desk.runner.run(id).await);
+            desk.lock().remove(&id);
+        });
+    }
+
+    /// Operations that nobody seems to work on: all of them, or those that have not moved for
+    /// long enough by this process's own clock.
+    async fn open(
+        &self,
+        idle: &mut BTreeMap<OpId, (Revision, Timestamp)>,
+        all: bool,
+    ) -> Result<Vec<OpId>, StoreError> {
+        let ports = &self.runner.ports;
+        let now = ports.clock.now();
+        let open = ports.store.read_all::<OpenOperation>(&OpenOperation::all()).await?;
+        let open: Vec<OpId> = open.into_iter().map(|open| open.value.operation).collect();
+        idle.retain(|id, _| open.contains(id));
+        let mut found = Vec::new();
+        for id in open {
+            if self.lock().contains(&id) {
+                continue;
+            }
+            let Some(op) = ports.store.read::<Operation>(&keys::operation(id)).await? else {
+                continue;
+            };
+            let (revision, since) = idle.entry(id).or_insert((op.revision, now));
+            if *revision != op.revision {
+                (*revision, *since) = (op.revision, now);
+            }
+            let options = &self.runner.options;
+            // One that never began was not noticed: its wake-up was lost.
+            let patience = match op.value.journal.is_empty() {
+                true => options.sweep_interval,
+                false => options.takeover_after,
+            };
+            if all || now.since(*since) >= patience {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<OpId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,155 @@
+//! What a user of the cloud is told when something cannot be done.
+
+use crate::class::Class;
+use crate::domain::{Action, Invalid, OverQuota, TaskState, VmState};
+use crate::port::{ImageError, NetError, VirtError};
+use crate::store::StoreError;
+
+/// Why a call was refused. A refused call has changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// A value is out of range.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// There is no such thing, or it belongs to another project.
+    #[error("no {what} {id}")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which.
+        id: String,
+    },
+    /// The name is taken.
+    #[error("{what} {id} exists already")]
+    Exists {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which.
+        id: String,
+    },
+    /// Somebody needs it.
+    #[error("{what} {id} is in use by {by}")]
+    InUse {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which.
+        id: String,
+        /// By whom.
+        by: String,
+    },
+    /// The server is in a state in which this may not begin.
+    #[error("server {id}: cannot {action} while {state}{}", during(*task))]
+    ServerState {
+        /// The server.
+        id: String,
+        /// What was asked for.
+        action: Action,
+        /// Its state.
+        state: VmState,
+        /// What is being done to it.
+        task: Option<TaskState>,
+    },
+    /// The volume is in a state in which this may not begin.
+    #[error("volume {id}: cannot {action} while {state}")]
+    VolumeState {
+        /// The volume.
+        id: String,
+        /// What was asked for.
+        action: &'static str,
+        /// Its state.
+        state: crate::domain::VolumeState,
+    },
+    /// What was asked for does not go together.
+    #[error("{what}: {reason}")]
+    Unsuitable {
+        /// What was asked for.
+        what: String,
+        /// Why it cannot be.
+        reason: String,
+    },
+    /// The project would have more than it may.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+    /// The request id was used before, for something else.
+    #[error("request id {id} was used for another request")]
+    RequestIdReused {
+        /// The id.
+        id: String,
+    },
+    /// Too many others change the same things; asking again will help.
+    #[error("too busy: {attempts} attempts conflicted, last on {key}")]
+    Busy {
+        /// How often it was tried.
+        attempts: u32,
+        /// Where the last one conflicted.
+        key: String,
+    },
+    /// The network manager refused or failed.
+    #[error("network: {source}")]
+    Network {
+        /// Why.
+        source: NetError,
+    },
+    /// The image store refused or failed.
+    #[error("image: {source}")]
+    Image {
+        /// Why.
+        source: ImageError,
+    },
+    /// The driver of a host refused or failed.
+    #[error("host {host}: {source}")]
+    Driver {
+        /// The host.
+        host: String,
+        /// Why.
+        source: VirtError,
+    },
+    /// The store failed.
+    #[error("store: {source}")]
+    Store {
+        /// Why.
+        source: StoreError,
+    },
+}
+
+fn during(task: Option<TaskState>) -> String {
+    task.map(|task| format!(" and {task}")).unwrap_or_default()
+}
+
+impl ApiError {
+    /// What a caller should do about it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Busy { .. } => Class::Retry,
+            Self::Network { source } => source.class(),
+            Self::Image { source } => source.class(),
+            Self::Driver { source, .. } => source.class(),
+            Self::Store { source } => source.class(),
+            _ => Class::Permanent,
+        }
+    }
+
+    pub(crate) fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Self::NotFound { what, id: id.to_string() }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(source: StoreError) -> Self {
+        Self::Store { source }
+    }
+}
+
+impl From<NetError> for ApiError {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Invalid(invalid) => Self::Invalid(invalid),
+            NetError::Store { source, .. } => Self::Store { source },
+            NetError::NoSuchNetwork { network } => Self::not_found("network", network),
+            NetError::NoSuchPool { pool } => Self::not_found("floating IP pool", pool),
+            NetError::NoSuchFloatingIp { address } => Self::not_found("floating IP", address),
+            source => Self::Network { source },
+        }
+    }
+}

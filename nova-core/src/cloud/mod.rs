@@ -1,0 +1,40 @@
+//! What happens when somebody asks for something.
+//!
+//! [`Cloud`] runs all parts in one process. Each part also stands alone: [`Conductor`] works on
+//! accepted operations, [`Agent`] runs one host, [`Admin`] and [`Project`] are the way in. They
+//! meet in the store and wake each other over the bus, so that they may as well run on machines
+//! of their own.
+//!
+//! A request goes this way: planned on a view of the records, accepted in one transaction
+//! together with its journal, then taken step by step by a conductor, which gives orders to the
+//! agents of the hosts concerned and records what came of each.
+
+mod agent;
+mod api;
+mod attempt;
+mod attempt_attach;
+mod attempt_server;
+mod board;
+mod conductor;
+mod error;
+mod options;
+mod order;
+mod ports;
+mod prune;
+mod register;
+mod runner;
+mod steps;
+mod view;
+mod whole;
+
+pub use agent::Agent;
+pub use api::{
+    Accepted, Admin, AggregateSpec, Census, FlavorSpec, GroupSpec, HostStatus, ImageSpec,
+    NetworkUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
+};
+pub use conductor::Conductor;
+pub use error::ApiError;
+pub use options::CloudOptions;
+pub use ports::Ports;
+pub use register::HostSpec;
+pub use whole::Cloud;

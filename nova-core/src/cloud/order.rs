@@ -1,0 +1,77 @@
+//! What a conductor tells an agent, and what the agent answers.
+
+use crate::domain::{InstanceId, OpId, Reboot, VolumeId};
+use crate::port::{Guest, GuestSpec, VolumeLink};
+
+/// A message to the conductors: there is an operation to work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Wake {
+    pub(crate) operation: OpId,
+}
+
+/// An order to the agent of a host. Every order names a target and may be repeated.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// The guest exists; it runs, unless it existed before.
+    Create(Box<GuestSpec>),
+    /// The guest is gone.
+    Remove(InstanceId),
+    /// The guest runs.
+    Start(InstanceId),
+    /// The guest is shut down.
+    Stop(InstanceId),
+    /// The guest was restarted for this boot number.
+    Reboot { instance: InstanceId, how: Reboot, boot: u64 },
+    /// The guest is frozen.
+    Pause(InstanceId),
+    /// The guest goes on.
+    Unpause(InstanceId),
+    /// The volume is plugged in.
+    Plug { instance: InstanceId, link: VolumeLink },
+    /// The volume is out.
+    Unplug { instance: InstanceId, volume: VolumeId },
+    /// The host's network is what the records say.
+    Converge,
+}
+
+impl Order {
+    /// The guest that it concerns: orders for one guest are carried out one at a time.
+    pub(crate) fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Create(spec) => Some(spec.instance),
+            Self::Remove(instance)
+            | Self::Start(instance)
+            | Self::Stop(instance)
+            | Self::Pause(instance)
+            | Self::Unpause(instance)
+            | Self::Reboot { instance, .. }
+            | Self::Plug { instance, .. }
+            | Self::Unplug { instance, .. } => Some(*instance),
+            Self::Converge => None,
+        }
+    }
+}
+
+/// The answer to an [`Order`]: three-valued, as every effect on the outside is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Report {
+    /// The target is reached; the agent has looked.
+    Done {
+        /// The guest as it is now.
+        guest: Option<Guest>,
+    },
+    /// The target is certainly not reached.
+    NotDone {
+        /// Why.
+        reason: String,
+        /// Whether the same order may succeed later.
+        retry: bool,
+    },
+    /// The agent cannot say.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}

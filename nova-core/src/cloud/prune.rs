@@ -1,0 +1,59 @@
+//! Forgets what nobody needs any more: old operations and old request ids.
+
+use crate::clock::Timestamp;
+use crate::cloud::options::CloudOptions;
+use crate::cloud::ports::Ports;
+use crate::domain::Operation;
+use crate::store::record::{Record, Request};
+use crate::store::{Key, Scan, StoreError, Txn, Versioned};
+
+/// Records that are looked at in one go.
+const LOOKED_AT_MAX: usize = 500;
+
+/// Walks through the history, a page at each call, so that a long one never holds anybody up.
+#[derive(Debug, Default)]
+pub(crate) struct Pruner {
+    operations: Option<Key>,
+    requests: Option<Key>,
+}
+
+impl Pruner {
+    /// Removes final operations and request ids that are older than the options say.
+    pub(crate) async fn prune(
+        &mut self,
+        ports: &Ports,
+        options: &CloudOptions,
+    ) -> Result<(), StoreError> {
+        let now = ports.clock.now();
+        let old = |at: Timestamp| now.since(at) >= options.journal_kept;
+        let mut txn = Txn::new();
+        for op in page::<Operation>(ports, &mut self.operations).await? {
+            if op.value.state.is_final() && op.value.ended_at.is_some_and(old) {
+                txn.remove(&op);
+            }
+        }
+        for request in page::<Request>(ports, &mut self.requests).await? {
+            if old(request.value.at) {
+                txn.remove(&request);
+            }
+        }
+        if !txn.writes().is_empty() {
+            ports.store.commit(txn).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The page after `cursor`, which moves on, and back to the first page after the last.
+async fn page<R: Record>(
+    ports: &Ports,
+    cursor: &mut Option<Key>,
+) -> Result<Vec<Versioned<R>>, StoreError> {
+    let mut scan = Scan::new(R::all()).with_limit(LOOKED_AT_MAX);
+    scan.after = cursor.take();
+    let page = ports.store.scan(scan).await?;
+    if page.more {
+        *cursor = page.entries.last().map(|entry| entry.key.clone());
+    }
+    page.entries.iter().map(Versioned::decode).collect()
+}

@@ -1,0 +1,129 @@
+//! How a host becomes known.
+
+use crate::class::Class;
+use crate::cloud::error::ApiError;
+use crate::cloud::ports::Ports;
+use crate::domain::{
+    Admission, AllocationRatio, Host, HostFacts, HostId, HostName, Inventory, Resources, Stock,
+    ZoneName,
+};
+use crate::store::record::{NameClaim, keys};
+use crate::store::{StoreExt as _, Txn};
+
+/// A host as its operator introduces it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct HostSpec {
+    /// Its name, unique in the cloud.
+    pub name: HostName,
+    /// Its availability zone.
+    pub zone: ZoneName,
+    /// What it keeps for itself.
+    pub reserved: Resources,
+    /// How far its virtual CPUs are promised.
+    pub cpu_ratio: AllocationRatio,
+    /// How far its memory is promised.
+    pub memory_ratio: AllocationRatio,
+    /// How far its disk is promised.
+    pub disk_ratio: AllocationRatio,
+}
+
+impl HostSpec {
+    /// A host in the zone `nova` that keeps nothing for itself and promises what it has.
+    pub fn new(name: HostName) -> Self {
+        Self {
+            name,
+            zone: ZoneName::default(),
+            reserved: Resources::ZERO,
+            cpu_ratio: AllocationRatio::ONE,
+            memory_ratio: AllocationRatio::ONE,
+            disk_ratio: AllocationRatio::ONE,
+        }
+    }
+
+    /// Lies in this zone.
+    #[must_use]
+    pub fn with_zone(self, zone: ZoneName) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// Keeps so much for itself.
+    #[must_use]
+    pub fn with_reserved(self, reserved: Resources) -> Self {
+        Self { reserved, ..self }
+    }
+
+    /// Promises its virtual CPUs so far.
+    #[must_use]
+    pub fn with_cpu_ratio(self, ratio: AllocationRatio) -> Self {
+        Self { cpu_ratio: ratio, ..self }
+    }
+
+    /// Promises its memory so far.
+    #[must_use]
+    pub fn with_memory_ratio(self, ratio: AllocationRatio) -> Self {
+        Self { memory_ratio: ratio, ..self }
+    }
+
+    /// Promises its disk so far.
+    #[must_use]
+    pub fn with_disk_ratio(self, ratio: AllocationRatio) -> Self {
+        Self { disk_ratio: ratio, ..self }
+    }
+
+    fn inventory(&self, total: Resources) -> Result<Inventory, ApiError> {
+        let Resources { vcpus, memory, disk } = self.reserved;
+        Ok(Inventory {
+            vcpus: Stock::new(total.vcpus).with_ratio(self.cpu_ratio).with_reserved(vcpus)?,
+            memory: Stock::new(total.memory).with_ratio(self.memory_ratio).with_reserved(memory)?,
+            disk: Stock::new(total.disk).with_ratio(self.disk_ratio).with_reserved(disk)?,
+        })
+    }
+}
+
+/// Registrations of one name that conflict with each other, before it is given up.
+const REGISTER_ATTEMPTS_MAX: u32 = 8;
+
+/// Makes the record of a host, or finds it and brings it up to what the host is now.
+pub(crate) async fn register(
+    ports: &Ports,
+    spec: &HostSpec,
+    facts: &HostFacts,
+) -> Result<HostId, ApiError> {
+    for attempt in 0..REGISTER_ATTEMPTS_MAX {
+        let name = ports.store.read::<NameClaim>(&keys::host_name(&spec.name)).await?;
+        let mut txn = Txn::new();
+        let known = match &name {
+            Some(name) => ports.store.read::<Host>(&keys::host(name.value.host)).await?,
+            None => None,
+        };
+        let seed = ports.seed.child(&format!("host {} {attempt}", spec.name));
+        let fresh = HostId::draw(&mut seed.chance());
+        let id = known.as_ref().map_or(fresh, |host| host.value.id);
+        let host = Host {
+            id,
+            name: spec.name.clone(),
+            zone: spec.zone.clone(),
+            admission: known.as_ref().map_or(Admission::Enabled, |h| h.value.admission.clone()),
+            // An operator's word outlives an agent's start: only an operator takes it back.
+            forced_down: known.as_ref().and_then(|h| h.value.forced_down.clone()),
+            inventory: spec.inventory(facts.total)?,
+            guest_kinds: facts.guest_kinds.clone(),
+            hypervisor_version: facts.hypervisor_version,
+        };
+        match &known {
+            Some(known) if known.value == host => return Ok(id),
+            Some(known) => txn.replace(known, &host),
+            None => txn.create(&host).create(&NameClaim { name: spec.name.clone(), host: id }),
+        };
+        match ports.store.commit(txn).await {
+            Ok(_) => return Ok(id),
+            Err(error) if error.class() == Class::Conflict => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ApiError::Busy {
+        attempts: REGISTER_ATTEMPTS_MAX,
+        key: keys::host_name(&spec.name).to_string(),
+    })
+}

@@ -1,0 +1,235 @@
+//! Runs one operation to its end: attempt, record, go on or go back.
+//!
+//! What a step does is in [`attempt`](super::attempt); here is only the journal. Each record is
+//! committed together with what the step changes in the store, guarded by the operation's own
+//! record, so that of two runners of one operation only one ever gets ahead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::class::Class;
+use crate::clock::ClockExt as _;
+use crate::cloud::attempt::Attempt;
+use crate::cloud::options::CloudOptions;
+use crate::cloud::ports::Ports;
+use crate::cloud::steps::{
+    CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, goes_back, steps,
+};
+use crate::cloud::view::View;
+use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
+use crate::store::record::keys;
+use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
+
+/// Everything an operation needs to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    pub(crate) ports: Ports,
+    pub(crate) options: CloudOptions,
+    pub(crate) view: Arc<Mutex<View>>,
+    /// How many steps run at the same time; nobody holds a place while waiting to try again.
+    pub(crate) places: Arc<Semaphore>,
+}
+
+/// The first pause before a step is tried again; each further one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What came of trying to get ahead.
+#[derive(Debug)]
+enum Progress {
+    /// The record is a step further.
+    Recorded,
+    /// Somebody else changed something first: read again, decide again.
+    Conflicted,
+    /// Nothing to do before this has passed.
+    Wait(Duration),
+}
+
+impl Runner {
+    /// Runs `id` until it is final, or until the store gives up.
+    ///
+    /// # Errors
+    /// Those of the store. The operation stays where its record says, and whoever runs it next
+    /// goes on from there.
+    pub(crate) async fn run(&self, id: OpId) -> Result<(), StoreError> {
+        let mut conflicts = 0;
+        loop {
+            let key = keys::operation(id);
+            let Some(op) = self.ports.store.read::<Operation>(&key).await? else { return Ok(()) };
+            if op.value.state.is_final() {
+                return Ok(());
+            }
+            let progress = {
+                let Ok(_place) = self.places.acquire().await else { return Ok(()) };
+                self.advance(&op).await?
+            };
+            conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
+            match progress {
+                Progress::Recorded => {}
+                Progress::Conflicted if conflicts < CONFLICTS_MAX => {}
+                Progress::Conflicted => self.ports.clock.sleep(PAUSE_MAX).await,
+                Progress::Wait(pause) => self.ports.clock.sleep(pause).await,
+            }
+        }
+    }
+
+    /// Makes one attempt and records it.
+    async fn advance(&self, op: &Versioned<Operation>) -> Result<Progress, StoreError> {
+        if let Some(before) = op.value.after {
+            let before = self.ports.store.read::<Operation>(&keys::operation(before)).await?;
+            if before.is_some_and(|before| !before.value.state.is_final()) {
+                return Ok(Progress::Wait(PAUSE_MIN));
+            }
+        }
+        let mut next = op.value.clone();
+        let (name, attempt) = match op.value.state {
+            OpState::Undoing(_) => match op.value.step.checked_sub(1) {
+                Some(at) => match steps(&op.value.kind).get(at) {
+                    Some(step) => {
+                        (format!("undo {}", step.name()), self.undo(*step, &mut next).await?)
+                    }
+                    None => return self.unknown_list(op).await,
+                },
+                None => ("give up".to_owned(), self.give_up(&mut next).await?),
+            },
+            _ => match steps(&op.value.kind).get(op.value.step) {
+                Some(step) => (step.name().to_owned(), self.attempt(*step, &mut next).await?),
+                None => return self.unknown_list(op).await,
+            },
+        };
+        self.settle(op, next, name, attempt).await
+    }
+
+    /// An operation whose step this release does not know was written by another one.
+    async fn unknown_list(&self, op: &Versioned<Operation>) -> Result<Progress, StoreError> {
+        let mut next = op.value.clone();
+        let message = format!("step {} of version {}", op.value.step, op.value.steps_version);
+        next.state = OpState::NeedsOperator(self.fault(format!("{message} is not known here")));
+        self.record(op, next, Txn::new()).await
+    }
+
+    /// Turns what came of an attempt into the operation's next record.
+    async fn settle(
+        &self,
+        op: &Versioned<Operation>,
+        mut next: Operation,
+        name: String,
+        attempt: Attempt,
+    ) -> Result<Progress, StoreError> {
+        let undoing = matches!(op.value.state, OpState::Undoing(_));
+        match attempt {
+            Attempt::Done(txn) => {
+                self.note(&mut next, name, StepOutcome::Done);
+                next.attempts = 0;
+                if undoing {
+                    match (next.step.checked_sub(1), &op.value.state) {
+                        (Some(step), _) => next.step = step,
+                        (None, OpState::Undoing(fault)) => {
+                            next.state = OpState::Failed(fault.clone());
+                        }
+                        (None, _) => {}
+                    }
+                } else {
+                    next.step += 1;
+                    if next.step == steps(&next.kind).len() {
+                        next.state = OpState::Done;
+                    }
+                }
+                self.record(op, next, txn).await
+            }
+            Attempt::Again { txn, reason } => {
+                self.note(&mut next, name, StepOutcome::NotDone { reason });
+                next.attempts = 0;
+                self.record(op, next, txn).await
+            }
+            Attempt::Superseded => {
+                let fault = self.fault("another operation took over".to_owned());
+                next.state = OpState::Failed(fault);
+                self.record(op, next, Txn::new()).await
+            }
+            Attempt::NotDone { fault, retry } => {
+                let outcome = StepOutcome::NotDone { reason: fault.message.clone() };
+                self.failed(op, next, name, outcome, fault, retry).await
+            }
+            Attempt::Unknown { reason } => {
+                let fault = self.fault(format!("{name}: {reason}"));
+                let outcome = StepOutcome::Unknown { reason };
+                self.failed(op, next, name, outcome, fault, true).await
+            }
+        }
+    }
+
+    /// Decides between trying again, going back and calling for a person.
+    async fn failed(
+        &self,
+        op: &Versioned<Operation>,
+        mut next: Operation,
+        name: String,
+        outcome: StepOutcome,
+        fault: Fault,
+        retry: bool,
+    ) -> Result<Progress, StoreError> {
+        let undoing = matches!(op.value.state, OpState::Undoing(_));
+        let can_go_back = !undoing && goes_back(&op.value.kind);
+        self.note(&mut next, name, outcome);
+        next.attempts = op.value.attempts.saturating_add(1);
+        let most = if can_go_back { FORWARD_ATTEMPTS_MAX } else { STUBBORN_ATTEMPTS_MAX };
+        if retry && next.attempts < most {
+            let pause = PAUSE_MIN.saturating_mul(1 << next.attempts.min(16)).min(PAUSE_MAX);
+            return Ok(match self.record(op, next, Txn::new()).await? {
+                Progress::Recorded => Progress::Wait(pause),
+                other => other,
+            });
+        }
+        next.attempts = 0;
+        if can_go_back {
+            // The step itself is undone too: that it was not done is what the last attempt
+            // believed, and undoing nothing costs nothing.
+            next.step += 1;
+            next.state = OpState::Undoing(fault);
+        } else {
+            next.state = OpState::NeedsOperator(fault);
+        }
+        self.record(op, next, Txn::new()).await
+    }
+
+    /// Commits the operation's next record with what the step changes.
+    ///
+    /// A conflict means that somebody else changed what the step was decided on, or recorded
+    /// this operation: either way the caller reads again and goes on from there.
+    async fn record(
+        &self,
+        op: &Versioned<Operation>,
+        mut next: Operation,
+        mut txn: Txn,
+    ) -> Result<Progress, StoreError> {
+        if next.state.is_final() {
+            next.ended_at = Some(self.ports.clock.now());
+            txn.write(crate::store::Write::Remove(keys::open_operation(next.id)));
+        }
+        txn.replace(op, &next);
+        match self.ports.store.commit(txn).await {
+            Ok(_) => Ok(Progress::Recorded),
+            Err(error) if error.class() == Class::Conflict => Ok(Progress::Conflicted),
+            // Whether it was done shows when the record is read again.
+            Err(error) if error.class() == Class::Retry => Ok(Progress::Wait(PAUSE_MAX)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a line of the journal; the same line is not written twice in a row.
+    fn note(&self, next: &mut Operation, step: String, outcome: StepOutcome) {
+        let same = |last: &StepRecord| last.step == step && last.outcome == outcome;
+        if !next.journal.last().is_some_and(same) {
+            next.journal.push(StepRecord { step, outcome, at: self.ports.clock.now() });
+        }
+    }
+
+    /// A fault that happened now.
+    pub(crate) fn fault(&self, message: String) -> Fault {
+        Fault { message, at: self.ports.clock.now(), refusal: None }
+    }
+}

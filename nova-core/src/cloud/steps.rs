@@ -1,0 +1,114 @@
+//! Step lists: what each operation consists of, as data.
+
+use crate::domain::OpKind;
+
+/// The version of the lists below. It is stored with every operation; a list that changes gets a
+/// new number, and the old list stays for operations that were accepted under it.
+pub(crate) const STEPS_VERSION: u16 = 1;
+
+/// One step. Every step may be repeated, and so may its undo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Choose a host; claim capacity and addresses there. Undone by giving them back.
+    Place,
+    /// Bring up the host's network for the new guest.
+    Wire,
+    /// Make the guest and start it. Undone by removing it.
+    Spawn,
+    /// Start, stop, reboot, pause or unpause the guest.
+    Power,
+    /// Remove the guest with its disks.
+    RemoveGuest,
+    /// Take the server's volumes from its host.
+    FreeVolumes,
+    /// Forget the server: its claim, addresses, attachments and the record itself.
+    Release,
+    /// Let the network of the hosts concerned follow the records.
+    Settle,
+    /// Connect the volume to the host. Undone by disconnecting it.
+    Connect,
+    /// Plug the volume into the guest. Undone by pulling it out.
+    Plug,
+    /// Pull the volume out of the guest; the host confirms.
+    Unplug,
+    /// Take the volume from the host.
+    Disconnect,
+    /// Make the volume. Undone by destroying it.
+    MakeVolume,
+    /// Destroy the volume.
+    DestroyVolume,
+    /// Lead the floating IP to the server. Undone by leading it nowhere.
+    Bind,
+    /// Lead the floating IP nowhere.
+    Unbind,
+    /// Record the result.
+    Finish,
+}
+
+impl Step {
+    /// The name under which the journal knows it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Place => "place",
+            Self::Wire => "wire",
+            Self::Spawn => "spawn",
+            Self::Power => "power",
+            Self::RemoveGuest => "remove guest",
+            Self::FreeVolumes => "free volumes",
+            Self::Release => "release",
+            Self::Settle => "settle",
+            Self::Connect => "connect",
+            Self::Plug => "plug",
+            Self::Unplug => "unplug",
+            Self::Disconnect => "disconnect",
+            Self::MakeVolume => "make volume",
+            Self::DestroyVolume => "destroy volume",
+            Self::Bind => "bind",
+            Self::Unbind => "unbind",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+/// The steps of an operation, in order.
+pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
+    use Step::{
+        Bind, Connect, DestroyVolume, Disconnect, Finish, FreeVolumes, MakeVolume, Place, Plug,
+        Power, Release, RemoveGuest, Settle, Spawn, Unbind, Unplug, Wire,
+    };
+    match kind {
+        OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
+        OpKind::Power { .. } => &[Power, Finish],
+        OpKind::DeleteServer { .. } => &[RemoveGuest, FreeVolumes, Release, Settle],
+        OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
+        OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
+        OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
+        OpKind::DetachVolume { .. } => &[Unplug, Disconnect, Finish],
+        OpKind::AssociateFloating { .. } => &[Bind, Settle],
+        OpKind::DisassociateFloating { .. } => &[Unbind, Settle],
+    }
+}
+
+/// Whether an operation that cannot go on goes back. Those that take away cannot: half a removal
+/// is not undone but finished, however long it takes.
+pub(crate) const fn goes_back(kind: &OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::CreateServer { .. }
+            | OpKind::Power { .. }
+            | OpKind::CreateVolume { .. }
+            | OpKind::AttachVolume { .. }
+            | OpKind::AssociateFloating { .. }
+    )
+}
+
+/// Attempts at one step of an operation that can go back, before it does.
+pub(crate) const FORWARD_ATTEMPTS_MAX: u32 = 5;
+
+/// Attempts at one step that has no way back, before a person has to look. With the longest
+/// pause between them this is more than a day.
+pub(crate) const STUBBORN_ATTEMPTS_MAX: u32 = 10_000;
+
+/// Conflicts at one commit before it counts as a failed attempt. More than this mean that the
+/// store is overloaded, not that somebody was lucky.
+pub(crate) const CONFLICTS_MAX: u32 = 32;

@@ -1,0 +1,268 @@
+//! The records as they are now, in memory: what every decision is made on.
+//!
+//! A view follows the store through one watch, so that it always shows one moment of the past.
+//! It may be behind. That is safe, because a decision guards what it relied on; after a conflict
+//! the view catches up and the decision is made again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::cloud::board::Board;
+use crate::domain::{
+    Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host, HostId, HostTable,
+    Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
+    ServerGroupId, Volume,
+};
+use crate::store::record::{Beat, Claim, Ledger, ProjectQuota, keys};
+use crate::store::{Change, Event, Key, Prefix, Record, Scan, Store, StoreError, Versioned, Watch};
+
+/// All records of one kind, sorted by key.
+pub(crate) type Table<R> = BTreeMap<Key, Versioned<R>>;
+
+macro_rules! view {
+    ($($field:ident: $record:ty),+ $(,)?) => {
+        /// A moment of the store; see the module.
+        #[derive(Debug)]
+        pub(crate) struct View {
+            store: Arc<dyn Store>,
+            watch: Watch,
+            board: Board,
+            $(pub(crate) $field: Table<$record>,)+
+        }
+
+        impl View {
+            /// Reads everything and begins to follow.
+            pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+                let everything = Scan::new(Prefix::all()).with_limit(1);
+                let revision = store.scan(everything).await?.revision;
+                let watch = store.watch(&Prefix::all(), revision).await?;
+                let mut view = Self {
+                    store,
+                    watch,
+                    board: Board::default(),
+                    $($field: Table::new(),)+
+                };
+                view.reload().await?;
+                Ok(view)
+            }
+
+            async fn reload(&mut self) -> Result<(), StoreError> {
+                $(self.$field = load::<$record>(&*self.store).await?;)+
+                for host in self.hosts.values() {
+                    self.board.soil(host.value.id);
+                }
+                self.board.forget_others(self.hosts.values().map(|host| host.value.id).collect());
+                Ok(())
+            }
+
+            /// How many records of each kind there are, without ledgers and signs of life.
+            pub(crate) fn count(&self) -> BTreeMap<&'static str, usize> {
+                let mut counts = BTreeMap::new();
+                $(counts.insert(<$record as Record>::TABLE, self.$field.len());)+
+                counts.remove(Ledger::TABLE);
+                counts.remove(Beat::TABLE);
+                counts
+            }
+
+            fn apply(&mut self, change: Change, now: Timestamp) -> Result<(), StoreError> {
+                let table = change.key.as_str().split('/').next().unwrap_or_default();
+                self.before(&change);
+                $(if table == <$record as Record>::TABLE {
+                    put(&mut self.$field, &change)?;
+                })+
+                self.after(&change, now);
+                Ok(())
+            }
+        }
+    };
+}
+
+view! {
+    hosts: Host,
+    beats: Beat,
+    aggregates: Aggregate,
+    flavors: Flavor,
+    images: Image,
+    networks: Network,
+    pools: FloatingPool,
+    floating_ips: FloatingIp,
+    ports: Port,
+    instances: Instance,
+    claims: Claim,
+    volumes: Volume,
+    groups: ServerGroup,
+    quotas: ProjectQuota,
+    ledgers: Ledger,
+}
+
+async fn load<R: Record>(store: &dyn Store) -> Result<Table<R>, StoreError> {
+    let mut table = Table::new();
+    let mut scan = Scan::new(R::all());
+    loop {
+        let page = store.scan(scan.clone()).await?;
+        for entry in &page.entries {
+            table.insert(entry.key.clone(), Versioned::decode(entry)?);
+        }
+        match page.entries.last() {
+            Some(last) if page.more => scan = scan.with_after(last.key.clone()),
+            _ => return Ok(table),
+        }
+    }
+}
+
+fn put<R: Record>(table: &mut Table<R>, change: &Change) -> Result<(), StoreError> {
+    // What was read after the watch began may already show what the watch is about to tell.
+    if table.get(&change.key).is_some_and(|known| known.revision >= change.revision) {
+        return Ok(());
+    }
+    match &change.value {
+        Some(bytes) => {
+            let value = R::decode(&change.key, bytes)?;
+            table.insert(change.key.clone(), Versioned { value, revision: change.revision });
+        }
+        None => drop(table.remove(&change.key)),
+    }
+    Ok(())
+}
+
+impl View {
+    /// Applies everything that has arrived.
+    ///
+    /// # Errors
+    /// Those of the store, or [`StoreError::Corrupt`].
+    pub(crate) async fn catch_up(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while let Some(event) = self.watch.try_next() {
+            match event {
+                Event::Changed(change) => self.apply(change, now)?,
+                Event::Resync => self.reload().await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which hosts look different because of what is about to disappear or be replaced.
+    fn before(&mut self, change: &Change) {
+        if let Some(aggregate) = self.aggregates.get(&change.key) {
+            aggregate.value.hosts.iter().for_each(|host| self.board.soil(*host));
+        }
+        if let Some(claim) = self.claims.get(&change.key) {
+            self.board.soil(claim.value.host);
+        }
+        if let Some(instance) = self.instances.get(&change.key) {
+            instance.value.host.into_iter().for_each(|host| self.board.soil(host));
+        }
+        if let Some(host) = self.hosts.get(&change.key) {
+            self.board.soil(host.value.id);
+        }
+    }
+
+    /// Notes which hosts look different because of what has appeared.
+    fn after(&mut self, change: &Change, now: Timestamp) {
+        self.before(change);
+        if let Some(beat) = self.beats.get(&change.key) {
+            self.board.heard(beat.value.host, (beat.value.epoch, beat.value.count), now);
+        }
+    }
+
+    /// The hosts as the scheduler sees them. A host that was silent since `silent_since` or
+    /// longer is down.
+    pub(crate) fn hosts(&mut self, now: Timestamp, down_after: std::time::Duration) -> &HostTable {
+        let mut board = std::mem::take(&mut self.board);
+        board.refresh(self, now, down_after);
+        self.board = board;
+        self.board.table()
+    }
+
+    /// Who has which volume.
+    pub(crate) fn volumes_of(
+        &self,
+        instance: InstanceId,
+    ) -> impl Iterator<Item = &Versioned<Volume>> {
+        self.volumes
+            .values()
+            .filter(move |v| v.value.attachment.is_some_and(|a| a.instance == instance))
+    }
+
+    /// The interfaces of an instance, in order.
+    pub(crate) fn ports_of(&self, instance: InstanceId) -> impl Iterator<Item = &Port> {
+        range(&self.ports, &keys::ports_of(instance)).map(|port| &port.value)
+    }
+
+    /// The claims on a host.
+    pub(crate) fn claims_on(&self, host: HostId) -> impl Iterator<Item = &Claim> {
+        range(&self.claims, &keys::claims_on(host)).map(|claim| &claim.value)
+    }
+
+    /// How many servers a project has, and what they take together.
+    pub(crate) fn usage(&self, project: &ProjectId) -> (u64, Resources) {
+        let mine = self.instances.values().filter(|i| i.value.project == *project);
+        mine.fold((0, Resources::ZERO), |(count, sum), instance| {
+            (count + 1, sum.saturating_add(instance.value.flavor.resources()))
+        })
+    }
+
+    /// The limits of a project.
+    pub(crate) fn quota(&self, project: &ProjectId) -> Quota {
+        self.quotas.get(&keys::quota(project)).map(|row| row.value.quota).unwrap_or_default()
+    }
+
+    /// The ledger under `key`, when something was ever written to it.
+    pub(crate) fn ledger(&self, key: &Key) -> Option<&Versioned<Ledger>> {
+        self.ledgers.get(key)
+    }
+
+    /// A group with its members where they have claims now; a member that has no host yet counts
+    /// nowhere.
+    pub(crate) fn group(&self, id: ServerGroupId) -> Option<GroupView> {
+        let group = &self.groups.get(&keys::group(id))?.value;
+        let mut members_by_host = BTreeMap::new();
+        for instance in self.members(id) {
+            if let Some(host) = instance.host {
+                *members_by_host.entry(host).or_insert(0) += 1;
+            }
+        }
+        Some(GroupView {
+            id,
+            policy: group.policy,
+            max_per_host: group.max_per_host.get(),
+            members_by_host,
+        })
+    }
+
+    /// The servers of a group, sorted by id.
+    pub(crate) fn members(&self, id: ServerGroupId) -> impl Iterator<Item = &Instance> {
+        self.instances.values().map(|i| &i.value).filter(move |i| i.group == Some(id))
+    }
+
+    /// The aggregates that a host is in, sorted by id.
+    pub(crate) fn aggregates_of(&self, host: HostId) -> Vec<Arc<Aggregate>> {
+        let within = self.aggregates.values().filter(|a| a.value.hosts.contains(&host));
+        within.map(|aggregate| Arc::new(aggregate.value.clone())).collect()
+    }
+}
+
+/// The records below `prefix`.
+fn range<'a, R>(
+    table: &'a Table<R>,
+    prefix: &Prefix,
+) -> impl Iterator<Item = &'a Versioned<R>> + use<'a, R> {
+    let prefix = prefix.clone();
+    table
+        .range(Key::from_stored(prefix.as_str())..)
+        .take_while(move |(key, _)| prefix.covers(key))
+        .map(|(_, record)| record)
+}
+
+/// Whether a group's rule lets one more member come to `host`: what the commit of a claim checks
+/// again, whatever the scheduler said.
+pub(crate) fn group_admits(group: &GroupView, host: HostId) -> bool {
+    match group.policy {
+        GroupPolicy::Affinity => {
+            let used: BTreeSet<HostId> = group.members_by_host.keys().copied().collect();
+            used.is_empty() || used.contains(&host)
+        }
+        GroupPolicy::AntiAffinity => group.members_on(host) < group.max_per_host,
+        GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => true,
+    }
+}

@@ -1,0 +1,5 @@
+//! The cloud as its users meet it, on reference parts.
+
+mod faults;
+mod life;
+mod world;

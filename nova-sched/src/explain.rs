@@ -1,0 +1,304 @@
+//! Why a request found no host, and the least that would have to change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nova_core::domain::{
+    Change, Flavor, GiB, HostState, HostTable, ImageProperties, Invalid, MiB, NearMiss, Refusal,
+    RequestSpec, ResourceKind, SchedulerHints, Vcpus,
+};
+use nova_core::seed::Seed;
+
+use crate::pipeline::Stuck;
+use crate::tally::{Counts, Tally};
+use crate::{FilterScheduler, Verdict};
+
+/// No explanation names more hosts than this: more is a list, not an explanation.
+pub const NEAREST_MAX: usize = 3;
+
+/// What leaving a wish out costs, beside a shrink that costs the share it takes away.
+const WISH_COST: f64 = 0.5;
+
+/// Everything that can be said about `request`. The seed is fixed: where chance decides whether
+/// several instances fit together, the explanation is of one throw.
+pub(crate) fn explain(
+    scheduler: &FilterScheduler,
+    hosts: &HostTable,
+    request: &RequestSpec,
+) -> Refusal {
+    let seed = Seed::new(0);
+    let mut counts = Counts::default();
+    let count = hosts.rows().len();
+    match scheduler.place(hosts, request, seed, &mut counts) {
+        Err(stuck) => Refusal {
+            funnel: counts.into_funnel(&scheduler.filters, count),
+            nearest: nearest(scheduler, &stuck),
+            smallest_change: smallest_change(scheduler, hosts, request, seed),
+        },
+        // Nothing to explain: the funnel shows how many hosts would do.
+        Ok(_) => Refusal {
+            funnel: count_all(scheduler, hosts, request).into_funnel(&scheduler.filters, count),
+            nearest: Vec::new(),
+            smallest_change: None,
+        },
+    }
+}
+
+/// The request after `changes`, in order.
+///
+/// # Errors
+/// [`Invalid`] when a flavor cannot shrink to what a change says.
+pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, Invalid> {
+    let mut request = request.clone();
+    for change in changes {
+        match change {
+            Change::Shrink { resource, to, .. } => {
+                request.flavor = Arc::new(shrink(&request.flavor, *resource, *to)?);
+            }
+            Change::AnyZone => request.zone = None,
+            Change::WithoutGroup => request.group = None,
+            Change::WithoutHints => request.hints = SchedulerHints::default(),
+            Change::WithoutExtraSpecs => {
+                let flavor = (*request.flavor).clone().with_extra_specs(Default::default());
+                request.flavor = Arc::new(flavor);
+            }
+            Change::WithoutImageProperties => request.image = ImageProperties::default(),
+            other => return Err(Invalid::new("change", other, "a change that is known here")),
+        }
+    }
+    Ok(request)
+}
+
+fn count_all(scheduler: &FilterScheduler, hosts: &HostTable, request: &RequestSpec) -> Counts {
+    let mut counts = Counts::default();
+    let stages = scheduler.stages(request, 0);
+    stages.iter().for_each(|(place, _)| counts.runs(*place));
+    for row in hosts.rows() {
+        let refusal = stages.iter().find_map(|(place, filter)| match filter.check(row, request) {
+            Verdict::Pass => None,
+            Verdict::Reject(reason) => Some((*place, reason)),
+        });
+        if let Some((place, reason)) = refusal {
+            counts.refused(place, reason);
+        }
+    }
+    counts
+}
+
+/// The hosts that fewest filters refused; of those the ones that lack the smallest share of what
+/// was asked for; of those the lowest ids.
+fn nearest(scheduler: &FilterScheduler, stuck: &Stuck<'_>) -> Vec<NearMiss> {
+    let request = &*stuck.request;
+    // Every filter is asked, those that run once per request too: what refused a host for an
+    // earlier instance still does.
+    let stages = scheduler.stages(request, 0);
+    let mut misses: Vec<(usize, f64, &HostState)> = Vec::new();
+    for row in stuck.view.rows() {
+        let refusals =
+            stages.iter().filter(|(_, filter)| filter.check(row, request) != Verdict::Pass).count();
+        if refusals > 0 {
+            misses.push((refusals, relative_shortage(row, request), row));
+        }
+    }
+    // Shares are finite; the sort is stable and the rows come sorted by id.
+    misses.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    misses.truncate(NEAREST_MAX);
+    let describe = |row: &HostState| NearMiss {
+        host: row.id,
+        name: row.name.clone(),
+        refused_by: stages
+            .iter()
+            .filter_map(|(_, filter)| match filter.check(row, request) {
+                Verdict::Pass => None,
+                Verdict::Reject(reason) => Some((filter.name().to_owned(), reason.0.to_owned())),
+            })
+            .collect(),
+        short_of: shortages(row, request).collect::<BTreeMap<_, _>>(),
+    };
+    misses.into_iter().map(|(_, _, row)| describe(row)).collect()
+}
+
+/// How much of each resource would have to be there besides, in the resource's unit.
+fn shortages<'a>(
+    row: &'a HostState,
+    request: &'a RequestSpec,
+) -> impl Iterator<Item = (ResourceKind, u64)> + 'a {
+    let wanted = request.flavor.resources();
+    ResourceKind::ALL.into_iter().filter_map(move |kind| {
+        let wanted = kind.of(&wanted);
+        let beyond_free = (wanted as f64 - row.free(kind)).ceil().max(0.0) as u64;
+        // No guest gets more than its host physically has, whatever is free.
+        let beyond_host = wanted.saturating_sub(kind.of(&row.inventory.total()));
+        let short = beyond_free.max(beyond_host);
+        (short > 0).then_some((kind, short))
+    })
+}
+
+fn relative_shortage(row: &HostState, request: &RequestSpec) -> f64 {
+    let wanted = request.flavor.resources();
+    shortages(row, request).map(|(kind, short)| short as f64 / kind.of(&wanted).max(1) as f64).sum()
+}
+
+/// The smallest change after which the request finds hosts, each tried by asking again.
+///
+/// Single changes come before pairs. A shrink costs the share it takes away, leaving a wish out
+/// costs one half, a pair costs the sum; the cheapest wins, and of equally cheap ones the first in
+/// the order vcpus, memory, disk, zone, hints, group, image properties, extra specs. A shrink
+/// keeps as much as finds a host; in a pair of two, as much of the second resource as the first
+/// allows at its least, and then as much of the first.
+fn smallest_change(
+    scheduler: &FilterScheduler,
+    hosts: &HostTable,
+    request: &RequestSpec,
+    seed: Seed,
+) -> Option<Vec<Change>> {
+    let fits = |changed: &RequestSpec| scheduler.fits(hosts, changed, seed);
+    let wishes = wishes(request);
+    let mut best = Cheapest::default();
+    for kind in ResourceKind::ALL {
+        best.offer(largest(request, kind, &fits).map(|change| vec![change]), request);
+    }
+    for wish in &wishes {
+        best.offer(changed(request, std::slice::from_ref(wish), &fits), request);
+    }
+    if best.changes.is_some() {
+        return best.changes;
+    }
+    for (nth, first) in ResourceKind::ALL.into_iter().enumerate() {
+        for second in ResourceKind::ALL.into_iter().skip(nth + 1) {
+            best.offer(shrink_both(request, first, second, &fits), request);
+        }
+    }
+    for kind in ResourceKind::ALL {
+        for wish in &wishes {
+            let Ok(without) = apply(request, std::slice::from_ref(wish)) else { continue };
+            let shrunk = largest(&without, kind, &fits);
+            best.offer(shrunk.map(|shrink| vec![shrink, wish.clone()]), request);
+        }
+    }
+    for (nth, first) in wishes.iter().enumerate() {
+        for second in &wishes[nth + 1..] {
+            best.offer(changed(request, &[first.clone(), second.clone()], &fits), request);
+        }
+    }
+    best.changes
+}
+
+/// What the request wishes besides its size, each as the change that leaves it out.
+fn wishes(request: &RequestSpec) -> Vec<Change> {
+    let there = [
+        (request.zone.is_some(), Change::AnyZone),
+        (request.hints != SchedulerHints::default(), Change::WithoutHints),
+        (request.group.is_some(), Change::WithoutGroup),
+        (request.image != ImageProperties::default(), Change::WithoutImageProperties),
+        (!request.flavor.extra_specs().is_empty(), Change::WithoutExtraSpecs),
+    ];
+    there.into_iter().filter_map(|(there, change)| there.then_some(change)).collect()
+}
+
+/// The cheapest of the changes that were offered; of equally cheap ones the first.
+#[derive(Default)]
+struct Cheapest {
+    changes: Option<Vec<Change>>,
+    cost: f64,
+}
+
+impl Cheapest {
+    fn offer(&mut self, changes: Option<Vec<Change>>, request: &RequestSpec) {
+        let Some(changes) = changes else { return };
+        let wanted = request.flavor.resources();
+        let cost = changes.iter().map(|change| match change {
+            Change::Shrink { resource, to, .. } => {
+                let from = resource.of(&wanted);
+                from.saturating_sub(*to) as f64 / from.max(1) as f64
+            }
+            _ => WISH_COST,
+        });
+        let cost = cost.sum();
+        if self.changes.is_none() || cost < self.cost {
+            *self = Self { changes: Some(changes), cost };
+        }
+    }
+}
+
+fn changed(
+    request: &RequestSpec,
+    changes: &[Change],
+    fits: &impl Fn(&RequestSpec) -> bool,
+) -> Option<Vec<Change>> {
+    let fitting = apply(request, changes).is_ok_and(|changed| fits(&changed));
+    fitting.then(|| changes.to_vec())
+}
+
+/// The shrink of `kind` that keeps most and still fits; none when even the least does not.
+///
+/// It searches by halves, which finds the most as long as less is never harder to place. That
+/// holds for every filter that is built in; of others the answer fits, and may not be the most.
+fn largest(
+    request: &RequestSpec,
+    kind: ResourceKind,
+    fits: &impl Fn(&RequestSpec) -> bool,
+) -> Option<Change> {
+    let from = kind.of(&request.flavor.resources());
+    let least = least(kind);
+    let shrunk = |to| Change::Shrink { resource: kind, from, to };
+    let works = |to| apply(request, &[shrunk(to)]).is_ok_and(|changed| fits(&changed));
+    if from <= least || !works(least) {
+        return None;
+    }
+    // `low` fits; `high` is what was asked for, or does not fit.
+    let (mut low, mut high) = (least, from);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if works(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(shrunk(low))
+}
+
+fn shrink_both(
+    request: &RequestSpec,
+    first: ResourceKind,
+    second: ResourceKind,
+    fits: &impl Fn(&RequestSpec) -> bool,
+) -> Option<Vec<Change>> {
+    let from = first.of(&request.flavor.resources());
+    if from <= least(first) {
+        return None;
+    }
+    let least = Change::Shrink { resource: first, from, to: least(first) };
+    let at_least = apply(request, &[least]).ok()?;
+    let second = largest(&at_least, second, fits)?;
+    let with_second = apply(request, std::slice::from_ref(&second)).ok()?;
+    let first = largest(&with_second, first, fits)?;
+    Some(vec![first, second])
+}
+
+/// The least of a resource that a flavor may have.
+fn least(kind: ResourceKind) -> u64 {
+    match kind {
+        ResourceKind::Disk => 0,
+        _ => 1,
+    }
+}
+
+fn shrink(flavor: &Flavor, kind: ResourceKind, to: u64) -> Result<Flavor, Invalid> {
+    let vcpus = || u32::try_from(to).map(Vcpus).unwrap_or(flavor.vcpus());
+    let smaller = match kind {
+        ResourceKind::Vcpus => Flavor::new(flavor.name().clone(), vcpus(), flavor.memory())?,
+        ResourceKind::Memory => Flavor::new(flavor.name().clone(), flavor.vcpus(), MiB(to))?,
+        _ => Flavor::new(flavor.name().clone(), flavor.vcpus(), flavor.memory())?,
+    };
+    let smaller = match kind {
+        // The amount is that of all disks together; which of them shrinks is not for us to say.
+        ResourceKind::Disk => smaller.with_root_disk(GiB(to))?,
+        _ => smaller
+            .with_root_disk(flavor.root_disk())?
+            .with_ephemeral_disk(flavor.ephemeral_disk())?
+            .with_swap(flavor.swap())?,
+    };
+    Ok(smaller.with_extra_specs(flavor.extra_specs().clone()))
+}

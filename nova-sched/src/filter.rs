@@ -1,0 +1,101 @@
+//! The question a filter answers: may this request go to this host?
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use nova_core::domain::{HostState, RequestSpec};
+
+/// Says of one host whether it may take a request.
+///
+/// Only [`name`](Self::name) and [`check`](Self::check) have to be written. The other methods
+/// have defaults although a wrapper could forget to forward them, because each default is the
+/// safe answer: forgetting it costs time or a refused extra spec, never a wrong placement.
+///
+/// The [row contract](crate#the-row-contract) holds: the verdict depends on nothing but the host
+/// and the request.
+pub trait Filter: Any + Debug + Send + Sync {
+    /// The name in configuration and in funnels: lower case, words joined by `-`.
+    fn name(&self) -> &str;
+
+    /// Whether `host` may take the first of the instances of `request`.
+    fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict;
+
+    /// How often it runs for a request of several instances.
+    fn runs(&self) -> Runs {
+        Runs::PerInstance
+    }
+
+    /// Whether it has anything to say about `request`, whatever the host. When not, it passes
+    /// every host without being asked and does not appear in the funnel.
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        let _ = request;
+        true
+    }
+
+    /// Whether it reads the extra spec `key` of a flavor.
+    fn reads_extra_spec(&self, key: &str) -> bool {
+        let _ = key;
+        false
+    }
+}
+
+/// What a filter says of a host.
+// Exhaustive on purpose: a host passes or it does not, there is no third answer to prepare for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The host may take the request.
+    Pass,
+    /// It may not, and why.
+    Reject(Reason),
+}
+
+impl Verdict {
+    /// Passes when `condition` holds, and rejects for `reason` when not.
+    pub const fn pass_if(condition: bool, reason: Reason) -> Self {
+        if condition { Self::Pass } else { Self::Reject(reason) }
+    }
+}
+
+/// Why a filter rejects: a few words that cost nothing, and that funnels count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reason(pub &'static str);
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.0)
+    }
+}
+
+/// How often a filter runs for a request of several instances.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Runs {
+    /// For every instance: what it reads changes when an earlier one is placed.
+    #[default]
+    PerInstance,
+    /// For the first instance only.
+    OncePerRequest,
+}
+
+impl<F: Filter + ?Sized> Filter for Arc<F> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
+        (**self).check(host, request)
+    }
+
+    fn runs(&self) -> Runs {
+        (**self).runs()
+    }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        (**self).concerns(request)
+    }
+
+    fn reads_extra_spec(&self, key: &str) -> bool {
+        (**self).reads_extra_spec(key)
+    }
+}

@@ -1,0 +1,203 @@
+//! The algorithm: filter, weigh, choose, claim; once for every instance of a request.
+//!
+//! It is Nova's. The hosts that pass for one instance are, in the order in which they were ranked,
+//! the candidates for the next; a host that fell out does not come back. Either every instance
+//! finds a host, or none is placed.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use nova_core::domain::{HostTable, Placement, RequestSpec};
+use nova_core::seed::Seed;
+
+use crate::normalise::Scale;
+use crate::tally::Tally;
+use crate::view::View;
+use crate::{Filter, FilterScheduler, Runs, Ties, Verdict};
+
+/// Where a request got stuck: the hosts and the request as the instance saw them that found none.
+pub(crate) struct Stuck<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) request: Cow<'a, RequestSpec>,
+}
+
+/// The filters that have something to say for one instance, with their places in the chain.
+type Stages<'a> = Vec<(usize, &'a dyn Filter)>;
+
+/// The hosts that passed, with their raw weights.
+#[derive(Default)]
+struct Ranking {
+    /// Indices of rows.
+    passed: Vec<usize>,
+    /// For each of them one weight per weigher.
+    raw: Vec<f64>,
+    /// For each of them the final weight.
+    score: Vec<f64>,
+}
+
+impl FilterScheduler {
+    /// Places all instances of `request`, or says at which it got stuck.
+    pub(crate) fn place<'a>(
+        &self,
+        hosts: &'a HostTable,
+        request: &'a RequestSpec,
+        seed: Seed,
+        tally: &mut impl Tally,
+    ) -> Result<Placement, Box<Stuck<'a>>> {
+        let mut view = View::new(hosts.rows());
+        let mut request = Cow::Borrowed(request);
+        let wanted = request.flavor.resources();
+        let count = request.instances.len();
+        let mut placement = Placement { hosts: Vec::with_capacity(count) };
+        let mut ranking = Ranking::default();
+        let mut candidates: Vec<usize> = Vec::new();
+
+        for nth in 0..count {
+            let last = nth + 1 == count;
+            let stages = self.stages(&request, nth);
+            stages.iter().for_each(|(filter, _)| tally.runs(*filter));
+            let goal = if last { Goal::Best } else { Goal::Order };
+            if nth == 0 {
+                self.sieve(&stages, &view, &request, 0..view.len(), goal, tally, &mut ranking);
+            } else {
+                let before = candidates.drain(..);
+                self.sieve(&stages, &view, &request, before, goal, tally, &mut ranking);
+            }
+            self.score(&view, &mut ranking);
+            let seed = seed.child_of("instance", nth as u128);
+            let Some(chosen) = self.choose(goal, seed, &mut ranking, &mut candidates) else {
+                return Err(Box::new(Stuck { view, request }));
+            };
+            let host = view.row(chosen).id;
+            placement.hosts.push(host);
+            if !last {
+                let instance = request.instances[0];
+                view.change(chosen, |row| {
+                    row.claim(instance, wanted);
+                    row.io_ops = row.io_ops.saturating_add(1);
+                });
+                let request = request.to_mut();
+                request.instances.remove(0);
+                if let Some(group) = &mut request.group {
+                    *group.members_by_host.entry(host).or_default() += 1;
+                }
+            }
+        }
+        Ok(placement)
+    }
+
+    /// Whether all instances of `request` find a host.
+    pub(crate) fn fits(&self, hosts: &HostTable, request: &RequestSpec, seed: Seed) -> bool {
+        self.place(hosts, request, seed, &mut crate::tally::Silent).is_ok()
+    }
+
+    /// The filters that run for the instance at `nth` of `request`.
+    pub(crate) fn stages(&self, request: &RequestSpec, nth: usize) -> Stages<'_> {
+        let filters = self.filters.iter().map(|filter| &**filter).enumerate();
+        let now = |filter: &dyn Filter| nth == 0 || filter.runs() == Runs::PerInstance;
+        filters.filter(|(_, filter)| now(*filter) && filter.concerns(request)).collect()
+    }
+
+    /// Asks the filters about every candidate, and the weighers about those that pass.
+    #[expect(clippy::too_many_arguments, reason = "the loop's whole state, named once")]
+    fn sieve(
+        &self,
+        stages: &Stages<'_>,
+        view: &View<'_>,
+        request: &RequestSpec,
+        candidates: impl Iterator<Item = usize>,
+        goal: Goal,
+        tally: &mut impl Tally,
+        ranking: &mut Ranking,
+    ) {
+        ranking.passed.clear();
+        ranking.raw.clear();
+        let first_is_best = goal == Goal::Best && self.weighers.is_empty() && self.takes_the_top();
+        'hosts: for at in candidates {
+            let row = view.row(at);
+            for (place, filter) in stages {
+                if let Verdict::Reject(reason) = filter.check(row, request) {
+                    tally.refused(*place, reason);
+                    continue 'hosts;
+                }
+            }
+            ranking.passed.push(at);
+            if first_is_best {
+                return;
+            }
+            // The row is at hand now. With a single host left the weights are not used.
+            for weighing in &self.weighers {
+                ranking.raw.push(weighing.ends.clamp(weighing.weigher.weigh(row, request)));
+            }
+        }
+    }
+
+    /// Turns raw weights into one score per host.
+    fn score(&self, view: &View<'_>, ranking: &mut Ranking) {
+        let Ranking { passed, raw, score } = ranking;
+        score.clear();
+        score.resize(passed.len(), 0.0);
+        let width = self.weighers.len();
+        if passed.len() < 2 || width == 0 {
+            return;
+        }
+        // Weigher by weigher, in the order of the policy: the additions of each host happen in
+        // that order, so that the sums are the same to the last bit however they are computed.
+        for (nth, weighing) in self.weighers.iter().enumerate() {
+            let mut scale = Scale::new(&weighing.ends);
+            raw.iter().skip(nth).step_by(width).for_each(|weight| scale.include(*weight));
+            let weights = raw.iter().skip(nth).step_by(width);
+            for ((at, weight), score) in passed.iter().zip(weights).zip(score.iter_mut()) {
+                *score += weighing.multiplier_on(view.row(*at)) * scale.map(*weight);
+            }
+        }
+    }
+
+    /// The row to take; none when no host passed. Under [`Goal::Order`], `order` becomes the
+    /// candidates for the next instance, the chosen row first.
+    fn choose(
+        &self,
+        goal: Goal,
+        seed: Seed,
+        ranking: &mut Ranking,
+        order: &mut Vec<usize>,
+    ) -> Option<usize> {
+        let Ranking { passed, score, .. } = ranking;
+        if goal == Goal::Best && self.takes_the_top() {
+            // The first of the best is what a stable sort would put on top.
+            let better = |best: usize, at: usize| if score[at] > score[best] { at } else { best };
+            return (0..passed.len()).reduce(better).map(|at| passed[at]);
+        }
+        let mut ranked: Vec<usize> = (0..passed.len()).collect();
+        // Scores are finite, so any two can be compared; the sort keeps the order of ties.
+        ranked.sort_by(|a, b| score[*b].partial_cmp(&score[*a]).unwrap_or(Ordering::Equal));
+        if self.ties == Ties::Shuffled
+            && let Some(best) = ranked.first().map(|at| score[*at])
+        {
+            let equal = ranked.iter().take_while(|at| score[**at] == best).count();
+            seed.child("ties").chance().shuffle(&mut ranked[..equal]);
+        }
+        let among = self.subset_size.min(ranked.len());
+        if among > 1 {
+            let drawn = seed.child("subset").chance().index(among);
+            ranked[..=drawn].rotate_right(1);
+        }
+        order.clear();
+        order.extend(ranked.iter().map(|at| passed[*at]));
+        order.first().copied()
+    }
+
+    /// Whether the first of the best hosts is taken, so that the order of the others is not asked.
+    fn takes_the_top(&self) -> bool {
+        self.subset_size == 1 && self.ties == Ties::InOrder
+    }
+}
+
+/// What the ranking is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// One host.
+    Best,
+    /// One host, and the order of all for the next instance.
+    Order,
+}

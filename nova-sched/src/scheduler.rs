@@ -1,0 +1,245 @@
+//! A policy that can be asked: filters, weighers, and how one of the best is taken.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use nova_core::domain::{HostState, HostTable, Invalid, Placement, Refusal, RequestSpec};
+use nova_core::port::{NoValidHost, Scheduler};
+use nova_core::seed::Seed;
+
+use crate::filters::{self, Capacity, HostUp};
+use crate::tally::{Counts, Silent};
+use crate::weighers;
+use crate::{Ends, Filter, Weigher};
+
+/// Filters every host, ranks those that pass, takes the best.
+///
+/// Whatever its list of filters, a policy never chooses a host that is down or disabled and never
+/// over-commits: [`HostUp`] and [`Capacity`] run first in every policy, unless the list names them
+/// elsewhere.
+///
+/// ```
+/// use nova_sched::FilterScheduler;
+/// use nova_sched::weighers::IoOps;
+///
+/// let calm = FilterScheduler::new("calm").with_weigher(IoOps, -1.0)?;
+/// # Ok::<(), nova_core::domain::Invalid>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct FilterScheduler {
+    name: String,
+    pub(crate) filters: Vec<Arc<dyn Filter>>,
+    pub(crate) weighers: Vec<Weighing>,
+    pub(crate) subset_size: usize,
+    pub(crate) ties: Ties,
+}
+
+/// What happens to hosts that are equally good, and better than all others.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ties {
+    /// They stay in the order in which they came: that of their ids, and for the later instances
+    /// of a request that in which the instance before ranked them.
+    #[default]
+    InOrder,
+    /// They are shuffled by the request's seed.
+    Shuffled,
+}
+
+/// A weigher with what the policy says of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Weighing {
+    pub(crate) weigher: Arc<dyn Weigher>,
+    pub(crate) ends: Ends,
+    multiplier: f64,
+    override_key: String,
+}
+
+impl FilterScheduler {
+    /// No multiplier is further from zero; it keeps sums of weights finite.
+    pub const MULTIPLIER_MAX: f64 = 1e15;
+
+    /// A policy called `name` with [`HostUp`] and [`Capacity`] and no weigher: the lowest host id
+    /// with room.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self::with_chain(name.into(), Vec::new())
+    }
+
+    /// Nova's policy: every filter of [`filters::all`], every weigher of [`weighers::defaults`].
+    pub fn nova() -> Self {
+        let mut nova = Self::with_chain("nova".to_owned(), filters::all());
+        for (weigher, multiplier) in weighers::defaults() {
+            nova.push_weigher(weigher, multiplier);
+        }
+        nova
+    }
+
+    /// The lowest host id that passes every filter of [`filters::all`].
+    pub fn first_fit() -> Self {
+        Self::with_chain("first-fit".to_owned(), filters::all())
+    }
+
+    /// Of the hosts that pass every filter of [`filters::all`], the one with the fewest free
+    /// vCPUs; ties go to the lowest id. It packs.
+    pub fn best_fit() -> Self {
+        let mut best = Self::with_chain("best-fit".to_owned(), filters::all());
+        best.push_weigher(Arc::new(weighers::Cpu), -1.0);
+        best
+    }
+
+    /// Of the hosts that pass every filter of [`filters::all`], the one with the most free vCPUs;
+    /// ties go to the lowest id. It spreads.
+    pub fn worst_fit() -> Self {
+        let mut worst = Self::with_chain("worst-fit".to_owned(), filters::all());
+        worst.push_weigher(Arc::new(weighers::Cpu), 1.0);
+        worst
+    }
+
+    /// The four policies above, sorted by name.
+    pub fn named() -> Vec<Self> {
+        vec![Self::best_fit(), Self::first_fit(), Self::nova(), Self::worst_fit()]
+    }
+
+    /// Renames it, for messages.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Adds a filter behind the others.
+    #[must_use]
+    pub fn with_filter(mut self, filter: impl Filter) -> Self {
+        self.filters.push(Arc::new(filter));
+        self
+    }
+
+    /// Adds a weigher behind the others. A positive multiplier prefers hosts with more of its
+    /// weight, a negative one those with less.
+    ///
+    /// # Errors
+    /// [`Invalid`] when the multiplier is not a number or beyond
+    /// ±[`MULTIPLIER_MAX`](Self::MULTIPLIER_MAX), or the weigher's [`ends`](Weigher::ends) are not
+    /// numbers, beyond ±[`Ends::LIMIT`] or the wrong way round.
+    pub fn with_weigher(mut self, weigher: impl Weigher, multiplier: f64) -> Result<Self, Invalid> {
+        if !is_multiplier(multiplier) {
+            let allowed = "a number from -1e15 to 1e15";
+            return Err(Invalid::new("weigher.multiplier", multiplier, allowed));
+        }
+        let ends = weigher.ends();
+        if !ends.is_valid() {
+            let ends = format!("{}: {ends:?}", weigher.name());
+            let allowed = "numbers from -1e300 to 1e300, min at most max";
+            return Err(Invalid::new("weigher.ends", ends, allowed));
+        }
+        self.push_weigher(Arc::new(weigher), multiplier);
+        Ok(self)
+    }
+
+    /// Draws the host from so many of the best, each equally likely, instead of taking the best:
+    /// so that several schedulers at work on the same hosts meet less often.
+    ///
+    /// # Errors
+    /// [`Invalid`] for zero.
+    pub fn with_subset_size(mut self, size: usize) -> Result<Self, Invalid> {
+        if size == 0 {
+            return Err(Invalid::new("subset_size", size, "at least 1"));
+        }
+        self.subset_size = size;
+        Ok(self)
+    }
+
+    /// Says what happens to hosts that are equally good.
+    #[must_use]
+    pub fn with_ties(mut self, ties: Ties) -> Self {
+        self.ties = ties;
+        self
+    }
+
+    /// The names of its filters, in the order in which they run.
+    pub fn filter_names(&self) -> impl Iterator<Item = &str> {
+        self.filters.iter().map(|filter| filter.name())
+    }
+
+    /// Its weighers' names and multipliers, in the order in which their parts are added up.
+    pub fn weigher_names(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.weighers.iter().map(|weighing| (weighing.weigher.name(), weighing.multiplier))
+    }
+
+    /// A policy with these filters, behind those that no policy is without.
+    pub(crate) fn with_chain(name: String, chain: Vec<Arc<dyn Filter>>) -> Self {
+        fn has<F: Filter>(chain: &[Arc<dyn Filter>]) -> bool {
+            // By type and not by name: a name proves nothing.
+            chain.iter().any(|filter| (&**filter as &dyn Any).is::<F>())
+        }
+        let mut filters: Vec<Arc<dyn Filter>> = Vec::with_capacity(chain.len() + 2);
+        if !has::<HostUp>(&chain) {
+            filters.push(Arc::new(HostUp));
+        }
+        if !has::<Capacity>(&chain) {
+            filters.push(Arc::new(Capacity));
+        }
+        filters.extend(chain);
+        Self { name, filters, weighers: Vec::new(), subset_size: 1, ties: Ties::InOrder }
+    }
+
+    /// Adds a weigher whose ends and multiplier are known to be good.
+    fn push_weigher(&mut self, weigher: Arc<dyn Weigher>, multiplier: f64) {
+        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
+        let ends = weigher.ends();
+        self.weighers.push(Weighing { weigher, ends, multiplier, override_key });
+    }
+}
+
+impl Weighing {
+    /// The multiplier for `host`: the least of those that its aggregates name, or the policy's.
+    pub(crate) fn multiplier_on(&self, host: &HostState) -> f64 {
+        let mut least: Option<f64> = None;
+        let named = host.aggregates.iter().filter_map(|a| a.metadata.get(&self.override_key));
+        for text in named {
+            let number = filters::number(text).filter(|number| is_multiplier(*number));
+            // One that is no number makes Nova ignore the others too.
+            let Some(number) = number else { return self.multiplier };
+            least = Some(least.map_or(number, |least| least.min(number)));
+        }
+        least.unwrap_or(self.multiplier)
+    }
+}
+
+fn is_multiplier(number: f64) -> bool {
+    number.abs() <= FilterScheduler::MULTIPLIER_MAX
+}
+
+impl Scheduler for FilterScheduler {
+    fn select(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+        seed: Seed,
+    ) -> Result<Placement, NoValidHost> {
+        if let Ok(placement) = self.place(hosts, request, seed, &mut Silent) {
+            return Ok(placement);
+        }
+        // Asked a second time to count: the same question goes the same way, and those that find
+        // a host never pay for counting.
+        let mut counts = Counts::default();
+        self.place(hosts, request, seed, &mut counts).map_err(|_| NoValidHost {
+            instances: request.instances.len(),
+            funnel: counts.into_funnel(&self.filters, hosts.rows().len()),
+        })
+    }
+
+    fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
+        crate::explain::explain(self, hosts, request)
+    }
+
+    fn reads_extra_spec(&self, key: &str) -> bool {
+        self.filters.iter().any(|filter| filter.reads_extra_spec(key))
+    }
+}
+
+impl std::fmt::Display for FilterScheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.name)
+    }
+}

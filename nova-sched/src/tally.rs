@@ -1,0 +1,82 @@
+//! Counting who was refused by what.
+
+use std::sync::Arc;
+
+use nova_core::domain::{Funnel, FunnelStage};
+
+use crate::{Filter, Reason};
+
+/// Told of every refusal while hosts are filtered.
+pub(crate) trait Tally {
+    /// The filter at this place of the chain runs for the present request.
+    fn runs(&mut self, filter: usize);
+    /// The filter at this place refused one host, which no other filter is asked about.
+    fn refused(&mut self, filter: usize, reason: Reason);
+}
+
+/// Counts nothing: for the way on which a host is expected to be found.
+pub(crate) struct Silent;
+
+impl Tally for Silent {
+    fn runs(&mut self, _: usize) {}
+    fn refused(&mut self, _: usize, _: Reason) {}
+}
+
+/// Counts refusals by filter and reason.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Counts {
+    stages: Vec<Stage>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Stage {
+    runs: bool,
+    /// A filter has a handful of reasons, so looking through them is quicker than a map.
+    reasons: Vec<(Reason, usize)>,
+}
+
+impl Counts {
+    fn stage(&mut self, filter: usize) -> &mut Stage {
+        if self.stages.len() <= filter {
+            self.stages.resize_with(filter + 1, Stage::default);
+        }
+        &mut self.stages[filter]
+    }
+
+    /// The funnel of `hosts` hosts through `filters`, up to the first that let none through.
+    ///
+    /// For a request of several instances a host is counted where it fell out, whichever instance
+    /// was being placed then.
+    pub(crate) fn into_funnel(self, filters: &[Arc<dyn Filter>], hosts: usize) -> Funnel {
+        let mut left = hosts;
+        let mut funnel = Funnel::default();
+        for (filter, stage) in filters.iter().zip(self.stages).filter(|(_, stage)| stage.runs) {
+            let hosts_in = left;
+            left -= stage.reasons.iter().map(|(_, count)| count).sum::<usize>();
+            funnel.stages.push(FunnelStage {
+                filter: filter.name().to_owned(),
+                hosts_in,
+                hosts_out: left,
+                reasons: stage.reasons.into_iter().map(|(r, n)| (r.0.to_owned(), n)).collect(),
+            });
+            if left == 0 {
+                break;
+            }
+        }
+        funnel
+    }
+}
+
+impl Tally for Counts {
+    fn runs(&mut self, filter: usize) {
+        self.stage(filter).runs = true;
+    }
+
+    fn refused(&mut self, filter: usize, reason: Reason) {
+        let reasons = &mut self.stage(filter).reasons;
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The question a weigher answers: how good is this host for this request?
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use nova_core::domain::{HostState, RequestSpec};
+
+/// Says of one host how good it is for a request, on a scale of its own.
+///
+/// The scale does not matter: the weights of all hosts that passed the filters are mapped to 0..1
+/// before they are multiplied and added. More is better when the multiplier is positive.
+///
+/// The multiplier comes from the policy. A host's aggregates may override it with the metadata key
+/// `NAME_weight_multiplier`, where `NAME` is the weigher's [`name`](Self::name) with `_` for `-`;
+/// of several such values the smallest counts, and when one of them is not a number all are
+/// ignored.
+///
+/// The [row contract](crate#the-row-contract) holds: the weight depends on nothing but the host
+/// and the request.
+pub trait Weigher: Debug + Send + Sync + 'static {
+    /// The name in configuration: lower case, words joined by `-`.
+    fn name(&self) -> &str;
+
+    /// The raw weight of `host`. Infinities count as ±[`Ends::LIMIT`], and what is not a number
+    /// as the lowest weight there is.
+    fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64;
+
+    /// The fixed ends of the scale, if it has any; read once, when the policy is put together.
+    fn ends(&self) -> Ends {
+        Ends::FREE
+    }
+}
+
+/// The ends of a weigher's scale: where a weight maps to 0 and to 1.
+///
+/// An end that is not fixed is the least or the greatest weight of the hosts that passed the
+/// filters. Weights beyond a fixed end count as that end.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Ends {
+    /// What maps to 0.
+    pub min: Option<f64>,
+    /// What maps to 1.
+    pub max: Option<f64>,
+}
+
+impl Ends {
+    /// Neither end is fixed.
+    pub const FREE: Self = Self { min: None, max: None };
+
+    /// No end and no weight is further from zero; it keeps their differences finite.
+    pub const LIMIT: f64 = 1e300;
+
+    /// A scale that starts at `min`.
+    #[must_use]
+    pub const fn at_least(min: f64) -> Self {
+        Self { min: Some(min), max: None }
+    }
+
+    /// Whether a scale can have these ends.
+    pub(crate) fn is_valid(&self) -> bool {
+        let within = |end: Option<f64>| end.is_none_or(|end| end.abs() <= Self::LIMIT);
+        let ordered = !matches!((self.min, self.max), (Some(min), Some(max)) if min > max);
+        within(self.min) && within(self.max) && ordered
+    }
+
+    /// `raw` as the scale counts it.
+    pub(crate) fn clamp(&self, raw: f64) -> f64 {
+        let low = self.min.unwrap_or(-Self::LIMIT);
+        let high = self.max.unwrap_or(Self::LIMIT);
+        if raw.is_nan() { low } else { raw.clamp(low, high) }
+    }
+}
+
+impl<W: Weigher + ?Sized> Weigher for Arc<W> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64 {
+        (**self).weigh(host, request)
+    }
+
+    fn ends(&self) -> Ends {
+        (**self).ends()
+    }
+}
