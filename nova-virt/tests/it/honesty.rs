@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nova_core::clock::{Clock, ClockExt as _};
 use nova_core::domain::{AllocationRatio, MiB, PowerState, Reboot, Resources, VolumeId};
+use nova_core::memory::VirtualClock;
 use nova_core::port::{
     AttachVolumes as _, Connection, ImageError, PauseGuests as _, VirtDriver as _, VirtError,
     VolumeLink,
@@ -14,7 +15,7 @@ use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
 use nova_virt::{Fleet, SimHost, SimOptions};
 
-use crate::world::{SkipClock, StepClock, TOTAL, guest, host, id, images, run};
+use crate::world::{SkipClock, TOTAL, guest, host, id, images, run, settle};
 
 /// Which failure of the simulation an error comes from.
 #[track_caller]
@@ -82,16 +83,18 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
 #[test]
 fn a_call_under_way_does_not_survive_an_outage_however_short() {
     run(async {
-        let (clock, (images, image)) = (Arc::new(StepClock::new()), images().await);
+        let (clock, (images, image)) = (Arc::new(VirtualClock::new()), images().await);
         let slow = SimOptions::default()
             .with_latency_of(Verb::Create, Latency::of(Duration::from_secs(10)));
         let host = host("h").with_options(slow).with_clock(clock.clone());
         let spec = guest(1, &image);
         let (created, ()) = tokio::join!(host.create(&spec, &images), async {
-            clock.advance(Duration::from_secs(5)).await;
+            settle().await;
+            clock.advance(Duration::from_secs(5));
             host.lose_power().unwrap();
             host.restore_power().unwrap();
-            clock.advance(Duration::from_secs(5)).await;
+            settle().await;
+            clock.advance(Duration::from_secs(5));
         });
         assert!(matches!(failure(created.unwrap_err()), SimFailure::NoPower));
         assert_eq!(host.guest(id(1)).await.unwrap(), None);
@@ -172,17 +175,18 @@ fn a_call_that_hangs_is_bounded_by_its_caller() {
         let mut done = [0, 0];
         let (images, image) = images().await;
         for seed in 0..20 {
-            let clock = Arc::new(StepClock::new());
+            let clock = Arc::new(VirtualClock::new());
             let options = SimOptions::default().with_faults_of(Verb::Create, faults(0.0, 0.0, 1.0));
             let host = host("h")
                 .with_options(options)
                 .with_seed(Seed::new(seed))
                 .with_clock(clock.clone());
             let (patience, spec) = (Duration::from_secs(30), guest(1, &image));
-            let (answer, ()) = tokio::join!(
-                clock.within(patience, host.create(&spec, &images)),
-                clock.advance(patience)
-            );
+            let (answer, ()) =
+                tokio::join!(clock.within(patience, host.create(&spec, &images)), async {
+                    settle().await;
+                    clock.advance(patience);
+                });
             assert!(answer.is_none(), "the caller gave up first");
             // Whether it was done, only a look can tell.
             done[usize::from(host.guest(id(1)).await.unwrap().is_some())] += 1;

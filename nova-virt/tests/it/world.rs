@@ -1,8 +1,7 @@
-//! What the tests are made of: clocks that they move, guests, images.
+//! What the tests are made of: a clock on which nobody waits, guests, images.
 
 use std::fmt::{Display, Formatter};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::clock::{Clock, Timestamp};
@@ -13,7 +12,6 @@ use nova_core::domain::{
 use nova_core::memory::MemoryImages;
 use nova_core::port::{GuestSpec, ImageStore};
 use nova_virt::SimHost;
-use tokio::sync::watch;
 
 /// A clock on which nobody waits: to sleep is to make it the later moment.
 #[derive(Debug, Default)]
@@ -37,39 +35,10 @@ impl Clock for SkipClock {
     }
 }
 
-/// A clock that stands still until it is advanced.
-#[derive(Debug)]
-pub(crate) struct StepClock(watch::Sender<Timestamp>);
-
-impl StepClock {
-    pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(Timestamp::default()))
-    }
-
-    /// Lets everybody come to rest, then makes it later.
-    pub(crate) async fn advance(&self, time: Duration) {
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        self.0.send_modify(|now| *now = now.after(time));
-    }
-}
-
-impl Display for StepClock {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str("stepping clock")
-    }
-}
-
-#[async_trait]
-impl Clock for StepClock {
-    fn now(&self) -> Timestamp {
-        *self.0.borrow()
-    }
-
-    async fn sleep_until(&self, moment: Timestamp) {
-        // The sender is in self: it does not go away while we wait.
-        let _ = self.0.subscribe().wait_for(|now| *now >= moment).await;
+/// Lets everybody come to rest: after this, whoever waits waits for a clock.
+pub(crate) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
     }
 }
 
