@@ -107,7 +107,7 @@ fn in_a_replay() -> Result<(), Box<dyn Error>> {
     let report = replay.run(TraceReader::new(trace.as_bytes())?, OnBadRow::Refuse)?;
     println!("in a replay on two hosts: {} placed, {} rejected", report.placed, report.rejected);
     for rejected in &report.rejected_for {
-        println!("  {} for {}: {}", rejected.requests, rejected.filter, rejected.reason);
+        println!("  {} VMs by {}: {}", rejected.vms, rejected.filter, rejected.reason);
     }
     Ok(())
 }

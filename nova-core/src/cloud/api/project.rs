@@ -24,6 +24,11 @@ pub struct Project {
 }
 
 impl Project {
+    /// Whose request ids these are.
+    pub(crate) fn scope(&self) -> &str {
+        self.id.as_str()
+    }
+
     /// The project.
     pub fn id(&self) -> &ProjectId {
         &self.id
@@ -32,16 +37,6 @@ impl Project {
     /// A request id that was never used.
     pub fn new_request(&self) -> RequestId {
         self.door.new_request()
-    }
-
-    pub(crate) async fn write<T: serde::Serialize + serde::de::DeserializeOwned>(
-        &self,
-        request: RequestId,
-        what: &'static str,
-        content: &impl serde::Serialize,
-        plan: impl AsyncFn() -> Result<Plan<T>, ApiError>,
-    ) -> Result<T, ApiError> {
-        self.door.accept(self.id.as_str(), request, what, content, plan).await
     }
 
     /// The flavors there are, sorted by name.
@@ -160,7 +155,7 @@ impl Project {
             name: name.clone(),
             public_key: public_key.clone(),
         };
-        self.write(request, "create key pair", &pair, async || {
+        accept!(self, request, "create key pair", &pair, {
             let mut txn = Txn::new();
             let quota = {
                 let view = self.door.fresh().await?;
@@ -176,7 +171,6 @@ impl Project {
             txn.create(&pair);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Forgets a public key. Servers keep the one they were made with.
@@ -188,14 +182,13 @@ impl Project {
         request: RequestId,
         name: &KeyPairName,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete key pair", name, async || {
+        accept!(self, request, "delete key pair", name, {
             let key = keys::key_pair(&self.id, name);
             let pair = self.door.ports.store.read::<KeyPair>(&key).await?;
             let mut txn = Txn::new();
             txn.remove(&pair.ok_or_else(|| ApiError::not_found("key pair", name))?);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Makes a server group.
@@ -208,7 +201,7 @@ impl Project {
         spec: &GroupSpec,
     ) -> Result<ServerGroupId, ApiError> {
         let id = self.door.draw(ServerGroupId::draw);
-        self.write(request, "create server group", spec, async || {
+        accept!(self, request, "create server group", spec, {
             let view = self.door.fresh().await?;
             let used = view.groups.values().filter(|group| group.value.project == self.id).count();
             view.quota(&self.id).admits(Quantum::ServerGroups, used as u64, 1)?;
@@ -223,7 +216,6 @@ impl Project {
             });
             Ok(Plan::now(id, txn))
         })
-        .await
     }
 
     /// Removes a server group.
@@ -235,7 +227,7 @@ impl Project {
         request: RequestId,
         id: ServerGroupId,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete server group", &id, async || {
+        accept!(self, request, "delete server group", &id, {
             let view = self.door.fresh().await?;
             let group = view.groups.get(&keys::group(id));
             let group = group.filter(|group| group.value.project == self.id);
@@ -253,7 +245,6 @@ impl Project {
             };
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Makes the plan conflict with every other one that takes from the same quota.

@@ -32,7 +32,7 @@ impl Project {
             return Err(Invalid::new("server.networks", count, "at most 16").into());
         }
         let id = self.door.draw(InstanceId::draw);
-        self.write(request, "create server", spec, async || {
+        accept!(self, request, "create server", spec, {
             let key_pair = match &spec.key_pair {
                 Some(name) => {
                     let key = keys::key_pair(&self.id, name);
@@ -62,7 +62,6 @@ impl Project {
             txn.create(&instance);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// The record of a new server, if everything that the spec names is there.
@@ -223,7 +222,7 @@ impl Project {
         id: InstanceId,
         action: Action,
     ) -> Result<Accepted<InstanceId>, ApiError> {
-        self.write(request, "act on server", &(id, action), async || {
+        accept!(self, request, "act on server", &(id, action), {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let kind = match action {
@@ -234,7 +233,6 @@ impl Project {
             let operation = self.occupy(instance, action, kind, &mut txn)?;
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// Begins an operation on a server, if its state allows it.
