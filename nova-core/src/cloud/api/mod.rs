@@ -13,6 +13,12 @@ macro_rules! accept {
     ($handle:expr, $request:expr, $what:literal, $content:expr, $plan:block) => {{
         let mut write = $handle.door.write($handle.scope(), $request, $what, $content);
         loop {
+            // Most writes meet nobody. Those that did stand in line, so that many who write at
+            // once do not conflict with each other again and again.
+            let _turn = match write.conflicted() {
+                true => Some($handle.door.turn.lock().await),
+                false => None,
+            };
             if let Some(answer) = write.known().await? {
                 break Ok(answer);
             }
@@ -71,6 +77,8 @@ pub(crate) struct Door {
     pub(crate) options: CloudOptions,
     pub(crate) view: Arc<Mutex<View>>,
     pub(crate) ids: std::sync::Mutex<Chance>,
+    /// Writes that conflicted once go one after the other.
+    pub(crate) turn: Mutex<()>,
 }
 
 /// A write as it was planned.
@@ -197,6 +205,11 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
             return Err(reused());
         }
         serde_json::from_value(known.value.answer).map(Some).map_err(|_| reused())
+    }
+
+    /// Whether somebody else was faster already.
+    pub(crate) const fn conflicted(&self) -> bool {
+        self.attempts > 0
     }
 
     /// Commits the plan, the request id and the answer together. None means that somebody else
