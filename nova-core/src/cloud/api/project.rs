@@ -247,13 +247,17 @@ impl Project {
         })
     }
 
-    /// Makes the plan conflict with every other one that takes from the same quota.
+    /// Makes the plan conflict with every other one that takes from the same quota, and with a
+    /// change of the quota. A project without any limit takes from nothing, and its writes do
+    /// not get into each other's way.
     pub(crate) fn touch(&self, view: &crate::cloud::view::View, txn: &mut Txn) {
-        let ledger = Ledger::for_project(self.id.clone());
-        txn.touch(view.ledger(&ledger.key()), &ledger);
-        // The limits the plan was checked against have to be the limits it is accepted under.
-        if let Some(quota) = view.quotas.get(&keys::quota(&self.id)) {
+        let quota = view.quotas.get(&keys::quota(&self.id));
+        if let Some(quota) = quota {
             txn.unchanged(quota);
+        }
+        if quota.is_none_or(|quota| quota.value.quota != Quota::UNLIMITED) {
+            let ledger = Ledger::for_project(self.id.clone());
+            txn.touch(view.ledger(&ledger.key()), &ledger);
         }
     }
 }
