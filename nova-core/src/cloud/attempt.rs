@@ -12,7 +12,7 @@ use crate::domain::{
     Action, Fault, HostId, Instance, InstanceId, Liveness, OpKind, Operation, PowerState, VmState,
     VolumeState,
 };
-use crate::port::{MessageBusExt as _, Topic};
+use crate::port::{BusError, MessageBusExt as _, Topic};
 use crate::store::record::keys;
 use crate::store::{StoreError, Txn, Versioned};
 
@@ -27,6 +27,8 @@ pub(crate) enum Attempt {
     NotDone { fault: Fault, retry: bool },
     /// Nobody can say.
     Unknown { reason: String },
+    /// The host's agent is not there, and the host does not count as down yet: nothing was tried.
+    Absent,
     /// The server belongs to a later operation now.
     Superseded,
 }
@@ -113,26 +115,31 @@ impl Runner {
 
     /// Gives an order to the agent of a host.
     pub(crate) async fn order(&self, host: HostId, order: Order) -> Report {
-        let topic = Topic::agent(host);
-        match self.ports.bus.ask(&topic, &order, self.options.order_limit).await {
-            Ok(report) => report,
-            Err(error) if error.may_have_arrived() => Report::Unknown { reason: error.to_string() },
-            Err(error) => Report::NotDone { reason: error.to_string(), retry: true },
-        }
+        self.ask(host, order).await.unwrap_or_else(|error| unanswered(&error))
     }
 
-    /// Gives an order unless the host is known to be down.
+    async fn ask(&self, host: HostId, order: Order) -> Result<Report, BusError> {
+        self.ports.bus.ask(&Topic::agent(host), &order, self.options.order_limit).await
+    }
+
+    /// Gives an order unless the host is known to be down. None when its agent is not there: it
+    /// may be on its way, as after a restart of everything, and until the host counts as down
+    /// that is no failure of anything.
     pub(crate) async fn order_if_up(
         &self,
         host: HostId,
         order: Order,
-    ) -> Result<Report, StoreError> {
-        match self.liveness(host).await? {
-            (Liveness::Up, _) => Ok(self.order(host, order).await),
+    ) -> Result<Option<Report>, StoreError> {
+        Ok(match self.liveness(host).await? {
+            (Liveness::Up, _) => match self.ask(host, order).await {
+                Ok(report) => Some(report),
+                Err(BusError::NoServer { .. }) => None,
+                Err(error) => Some(unanswered(&error)),
+            },
             (Liveness::Down, _) => {
-                Ok(Report::NotDone { reason: format!("host {host} is down"), retry: true })
+                Some(Report::NotDone { reason: format!("host {host} is down"), retry: true })
             }
-        }
+        })
     }
 
     /// The attempt that a report amounts to, when nothing else depends on it.
@@ -247,6 +254,16 @@ impl Runner {
             txn.replace(volume, &next);
         }
         Ok(Attempt::Done(txn))
+    }
+}
+
+/// What an order that was not answered comes to.
+fn unanswered(error: &BusError) -> Report {
+    let reason = error.to_string();
+    if error.may_have_arrived() {
+        Report::Unknown { reason }
+    } else {
+        Report::NotDone { reason, retry: true }
     }
 }
 

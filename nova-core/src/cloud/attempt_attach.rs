@@ -35,7 +35,7 @@ impl Runner {
         };
         let link = VolumeLink { volume, connection };
         let report = self.order_if_up(host, Order::Plug { instance, link }).await?;
-        Ok(self.attempt_of(report))
+        Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
     }
 
     /// Pulls the volume out of the guest. Only the host's own word counts, or an operator's that

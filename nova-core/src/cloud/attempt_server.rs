@@ -151,8 +151,9 @@ impl Runner {
         &self,
         op: &mut Operation,
         host: HostId,
-        report: Report,
+        report: Option<Report>,
     ) -> Result<Attempt, StoreError> {
+        let Some(report) = report else { return Ok(Attempt::Absent) };
         let Report::NotDone { reason, .. } = &report else { return Ok(self.attempt_of(report)) };
         let reason = format!("host {host}: {reason}");
         if op.tried.len() + 1 >= self.options.hosts_tried_max {
@@ -160,8 +161,11 @@ impl Runner {
         }
         // Nothing of the guest may be left before another host is asked to make it.
         match self.order_if_up(host, Order::Remove(server_id(op))).await? {
-            Report::Done { .. } => {}
-            Report::NotDone { .. } | Report::Unknown { .. } => return Ok(self.hopeless(reason)),
+            Some(Report::Done { .. }) => {}
+            Some(Report::NotDone { .. } | Report::Unknown { .. }) => {
+                return Ok(self.hopeless(reason));
+            }
+            None => return Ok(Attempt::Absent),
         }
         let Some(instance) = self.server_of(op).await? else {
             return Ok(self.hopeless("the server is gone"));
@@ -202,7 +206,7 @@ impl Runner {
             }
         };
         let report = self.order_if_up(host, order).await?;
-        Ok(self.attempt_of(report))
+        Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
     }
 
     /// Removes the guest. A host that is down is not waited for: when it comes back, its agent

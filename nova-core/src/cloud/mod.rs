@@ -30,7 +30,7 @@ mod whole;
 pub use agent::Agent;
 pub use api::{
     Accepted, Admin, AggregateSpec, Census, FlavorSpec, GroupSpec, HostStatus, ImageSpec,
-    NetworkUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
+    NetworkUse, PoolUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
 };
 pub use conductor::Conductor;
 pub use error::ApiError;

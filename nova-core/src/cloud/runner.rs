@@ -153,6 +153,7 @@ impl Runner {
                 next.attempts = 0;
                 self.record(op, next, txn).await
             }
+            Attempt::Absent => Ok(Progress::Wait(PAUSE_MIN)),
             Attempt::Superseded => {
                 let fault = self.fault("another operation took over".to_owned());
                 next.state = OpState::Failed(fault);

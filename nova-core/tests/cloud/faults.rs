@@ -267,3 +267,46 @@ fn a_server_that_is_deleted_while_it_is_made_leaves_nothing() {
         assert_eq!(project.servers().await.unwrap(), []);
     });
 }
+
+#[test]
+fn what_was_begun_before_a_restart_waits_for_its_host() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(|ports| ports).await;
+        let begun = Arc::new(AtomicBool::new(false));
+        for name in ["alpha", "beta"] {
+            let making = Making::Slow {
+                clock: Arc::clone(&world.clock),
+                time: Duration::from_secs(20),
+                begun: Arc::clone(&begun),
+            };
+            let driver = Odd { host: MemoryHost::new(HOST), making };
+            world.cloud.add_host(spec(name), driver).await.unwrap();
+        }
+        let project = world.project();
+        let wanted = world.server("web", "small");
+        let accepted = project.create_server(project.new_request(), &wanted).await.unwrap();
+        while !begun.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        // The process ends while the host makes the guest, and comes back some time later,
+        // without its hosts at first.
+        let (ports, clock) = (world.cloud.ports().clone(), Arc::clone(&world.clock));
+        world.cloud.stop().await;
+        world.cloud = Cloud::start(ports, CloudOptions::default()).await.unwrap();
+        let work = async {
+            world.pass(CloudOptions::default().down_after / 2).await;
+            for name in ["alpha", "beta"] {
+                world.add_host(name).await;
+            }
+            let op = world.ended(accepted.operation).await;
+            assert_eq!(op.state, OpState::Done, "{op:#?}");
+            assert_eq!(op.tried, std::collections::BTreeSet::new());
+        };
+        tokio::select! {
+            biased;
+            () = work => {}
+            () = pump(&clock) => {}
+        }
+    });
+}

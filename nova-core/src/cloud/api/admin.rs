@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::cloud::api::specs::{AggregateSpec, FlavorSpec, ImageSpec, UnknownKeys};
 use crate::cloud::api::views::{Census, HostStatus};
 use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
 use crate::domain::{
-    Admission, Aggregate, AggregateId, Flavor, FlavorName, ForcedDown, Host, HostId, Image,
-    ImageId, Invalid, OpId, Operation, ProjectId, Quota, RequestId, Resources,
+    AddressState, Admission, Aggregate, AggregateId, FixedIp, Flavor, FlavorName, FloatingIp,
+    ForcedDown, Host, HostId, Image, ImageId, Invalid, OpId, Operation, ProjectId, Quota,
+    RequestId, Resources, VlanClaim,
 };
 use crate::port::{ImageBytes, ImageError};
 use crate::seed::Seed;
 use crate::store::record::{Claim, Ledger, NameClaim, ProjectQuota, Record, keys};
-use crate::store::{Guard, Txn, Versioned, Write};
+use crate::store::{Guard, StoreExt as _, Txn, Versioned, Write};
 
 /// The scope of administrators' request ids; no project can be called so.
 const SCOPE: &str = "_admin";
@@ -149,6 +151,15 @@ impl Admin {
             };
             Ok(Plan::now((), txn))
         })
+    }
+
+    /// All aggregates, sorted by id.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn aggregates(&self) -> Result<Vec<Aggregate>, ApiError> {
+        let view = self.door.fresh().await?;
+        Ok(view.aggregates.values().map(|aggregate| aggregate.value.clone()).collect())
     }
 
     /// Makes an aggregate.
@@ -409,10 +420,17 @@ impl Admin {
         let used: BTreeMap<HostId, Resources> =
             used.rows().iter().map(|row| (row.id, *row.used())).collect();
         let mut records = view.count();
-        let fixed = self.door.count::<crate::domain::FixedIp>().await?;
-        records.insert(crate::domain::FixedIp::TABLE, fixed);
-        let vlans = self.door.count::<crate::domain::VlanClaim>().await?;
-        records.insert(crate::domain::VlanClaim::TABLE, vlans);
+        let mut resting = BTreeMap::new();
+        let now = self.door.now();
+        let floating = view.floating_ips.values().map(|floating| &floating.value.state);
+        split::<FloatingIp, _>(floating, now, &mut records, &mut resting);
+        let store = &self.door.ports.store;
+        let fixed = store.read_all::<FixedIp>(&FixedIp::all()).await?;
+        let fixed = fixed.iter().map(|fixed| &fixed.value.state);
+        split::<FixedIp, _>(fixed, now, &mut records, &mut resting);
+        let vlans = store.read_all::<VlanClaim>(&VlanClaim::all()).await?;
+        let vlans = vlans.iter().map(|vlan| &vlan.value.state);
+        split::<VlanClaim, _>(vlans, now, &mut records, &mut resting);
         let macs = self.door.count::<crate::domain::MacClaim>().await?;
         records.insert(crate::domain::MacClaim::TABLE, macs);
         let names = self.door.count::<NameClaim>().await?;
@@ -420,8 +438,28 @@ impl Admin {
         let pairs = self.door.count::<crate::domain::KeyPair>().await?;
         records.insert(crate::domain::KeyPair::TABLE, pairs);
         let guests = records.get(Claim::TABLE).copied().unwrap_or(0);
-        Ok(Census { records, used, guests })
+        Ok(Census { records, resting, used, guests })
     }
+}
+
+/// Counts what is held apart from what rests. What has rested long enough is free, whether its
+/// record is still there or not.
+fn split<'a, R: Record, Owner: 'a>(
+    states: impl Iterator<Item = &'a AddressState<Owner>>,
+    now: Timestamp,
+    records: &mut BTreeMap<&'static str, usize>,
+    resting: &mut BTreeMap<&'static str, usize>,
+) {
+    let (mut held, mut rest) = (0, 0);
+    for state in states {
+        match state {
+            AddressState::Quarantined { until } if *until > now => rest += 1,
+            AddressState::Quarantined { .. } => {}
+            AddressState::Reserved | AddressState::Owned(_) => held += 1,
+        }
+    }
+    records.insert(R::TABLE, held);
+    resting.insert(R::TABLE, rest);
 }
 
 fn aggregate_of(

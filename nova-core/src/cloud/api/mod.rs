@@ -50,7 +50,7 @@ pub use project::Project;
 pub use specs::{
     AggregateSpec, FlavorSpec, GroupSpec, ImageSpec, ServerSpec, UnknownKeys, VolumeSpec,
 };
-pub use views::{Accepted, Census, HostStatus, NetworkUse, Server};
+pub use views::{Accepted, Census, HostStatus, NetworkUse, PoolUse, Server};
 
 use crate::class::Class;
 use crate::clock::Timestamp;

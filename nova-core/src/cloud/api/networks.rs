@@ -2,7 +2,7 @@
 
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
-use crate::cloud::api::views::NetworkUse;
+use crate::cloud::api::views::{NetworkUse, PoolUse};
 use crate::cloud::error::ApiError;
 use crate::domain::{AddressState, FixedIp, FloatingPool, Network, NetworkId, PoolName, RequestId};
 use crate::port::{FloatingIps, NetworkSpec};
@@ -71,6 +71,32 @@ impl Admin {
             });
         }
         Ok(all)
+    }
+
+    /// How full each pool of floating IPs is, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn floating_pool_use(&self) -> Result<Vec<PoolUse>, ApiError> {
+        let view = self.door.fresh().await?;
+        let now = self.door.now();
+        let uses = view.pools.values().map(|pool| {
+            let pool = pool.value.clone();
+            let mut count = PoolUse { pool, owned: 0, leading: 0, resting: 0 };
+            let all = view.floating_ips.values().map(|floating| &floating.value);
+            for floating in all.filter(|floating| floating.pool == count.pool.name) {
+                match &floating.state {
+                    AddressState::Owned(owner) => {
+                        count.owned += 1;
+                        count.leading += usize::from(owner.binding.is_some());
+                    }
+                    AddressState::Quarantined { until } if *until > now => count.resting += 1,
+                    AddressState::Quarantined { .. } | AddressState::Reserved => {}
+                }
+            }
+            count
+        });
+        Ok(uses.collect())
     }
 
     /// Makes a pool of floating IPs.

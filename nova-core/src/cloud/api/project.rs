@@ -140,6 +140,16 @@ impl Project {
         self.door.wait(id).await
     }
 
+    /// Its key pairs, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn key_pairs(&self) -> Result<Vec<KeyPair>, ApiError> {
+        let mine = keys::key_pairs_of(&self.id);
+        let mine = self.door.ports.store.read_all::<KeyPair>(&mine).await?;
+        Ok(mine.into_iter().map(|pair| pair.value).collect())
+    }
+
     /// Keeps a public key under a name.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, FloatingIp, Host, HostId, HostName, Instance, InstanceId, Label, Liveness,
-    NetworkId, OpId, Port, Resources, VolumeId,
+    AddressState, FloatingIp, FloatingPool, Host, HostId, HostName, Instance, InstanceId, Label,
+    Liveness, NetworkId, OpId, Port, Resources, VolumeId,
 };
 use crate::store::Versioned;
 use crate::store::record::keys;
@@ -90,6 +90,20 @@ pub struct NetworkUse {
     pub reserved: usize,
 }
 
+/// How full a pool of floating IPs is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PoolUse {
+    /// The pool.
+    pub pool: FloatingPool,
+    /// Addresses that projects have.
+    pub owned: usize,
+    /// Those of them that lead to a server.
+    pub leading: usize,
+    /// Addresses that rest before they are handed out again.
+    pub resting: usize,
+}
+
 /// How many records of each kind there are, and what is claimed on each host: what has to be the
 /// same again when everything that was made is gone.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -98,6 +112,9 @@ pub struct Census {
     /// Records by table. The journal, request ids, ledgers and signs of life are left out: they
     /// tell of the past.
     pub records: BTreeMap<&'static str, usize>,
+    /// Addresses and VLANs that nobody has any more and that are not handed out yet, by table.
+    /// They are no part of [`records`](Self::records).
+    pub resting: BTreeMap<&'static str, usize>,
     /// What is claimed on each host.
     pub used: BTreeMap<HostId, Resources>,
     /// Guests that hosts' records speak of.
