@@ -101,13 +101,13 @@ async fn in_a_cloud() -> Result<(), Box<dyn Error>> {
 fn in_a_replay() -> Result<(), Box<dyn Error>> {
     let trace = "vm,arrival_s,end_s,vcpu,mem_mib\n\
                  1,0,-1,1,6144\n2,1,-1,1,6144\n3,2,9,1,6144\n4,3,-1,1,6144\n\
-                 5,10,-1,1,6144\n6,11,-1,1,12289\n";
+                 5,10,-1,1,6144\n6,11,-1,1,4096\n";
     let policy = policy()?;
     let mut replay = Replay::new(&policy, uniform_hosts(2, HOST)?, Seed::new(1));
     let report = replay.run(TraceReader::new(trace.as_bytes())?, OnBadRow::Refuse)?;
     println!("in a replay on two hosts: {} placed, {} rejected", report.placed, report.rejected);
     for rejected in &report.rejected_for {
-        println!("  {} VMs by {}: {}", rejected.vms, rejected.filter, rejected.reason);
+        println!("  {} on {} hosts: {}", rejected.filter, rejected.hosts, rejected.reason);
     }
     Ok(())
 }
