@@ -31,10 +31,11 @@ const LAW_LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 pub fn run(law: impl Future<Output = ()>) {
     match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime.block_on(async {
+            let clock = SystemClock::new();
             tokio::select! {
                 biased;
                 () = law => {}
-                () = SystemClock::new().sleep(LAW_LIMIT) => {
+                () = clock.sleep(LAW_LIMIT) => {
                     panic!("the law did not end within {LAW_LIMIT:?}")
                 }
             }
