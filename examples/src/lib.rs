@@ -1,5 +1,9 @@
-//! What the examples share: measuring themselves.
+//! What the examples share: measuring themselves, saying what went wrong, and the story that
+//! `private_cloud` tells, so that tests can tell it too.
 
+pub mod private_cloud;
+
+use std::error::Error;
 use std::time::Duration;
 
 use nova_core::clock::{Clock as _, SystemClock, Timestamp};
@@ -56,4 +60,19 @@ pub fn peak_rss_mib() -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024.0)
+}
+
+/// An error with its causes on one line. A cause that the line ends with already is not repeated.
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = cause.source();
+    }
+    line.replace('\n', " ")
 }

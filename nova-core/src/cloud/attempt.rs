@@ -4,7 +4,7 @@
 //! commits nothing itself. [`runner`](super::runner) commits the proposal together with the
 //! journal's record.
 
-use crate::cloud::order::{Order, Report};
+use crate::cloud::order::{Errand, Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
 use crate::cloud::view::View;
@@ -114,7 +114,7 @@ impl Runner {
     }
 
     /// Gives an order to the agent of a host.
-    pub(crate) async fn order(&self, host: HostId, order: Order) -> Report {
+    pub(crate) async fn order(&self, op: &Operation, host: HostId, order: Order) -> Report {
         self.ask(host, order).await.unwrap_or_else(|error| unanswered(&error))
     }
 

@@ -140,6 +140,11 @@ impl SimHost {
         self.machine.state().used()
     }
 
+    /// How many guests are here, whatever their power state and that of the host.
+    pub fn guest_count(&self) -> usize {
+        self.machine.state().guests.len()
+    }
+
     /// What a guest was made from; none when it is not here or somebody else started it.
     pub fn spec(&self, instance: InstanceId) -> Option<GuestSpec> {
         self.machine.state().guests.get(&instance).and_then(|guest| guest.spec.clone())

@@ -143,7 +143,7 @@ impl Door {
         &self,
         project: &ProjectId,
         kind: OpKind,
-        after: Option<OpId>,
+        (generation, after): (u64, Option<OpId>),
         txn: &mut Txn,
     ) -> OpId {
         let id = self.draw(OpId::draw);
@@ -155,6 +155,7 @@ impl Door {
             state: OpState::Running,
             step: 0,
             attempts: 0,
+            generation,
             after,
             tried: std::collections::BTreeSet::new(),
             settle: Vec::new(),

@@ -57,7 +57,7 @@ impl Project {
                 txn.unchanged(image);
             }
             let kind = OpKind::CreateServer { instance: id };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (instance.generation, None), &mut txn);
             instance.operation = Some(operation);
             txn.create(&instance);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
@@ -122,6 +122,7 @@ impl Project {
             state: VmState::Building,
             task: Some(TaskState::Scheduling),
             operation: None,
+            generation: 1,
             power: None,
             host: None,
             boots: 0,
@@ -248,9 +249,11 @@ impl Project {
         if !action.is_allowed(state, task) || no_host {
             return Err(ApiError::ServerState { id: id.to_string(), action, state, task });
         }
+        let generation = instance.value.generation + 1;
         let after = instance.value.operation;
-        let operation = self.door.begin(&self.id, kind, after, txn);
+        let operation = self.door.begin(&self.id, kind, (generation, after), txn);
         let next = Instance {
+            generation,
             task: Some(action.task()),
             operation: Some(operation),
             ..instance.value.clone()

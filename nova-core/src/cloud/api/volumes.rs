@@ -39,7 +39,7 @@ impl Project {
             let mut txn = Txn::new();
             self.touch(&view, &mut txn);
             let kind = OpKind::CreateVolume { volume: id };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             txn.create(&Volume {
                 id,
                 project: self.id.clone(),
@@ -70,7 +70,7 @@ impl Project {
             }
             let mut txn = Txn::new();
             let kind = OpKind::DeleteVolume { volume: id };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             let next = Volume {
                 state: VolumeState::Deleting,
                 operation: Some(operation),
@@ -254,7 +254,7 @@ impl Project {
             }
             let mut txn = Txn::new();
             let kind = OpKind::AssociateFloating { address, instance: server };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
         })
     }
@@ -273,7 +273,7 @@ impl Project {
             self.own_floating(&view, address)?;
             let mut txn = Txn::new();
             let kind = OpKind::DisassociateFloating { address };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
         })
     }
