@@ -23,10 +23,13 @@ const AT_ONCE: usize = 64;
 async fn cloud(store: Arc<dyn Store>) -> (Cloud, ServerSpec) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ports = Ports::over(Arc::clone(&store), Arc::clone(&clock), Seed::new(1));
-    let network = nova_net::Networks::new(store, clock, Seed::new(2), nova_net::Recorder::new());
-    let ports = ports
-        .with_scheduler(nova_sched::FilterScheduler::nova())
-        .with_network(network);
+    let network = nova_net::Networks::new(
+        store,
+        clock,
+        Seed::new(2),
+        Arc::new(nova_net::backend::Recorder::new()),
+    );
+    let ports = ports.with_scheduler(nova_sched::FilterScheduler::nova()).with_network(network);
     let mut cloud = Cloud::start(ports, CloudOptions::default()).await.unwrap();
     for host in 0..20 {
         let room = Resources { vcpus: Vcpus(1 << 20), memory: MiB(1 << 32), disk: GiB(1 << 20) };

@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use nova_core::clock::{Clock as _, SystemClock, Timestamp};
 
+/// The README, so that its code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 /// Measures how long something took, and how much memory the process needed at most.
 #[derive(Debug)]
 pub struct Stopwatch {

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod cloud;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod doctor;
 pub mod domain;
 pub mod memory;
 pub mod port;

@@ -2,7 +2,7 @@
 //!
 //! [`check`] follows a plan step by step and holds every state in between against rules of its
 //! own. It shares no code with [`diff`](crate::plan::diff) or with
-//! [`HostNet`](crate::host::HostNet)'s own bookkeeping: what a part depends on and what may be
+//! [`HostNet`]'s own bookkeeping: what a part depends on and what may be
 //! there only once is written down here a second time, so that a mistake has to be made twice.
 
 use std::collections::{BTreeMap, BTreeSet};

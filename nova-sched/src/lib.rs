@@ -1,7 +1,7 @@
 //! Where servers go: filters, weighers, policies, explanations and trace replay.
 //!
-//! A placement runs every host through the [filters](filters) of a policy, ranks those that are
-//! left with its [weighers](weighers), and takes the best: Nova's algorithm, with Nova's order,
+//! A placement runs every host through the [filters] of a policy, ranks those that are
+//! left with its [weighers], and takes the best: Nova's algorithm, with Nova's order,
 //! normalisation and multipliers. [`FilterScheduler`] is that algorithm as a
 //! [`Scheduler`](nova_core::port::Scheduler), the port through which a cloud and a simulation ask.
 //!

@@ -29,8 +29,8 @@ type Stages<'a> = Vec<(usize, &'a dyn Filter)>;
 struct Ranking {
     /// Indices of rows.
     passed: Vec<usize>,
-    /// For each of them one weight per weigher.
-    raw: Vec<f64>,
+    /// For each of them one weight per weigher, with its multiplier there.
+    raw: Vec<(f64, f64)>,
     /// For each of them the final weight.
     score: Vec<f64>,
 }
@@ -65,7 +65,7 @@ impl FilterScheduler {
                 let before = candidates.drain(..);
                 self.sieve(&stages, &view, &request, before, goal, tally, &mut ranking);
             }
-            self.score(&view, &mut ranking);
+            self.score(&mut ranking);
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let Some(chosen) = self.choose(goal, seed, &mut ranking, &mut candidates) else {
                 return Err(Box::new(Stuck { view, request }));
@@ -129,13 +129,14 @@ impl FilterScheduler {
             }
             // The row is at hand now. With a single host left the weights are not used.
             for weighing in &self.weighers {
-                ranking.raw.push(weighing.ends.clamp(weighing.weigher.weigh(row, request)));
+                let weight = weighing.ends.clamp(weighing.weigher.weigh(row, request));
+                ranking.raw.push((weight, weighing.multiplier_on(row)));
             }
         }
     }
 
     /// Turns raw weights into one score per host.
-    fn score(&self, view: &View<'_>, ranking: &mut Ranking) {
+    fn score(&self, ranking: &mut Ranking) {
         let Ranking { passed, raw, score } = ranking;
         score.clear();
         score.resize(passed.len(), 0.0);
@@ -147,10 +148,10 @@ impl FilterScheduler {
         // that order, so that the sums are the same to the last bit however they are computed.
         for (nth, weighing) in self.weighers.iter().enumerate() {
             let mut scale = Scale::new(&weighing.ends);
-            raw.iter().skip(nth).step_by(width).for_each(|weight| scale.include(*weight));
-            let weights = raw.iter().skip(nth).step_by(width);
-            for ((at, weight), score) in passed.iter().zip(weights).zip(score.iter_mut()) {
-                *score += weighing.multiplier_on(view.row(*at)) * scale.map(*weight);
+            let weights = || raw.iter().skip(nth).step_by(width);
+            weights().for_each(|(weight, _)| scale.include(*weight));
+            for ((weight, multiplier), score) in weights().zip(score.iter_mut()) {
+                *score += multiplier * scale.map(*weight);
             }
         }
     }

@@ -247,3 +247,52 @@ impl std::fmt::Display for FilterScheduler {
         f.pad(&self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{host, join_aggregate};
+
+    /// The multiplier of io-ops, -1 in the policy, on a host whose aggregates say this of it.
+    fn check(aggregates: &[&str], expected: f64) {
+        let policy = FilterScheduler::new("x").with_weigher(weighers::IoOps, -1.0).unwrap();
+        let mut host = host(1);
+        join_aggregate(&mut host, &[("ram_weight_multiplier", "9")]);
+        for value in aggregates {
+            join_aggregate(&mut host, &[("io_ops_weight_multiplier", value)]);
+        }
+        assert_eq!(policy.weighers[0].multiplier_on(&host), expected, "{aggregates:?}");
+    }
+
+    #[test]
+    fn the_least_multiplier_of_the_aggregates_counts() {
+        check(&[], -1.0);
+        check(&["2.5"], 2.5);
+        check(&["2.5", "-3", "1e1"], -3.0);
+    }
+
+    #[test]
+    fn one_multiplier_that_is_no_number_leaves_the_policys() {
+        for bad in ["", "many", "inf", "1,5", "1e16"] {
+            check(&["2.5", bad], -1.0);
+        }
+    }
+
+    #[test]
+    fn the_two_necessary_filters_are_known_by_type_and_not_by_name() {
+        #[derive(Debug)]
+        struct Impostor;
+        impl Filter for Impostor {
+            fn name(&self) -> &str {
+                "capacity"
+            }
+            fn check(&self, _: &HostState, _: &RequestSpec) -> crate::Verdict {
+                crate::Verdict::Pass
+            }
+        }
+        let chain: Vec<Arc<dyn Filter>> = vec![Arc::new(Impostor)];
+        let policy = FilterScheduler::with_chain("x".to_owned(), chain);
+        let names: Vec<&str> = policy.filter_names().collect();
+        assert_eq!(names, ["host-up", "capacity", "capacity"]);
+    }
+}

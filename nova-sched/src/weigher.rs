@@ -17,6 +17,28 @@ use nova_core::domain::{HostState, RequestSpec};
 ///
 /// The [row contract](crate#the-row-contract) holds: the weight depends on nothing but the host
 /// and the request.
+///
+/// ```
+/// use nova_core::domain::{HostState, RequestSpec};
+/// use nova_sched::{FilterScheduler, Weigher};
+///
+/// /// Likes hosts with a newer hypervisor.
+/// #[derive(Debug)]
+/// struct Newest;
+///
+/// impl Weigher for Newest {
+///     fn name(&self) -> &str {
+///         "newest"
+///     }
+///
+///     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
+///         host.hypervisor_version as f64
+///     }
+/// }
+///
+/// let scheduler = FilterScheduler::nova().with_weigher(Newest, 2.0)?;
+/// # Ok::<(), nova_core::domain::Invalid>(())
+/// ```
 pub trait Weigher: Debug + Send + Sync + 'static {
     /// The name in configuration: lower case, words joined by `-`.
     fn name(&self) -> &str;

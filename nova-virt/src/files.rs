@@ -108,6 +108,9 @@ pub(crate) fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option
         let path = path.to_owned();
         return Err(FileError::NewerFormat { path, found: head.format, known: FORMAT });
     }
+    if head.format == 0 {
+        return Err(corrupt(serde::de::Error::custom("format 0 was never written")));
+    }
     serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
 }
 

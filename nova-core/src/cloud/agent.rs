@@ -13,7 +13,7 @@ use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::error::ApiError;
 use crate::cloud::options::CloudOptions;
-use crate::cloud::order::{Order, Report};
+use crate::cloud::order::{Errand, Order, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
 use crate::domain::{Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState};
@@ -151,8 +151,8 @@ impl Hand {
 
     async fn serve(self: Arc<Self>, delivery: Delivery) {
         let Ok(_place) = self.places.acquire().await else { return };
-        let report = match serde_json::from_slice::<Order>(&delivery.payload) {
-            Ok(order) => self.carry_out(order).await,
+        let report = match serde_json::from_slice::<Errand>(&delivery.payload) {
+            Ok(errand) => self.carry_out(errand.order, Some(errand.generation)).await,
             Err(error) => Report::NotDone { reason: format!("no order: {error}"), retry: false },
         };
         if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&report)) {
@@ -161,8 +161,9 @@ impl Hand {
     }
 
     /// Carries out one order: do, then look whether it was done. Orders for one guest wait for
-    /// each other.
-    async fn carry_out(&self, order: Order) -> Report {
+    /// each other. One that came by message has a generation and may be out of date; one that
+    /// the agent gives itself was decided on what it has just read.
+    async fn carry_out(&self, order: Order, generation: Option<u64>) -> Report {
         let Some(instance) = order.instance() else {
             return match self.ports.network.converge(self.host).await {
                 Ok(()) => Report::Done { guest: None },
@@ -175,7 +176,14 @@ impl Hand {
         let lock = Arc::clone(self.guests.lock().await.entry(instance).or_default());
         let report = {
             let _alone = lock.lock().await;
-            self.on_guest(instance, &order).await
+            let outdated = match generation {
+                Some(generation) => self.outdated(instance, &order, generation).await,
+                None => None,
+            };
+            match outdated {
+                Some(refusal) => refusal,
+                None => self.on_guest(instance, &order).await,
+            }
         };
         let mut guests = self.guests.lock().await;
         // Whoever waits holds a copy of the lock; the last one takes it away.
@@ -183,6 +191,24 @@ impl Hand {
             guests.remove(&instance);
         }
         report
+    }
+
+    /// Why an order must not be carried out any more, if it must not: the server has been
+    /// through a later operation, or does not belong on this host.
+    async fn outdated(&self, id: InstanceId, order: &Order, generation: u64) -> Option<Report> {
+        let refuse = |reason: &str| {
+            Some(Report::NotDone { reason: format!("out of date: {reason}"), retry: false })
+        };
+        match self.ports.store.read::<Instance>(&keys::instance(id)).await {
+            Err(error) => Some(Report::Unknown { reason: chain(&error) }),
+            Ok(Some(record)) if record.value.generation > generation => {
+                refuse("the server has been through a later operation")
+            }
+            Ok(Some(record)) if record.value.host == Some(self.host) => None,
+            // What does not belong here may be taken away, and nothing else.
+            _ if matches!(order, Order::Remove(_) | Order::Unplug { .. }) => None,
+            _ => refuse("the server does not belong on this host"),
+        }
     }
 
     async fn on_guest(&self, instance: InstanceId, order: &Order) -> Report {
@@ -259,7 +285,7 @@ impl Hand {
                 Some(record) if record.value.host == Some(self.host) => {
                     self.note(&record, Some(guest.power)).await;
                 }
-                _ => drop(self.carry_out(Order::Remove(guest.instance)).await),
+                _ => drop(self.carry_out(Order::Remove(guest.instance), None).await),
             }
         }
         let claims = keys::claims_on(self.host);
@@ -293,7 +319,7 @@ impl Hand {
             }
             (VmState::Stopped, Some(PowerState::Running)) => {
                 // Its owner wants it stopped; that a guest came up by itself does not change it.
-                drop(self.carry_out(Order::Stop(old.id)).await);
+                drop(self.carry_out(Order::Stop(old.id), None).await);
                 return;
             }
             (VmState::Active | VmState::Paused | VmState::Stopped, None) => {

@@ -4,7 +4,7 @@
 //! commits nothing itself. [`runner`](super::runner) commits the proposal together with the
 //! journal's record.
 
-use crate::cloud::order::{Order, Report};
+use crate::cloud::order::{Errand, Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
 use crate::cloud::view::View;
@@ -114,12 +114,13 @@ impl Runner {
     }
 
     /// Gives an order to the agent of a host.
-    pub(crate) async fn order(&self, host: HostId, order: Order) -> Report {
-        self.ask(host, order).await.unwrap_or_else(|error| unanswered(&error))
+    pub(crate) async fn order(&self, op: &Operation, host: HostId, order: Order) -> Report {
+        self.ask(op, host, order).await.unwrap_or_else(|error| unanswered(&error))
     }
 
-    async fn ask(&self, host: HostId, order: Order) -> Result<Report, BusError> {
-        self.ports.bus.ask(&Topic::agent(host), &order, self.options.order_limit).await
+    async fn ask(&self, op: &Operation, host: HostId, order: Order) -> Result<Report, BusError> {
+        let errand = Errand { generation: op.generation, order };
+        self.ports.bus.ask(&Topic::agent(host), &errand, self.options.order_limit).await
     }
 
     /// Gives an order unless the host is known to be down. None when its agent is not there: it
@@ -127,11 +128,12 @@ impl Runner {
     /// that is no failure of anything.
     pub(crate) async fn order_if_up(
         &self,
+        op: &Operation,
         host: HostId,
         order: Order,
     ) -> Result<Option<Report>, StoreError> {
         Ok(match self.liveness(host).await? {
-            (Liveness::Up, _) => match self.ask(host, order).await {
+            (Liveness::Up, _) => match self.ask(op, host, order).await {
                 Ok(report) => Some(report),
                 Err(BusError::NoServer { .. }) => None,
                 Err(error) => Some(unanswered(&error)),

@@ -34,7 +34,7 @@ impl Runner {
             Err(error) => return Ok(self.volume_failed(&error)),
         };
         let link = VolumeLink { volume, connection };
-        let report = self.order_if_up(host, Order::Plug { instance, link }).await?;
+        let report = self.order_if_up(op, host, Order::Plug { instance, link }).await?;
         Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
     }
 
@@ -50,7 +50,7 @@ impl Runner {
                 reason: format!("host {host} is silent and may still use volume {volume}"),
                 retry: true,
             },
-            (Liveness::Up, _) => self.order(host, Order::Unplug { instance, volume }).await,
+            (Liveness::Up, _) => self.order(op, host, Order::Unplug { instance, volume }).await,
         };
         Ok(self.attempt_of(report))
     }

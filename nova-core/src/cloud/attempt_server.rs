@@ -122,7 +122,7 @@ impl Runner {
     pub(crate) async fn wire(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         match op.settle.first().copied() {
             Some(host) => {
-                let report = self.order_if_up(host, Order::Converge).await?;
+                let report = self.order_if_up(op, host, Order::Converge).await?;
                 self.elsewhere(op, host, report).await
             }
             None => Ok(self.hopeless("the server has no host")),
@@ -141,7 +141,7 @@ impl Runner {
         let Some(spec) = spec else {
             return Ok(self.hopeless("the image or a network of the server is gone"));
         };
-        let report = self.order_if_up(host, Order::Create(Box::new(spec))).await?;
+        let report = self.order_if_up(op, host, Order::Create(Box::new(spec))).await?;
         self.elsewhere(op, host, report).await
     }
 
@@ -160,7 +160,7 @@ impl Runner {
             return Ok(self.hopeless(reason));
         }
         // Nothing of the guest may be left before another host is asked to make it.
-        match self.order_if_up(host, Order::Remove(server_id(op))).await? {
+        match self.order_if_up(op, host, Order::Remove(server_id(op))).await? {
             Some(Report::Done { .. }) => {}
             Some(Report::NotDone { .. } | Report::Unknown { .. }) => {
                 return Ok(self.hopeless(reason));
@@ -205,7 +205,7 @@ impl Runner {
                 return Ok(self.hopeless("not a power operation"));
             }
         };
-        let report = self.order_if_up(host, order).await?;
+        let report = self.order_if_up(op, host, order).await?;
         Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
     }
 
@@ -219,7 +219,7 @@ impl Runner {
         if self.liveness(host).await?.0 == Liveness::Down {
             return Ok(Attempt::Done(Txn::new()));
         }
-        let report = self.order(host, Order::Remove(server_id(op))).await;
+        let report = self.order(op, host, Order::Remove(server_id(op))).await;
         Ok(self.attempt_of(report))
     }
 
@@ -282,7 +282,7 @@ impl Runner {
             if self.liveness(host).await?.0 == Liveness::Down {
                 continue;
             }
-            let report = self.order(host, Order::Converge).await;
+            let report = self.order(op, host, Order::Converge).await;
             if !matches!(report, Report::Done { .. }) {
                 return Ok(self.attempt_of(report));
             }

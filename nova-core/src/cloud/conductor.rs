@@ -52,7 +52,7 @@ impl Conductor {
             reason: source.to_string(),
         })?;
         let desk = Arc::new(Desk {
-            runner: Runner { ports, options, view, places },
+            runner: Runner { ports, options, view, places, turn: Arc::default() },
             running: PlainMutex::new(BTreeSet::new()),
         });
         let (stop, stopped) = watch::channel(false);

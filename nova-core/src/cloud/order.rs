@@ -9,6 +9,18 @@ pub(crate) struct Wake {
     pub(crate) operation: OpId,
 }
 
+/// An order with what tells an old one from a new one.
+///
+/// A message may come late or twice, from a conductor that was asleep for an hour. The agent
+/// compares the generation with the server's record, and refuses what is out of date.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Errand {
+    /// The server's generation when the operation was accepted.
+    pub(crate) generation: u64,
+    /// What to do.
+    pub(crate) order: Order,
+}
+
 /// An order to the agent of a host. Every order names a target and may be repeated.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

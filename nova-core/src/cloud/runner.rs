@@ -15,7 +15,7 @@ use crate::cloud::attempt::Attempt;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::steps::{
-    CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, goes_back, steps,
+    CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, Step, goes_back, steps,
 };
 use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
@@ -30,6 +30,9 @@ pub(crate) struct Runner {
     pub(crate) view: Arc<Mutex<View>>,
     /// How many steps run at the same time; nobody holds a place while waiting to try again.
     pub(crate) places: Arc<Semaphore>,
+    /// Placements that conflicted once go one after the other, so that many that want the same
+    /// host do not conflict with each other again and again.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 /// The first pause before a step is tried again; each further one is twice as long.
@@ -64,6 +67,11 @@ impl Runner {
             }
             let progress = {
                 let Ok(_place) = self.places.acquire().await else { return Ok(()) };
+                let places = steps(&op.value.kind).get(op.value.step) == Some(&Step::Place);
+                let _turn = match conflicts > 0 && places {
+                    true => Some(self.turn.lock().await),
+                    false => None,
+                };
                 self.advance(&op).await?
             };
             conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };

@@ -50,6 +50,7 @@ impl Cloud {
             options: options.clone(),
             view,
             ids: std::sync::Mutex::new(ports.seed.child("ids").chance()),
+            turn: Mutex::new(()),
         });
         Ok(Self { ports, options, door, conductor, agents: Vec::new() })
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
+use crate::clock::{ClockExt as _, SystemClock};
 use crate::domain::ImageId;
 use crate::port::{ImageBytes, ImageError, ImageStore};
 use crate::seed::Seed;
@@ -92,11 +93,12 @@ pub async fn a_failed_put_leaves_nothing(store: impl ImageStore) {
     assert!(matches!(broken, Err(ImageError::Io { image: A, .. })), "{store}: {broken:?}");
     is_empty(&store).await;
 
+    let clock = SystemClock::new();
     tokio::select! {
         biased;
         result = store.put(A, ends_in(End::Endless)) => panic!("{store}: {result:?} before the end"),
         // However long this is, the stream is longer; a slow store is only given up earlier.
-        () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
+        () = clock.sleep(std::time::Duration::from_millis(50)) => {}
     }
     is_empty(&store).await;
 

@@ -18,10 +18,28 @@ pub mod store;
 pub mod virt;
 pub mod volumes;
 
+use crate::clock::{ClockExt as _, SystemClock};
+
+/// A law that is not through by then waits for something that will never come: a message that
+/// was lost, a change nobody told. It fails by its name instead of holding up all others.
+const LAW_LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// Runs one law to its end on a runtime of its own; what the macros expand to.
+///
+/// # Panics
+/// When the law does, when it does not end, or when there is no runtime for it.
 pub fn run(law: impl Future<Output = ()>) {
     match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-        Ok(runtime) => runtime.block_on(law),
+        Ok(runtime) => runtime.block_on(async {
+            let clock = SystemClock::new();
+            tokio::select! {
+                biased;
+                () = law => {}
+                () = clock.sleep(LAW_LIMIT) => {
+                    panic!("the law did not end within {LAW_LIMIT:?}")
+                }
+            }
+        }),
         Err(error) => panic!("no runtime for the law: {error}"),
     }
 }

@@ -1,5 +1,4 @@
-//! Laws of [`NetworkManager`](crate::port::NetworkManager) and
-//! [`FloatingIps`](crate::port::FloatingIps).
+//! Laws of [`NetworkManager`] and [`FloatingIps`].
 //!
 //! ```ignore
 //! nova_core::network_laws!(async {

@@ -81,9 +81,8 @@ pub async fn a_commit_that_returned_is_read(store: impl Store) {
 
 /// Empty ones, binary ones, long ones.
 pub async fn values_are_kept_byte_for_byte(store: impl Store) {
-    let binary: Vec<u8> = (0..=255).collect();
     let long: Vec<u8> = (0..60_000_u32).map(|at| (at % 251) as u8).collect();
-    for value in [vec![], vec![0], binary, long] {
+    for value in [vec![], vec![0], (0..=255).collect(), long] {
         let mut txn = Txn::new();
         txn.write(Write::Put(key("a"), value.as_slice().into()));
         store.commit(txn).await.unwrap();
@@ -124,8 +123,7 @@ pub async fn an_entry_bears_the_revision_that_wrote_it(store: impl Store) {
 
 /// Also one that writes the same value again, or removes.
 pub async fn every_change_has_a_higher_revision(store: impl Store) {
-    let start = scan(&store, &[]).await.revision;
-    let mut revisions = vec![start];
+    let mut revisions = vec![scan(&store, &[]).await.revision];
     for writes in [&["a=1"][..], &["a=1"], &["b=1"], &["-a"], &["-b", "c=1"]] {
         revisions.push(commit(&store, &[], writes).await.unwrap());
     }

@@ -305,6 +305,9 @@ pub struct Instance {
     pub task: Option<TaskState>,
     /// The operation that is doing it.
     pub operation: Option<OpId>,
+    /// How many operations it has been through: hosts refuse orders that come from an earlier one
+    /// than they know of.
+    pub generation: u64,
     /// What its driver last saw.
     pub power: Option<PowerState>,
     /// Where it is.

@@ -174,6 +174,9 @@ pub struct Operation {
     pub step: usize,
     /// How often the next step was tried already.
     pub attempts: u32,
+    /// The generation of the server that it works on: hosts refuse orders of an older one. Zero
+    /// for an operation without server.
+    pub generation: u64,
     /// An operation that this one interrupted; it has to end before this one begins.
     pub after: Option<OpId>,
     /// Hosts where this operation failed already; they are not tried again.

@@ -49,9 +49,6 @@ impl MemoryNetworks {
     /// How long an address rests unless told otherwise.
     pub const QUARANTINE: Duration = Duration::from_secs(60);
 
-    /// The most networks of one call: as many as there are VLANs.
-    const NETWORKS_MAX: u32 = VlanId::MAX as u32;
-
     /// A manager of the networks in `store`; ids and MACs are drawn from `seed`.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, seed: Seed) -> Self {
         let converged = Mutex::default();
@@ -87,13 +84,12 @@ impl MemoryNetworks {
     }
 
     async fn floating(&self, address: IpAddr) -> Result<Held, NetError> {
-        match self.get::<FloatingIp>(&keys::floating_ip(address)).await? {
-            Some(row) => match row.value.state.clone() {
-                AddressState::Owned(owner) => Ok((row, owner)),
-                _ => Err(NetError::NoSuchFloatingIp { address }),
-            },
-            None => Err(NetError::NoSuchFloatingIp { address }),
-        }
+        let row = self.get::<FloatingIp>(&keys::floating_ip(address)).await?;
+        let held = row.and_then(|row| match row.value.state.clone() {
+            AddressState::Owned(owner) => Some((row, owner)),
+            _ => None,
+        });
+        held.ok_or(NetError::NoSuchFloatingIp { address })
     }
 
     async fn pool(&self, name: &PoolName) -> Result<Versioned<FloatingPool>, NetError> {
@@ -285,8 +281,8 @@ impl NetworkManager for MemoryNetworks {
     }
 
     async fn converge(&self, host: HostId) -> Result<(), NetError> {
-        *self.converged.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default() +=
-            1;
+        let mut converged = self.converged.lock().unwrap_or_else(PoisonError::into_inner);
+        *converged.entry(host).or_default() += 1;
         Ok(())
     }
 
@@ -423,7 +419,7 @@ fn overlap(range: Ipv4Network, other: IpNetwork) -> bool {
 
 fn subnet_size(spec: &NetworkSpec, cidr: Ipv4Network) -> Result<u32, Invalid> {
     let whole = 1_u64 << (32 - cidr.prefix());
-    if spec.count == 0 || spec.count > MemoryNetworks::NETWORKS_MAX {
+    if spec.count == 0 || spec.count > VlanId::MAX.into() {
         return Err(Invalid::new("network.count", spec.count, "1 to 4094"));
     }
     let even = (whole / u64::from(spec.count)).min(256);
@@ -496,14 +492,9 @@ fn next<R, Owner>(
     now: Timestamp,
     state: impl Fn(&R) -> &AddressState<Owner>,
 ) -> Option<IpAddr> {
-    let rested = || {
-        rows.iter()
-            .filter_map(|(address, row)| match state(&row.value) {
-                AddressState::Quarantined { until } if *until <= now => Some((*until, *address)),
-                _ => None,
-            })
-            .min()
-            .map(|(_, address)| address)
-    };
-    first_fresh(range, rows).or_else(rested)
+    let rested = rows.iter().filter_map(|(address, row)| match state(&row.value) {
+        AddressState::Quarantined { until } if *until <= now => Some((*until, *address)),
+        _ => None,
+    });
+    first_fresh(range, rows).or_else(|| rested.min().map(|(_, address)| address))
 }

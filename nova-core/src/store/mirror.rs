@@ -159,8 +159,8 @@ impl<R: Record> Mirror<R> {
         };
         // What the last full reading showed already must not be undone: its watch was open
         // before it began, and may still tell of what came in between.
-        let known = self.records.get(&key).map_or(self.read_at, |known| known.revision);
-        if known.max(self.read_at) >= revision {
+        let known = self.records.get(&key).map(|known| known.revision);
+        if known.max(Some(self.read_at)) >= Some(revision) {
             return Ok(None);
         }
         match value.map(|value| R::decode(&key, &value)).transpose() {
@@ -345,6 +345,15 @@ mod tests {
         }
         commit(&store, "b").await;
         check(&mut mirror, "a b", "b").await;
+    }
+
+    #[tokio::test]
+    async fn a_change_that_the_last_reading_showed_is_not_told_again() {
+        let (store, mut mirror) = mirror().await;
+        commit(&store, "!b c -c").await;
+        assert!(mirror.catch_up().await.is_err());
+        commit(&store, "b").await;
+        check(&mut mirror, "b", "b").await;
     }
 
     #[tokio::test]

@@ -8,6 +8,27 @@ use nova_core::domain::{
 
 use crate::world::{World, request, run};
 
+/// Users spawn these calls; that they may is checked by the compiler alone.
+#[test]
+fn calls_can_be_sent_to_another_thread() {
+    run(async |world: &mut World| {
+        fn sendable<F: Future + Send>(future: F) -> F {
+            future
+        }
+        let (project, admin) = (world.project(), world.admin());
+        let spec = world.server("web", "small");
+        let accepted = sendable(project.create_server(project.new_request(), &spec)).await;
+        let id = sendable(world.project().wait(accepted.as_ref().unwrap().operation)).await;
+        id.unwrap();
+        let delete = sendable(project.delete_server(project.new_request(), accepted.unwrap().id));
+        delete.await.unwrap();
+        sendable(admin.hosts()).await.unwrap();
+        sendable(admin.census()).await.unwrap();
+        let flavor = &"small".parse().unwrap();
+        sendable(admin.delete_flavor(admin.new_request(), flavor)).await.unwrap();
+    });
+}
+
 #[test]
 fn a_server_runs_on_a_host_that_has_its_claim_and_its_address() {
     run(async |world: &mut World| {

@@ -75,7 +75,7 @@ pub enum BackendError {
         /// The step's number.
         step: usize,
         /// Why.
-        source: Flaw,
+        source: Box<Flaw>,
     },
     /// A step was tried and failed.
     #[error("step {step} failed")]

@@ -97,7 +97,7 @@ impl State {
         }
         let host = self.hosts.entry(host).or_default();
         host.steps += 1;
-        let refused = |source| BackendError::Refused { step: step.number, source };
+        let refused = |flaw| BackendError::Refused { step: step.number, source: Box::new(flaw) };
         step.action.apply(&mut host.net).map_err(refused)
     }
 }

@@ -46,7 +46,8 @@ pub struct Shape {
 /// Of each network the first addresses are reserved (network and gateway; for a VLAN also the
 /// VPN gateway's), the last (broadcast), and the gateway's wherever it is. A subnet that exists
 /// already, whole or in part, is skipped for the next free one of the range; one that lies
-/// inside a larger network is a conflict.
+/// inside a larger network is a conflict. A VLAN is skipped when it is taken, and when a bridge
+/// of its name exists.
 ///
 /// # Errors
 /// [`NetError::Invalid`] names the field; [`NetError::CidrConflict`] when no subnet of the range
@@ -76,6 +77,12 @@ pub fn blueprints(
         return Err(Invalid::new("network.gateway", gateway, allowed).into());
     }
     let mut vlans = taken.vlans_from(first_vlan.get());
+    if spec.bridge.is_none() {
+        // A VLAN whose bridge would bear the name of one that exists is as good as taken.
+        let bridges = taken.networks.iter().map(|network| network.bridge.as_str());
+        let numbers = bridges.filter_map(|bridge| bridge.strip_prefix("br")?.parse().ok());
+        numbers.for_each(|number| vlans.set(number, Use::Held));
+    }
     let mut next_vlan = || match vlans.next(taken.now) {
         Err(Exhausted { .. }) => Err(NetError::NoMoreVlans { from: first_vlan }),
         Ok(pick) => {

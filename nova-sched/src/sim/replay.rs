@@ -316,24 +316,24 @@ impl<'s> Replay<'s> {
 
     fn fragmentation(&self) -> f64 {
         let free = |row: &nova_core::domain::HostState| row.free(ResourceKind::Vcpus).max(0.0);
-        let all_free: f64 = self.hosts.rows().iter().map(free).sum();
+        let all_free = total(self.hosts.rows().iter().map(free));
         let arrivals: u64 = self.shapes.values().map(|shape| shape.arrivals).sum();
         if all_free <= 0.0 || arrivals == 0 {
             return 0.0;
         }
         let unusable = |shape: &Shape| -> f64 {
             let wanted = shape.flavor.resources();
-            self.hosts.rows().iter().filter(|row| row.lacks(&wanted).is_some()).map(free).sum()
+            total(self.hosts.rows().iter().filter(|row| row.lacks(&wanted).is_some()).map(free))
         };
         let weighted = |shape: &Shape| shape.arrivals as f64 * unusable(shape);
-        self.shapes.values().map(weighted).sum::<f64>() / (arrivals as f64 * all_free)
+        total(self.shapes.values().map(weighted)) / (arrivals as f64 * all_free)
     }
 
     fn report(&self) -> Report {
         let counts = &self.counts;
         let seconds = self.measured_s;
         let usage = |kind: ResourceKind, meter: &Meter| {
-            let capacity = self.hosts.rows().iter().map(|row| row.inventory.capacity(kind)).sum();
+            let capacity = total(self.hosts.rows().iter().map(|row| row.inventory.capacity(kind)));
             let share = |amount: f64| if capacity > 0.0 { amount / capacity } else { 0.0 };
             let (peak, mean) = (meter.peak(), meter.mean(seconds));
             let (peak_share, mean_share) = (share(peak as f64), share(mean));
@@ -374,6 +374,11 @@ impl Meters {
     fn all(&mut self) -> [&mut Meter; 4] {
         [&mut self.vcpus, &mut self.memory, &mut self.vms, &mut self.hosts]
     }
+}
+
+/// The sum in this order. The standard one of nothing is -0, which reads badly in a report.
+fn total(parts: impl Iterator<Item = f64>) -> f64 {
+    parts.fold(0.0, |sum, part| sum + part)
 }
 
 /// Instances of a trace have ids of their own, whatever runs on the hosts already.

@@ -78,6 +78,13 @@ fn fragmentation_is_the_free_share_that_the_usual_vm_cannot_have() {
 }
 
 #[test]
+fn a_trace_of_nothing_is_a_report_of_zeros() {
+    let report = check(1, "", 0, 0);
+    assert_eq!((report.first_arrival_s, report.bad_rows_skipped), (None, 0));
+    assert!(!serde_json::to_string(&report).unwrap().contains('-'));
+}
+
+#[test]
 fn rejections_are_counted_by_reason() {
     let report = check(2, "1,0,-1,4,1\n2,0,-1,1,4096\n3,0,-1,3,1\n4,0,-1,4,1\n", 2, 2);
     let reasons: Vec<String> = report

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nova_core::clock::{Clock, SystemClock};
 use nova_core::domain::{HostName, InstanceId, PowerState, Resources};
-use nova_core::port::{GuestSpec, VirtError};
+use nova_core::port::{GuestSpec, VirtError, VolumeLink};
 use nova_core::seed::Seed;
 
 pub use self::fleet::{Fleet, FleetError};
@@ -148,6 +148,13 @@ impl SimHost {
     /// What a guest was made from; none when it is not here or somebody else started it.
     pub fn spec(&self, instance: InstanceId) -> Option<GuestSpec> {
         self.machine.state().guests.get(&instance).and_then(|guest| guest.spec.clone())
+    }
+
+    /// The volumes that are plugged into a guest, sorted, with how the host reaches them; none when
+    /// the guest is not here.
+    pub fn links(&self, instance: InstanceId) -> Vec<VolumeLink> {
+        let state = self.machine.state();
+        state.guests.get(&instance).map(|guest| guest.links()).unwrap_or_default()
     }
 
     /// What was done since this value was made.

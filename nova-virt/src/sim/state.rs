@@ -177,6 +177,15 @@ impl SimGuest {
         Self { power: PowerState::Running, boot: 0, size, volumes: BTreeMap::new(), spec }
     }
 
+    pub(super) fn links(&self) -> Vec<VolumeLink> {
+        let links = self.volumes.iter();
+        let link = |(volume, connection): (&VolumeId, &Connection)| VolumeLink {
+            volume: *volume,
+            connection: connection.clone(),
+        };
+        links.map(link).collect()
+    }
+
     fn describe(&self, instance: InstanceId) -> Guest {
         Guest {
             instance,

@@ -28,19 +28,14 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Whose request ids these are.
+    pub(crate) fn scope(&self) -> &str {
+        SCOPE
+    }
+
     /// A request id that was never used.
     pub fn new_request(&self) -> RequestId {
         self.door.new_request()
-    }
-
-    pub(crate) async fn write<T: serde::Serialize + serde::de::DeserializeOwned>(
-        &self,
-        request: RequestId,
-        what: &'static str,
-        content: &impl serde::Serialize,
-        plan: impl AsyncFn() -> Result<Plan<T>, ApiError>,
-    ) -> Result<T, ApiError> {
-        self.door.accept(SCOPE, request, what, content, plan).await
     }
 
     /// All hosts, sorted by id.
@@ -72,10 +67,9 @@ impl Admin {
         host: HostId,
         admission: Admission,
     ) -> Result<(), ApiError> {
-        self.write(request, "set admission", &(host, &admission), async || {
+        accept!(self, request, "set admission", &(host, &admission), {
             self.change_host(host, |host| Host { admission: admission.clone(), ..host }).await
         })
-        .await
     }
 
     /// Declares a host down, whatever its agent says.
@@ -97,10 +91,9 @@ impl Admin {
             return Err(Invalid::new("reason", reason, allowed).into());
         }
         let forced = ForcedDown { reason: reason.to_owned() };
-        self.write(request, "force down", &(host, reason), async || {
+        accept!(self, request, "force down", &(host, reason), {
             self.change_host(host, |host| Host { forced_down: Some(forced.clone()), ..host }).await
         })
-        .await
     }
 
     /// Takes back [`force_down`](Self::force_down).
@@ -112,10 +105,9 @@ impl Admin {
         request: RequestId,
         host: HostId,
     ) -> Result<(), ApiError> {
-        self.write(request, "clear forced down", &host, async || {
+        accept!(self, request, "clear forced down", &host, {
             self.change_host(host, |host| Host { forced_down: None, ..host }).await
         })
-        .await
     }
 
     async fn change_host(
@@ -137,7 +129,7 @@ impl Admin {
     /// # Errors
     /// [`ApiError::NotFound`]; [`ApiError::InUse`] while it has servers or is in an aggregate.
     pub async fn remove_host(&self, request: RequestId, id: HostId) -> Result<(), ApiError> {
-        self.write(request, "remove host", &id, async || {
+        accept!(self, request, "remove host", &id, {
             let view = self.door.fresh().await?;
             let host = view.hosts.get(&keys::host(id));
             let host = host.ok_or_else(|| ApiError::not_found("host", id))?;
@@ -159,7 +151,6 @@ impl Admin {
             };
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// All aggregates, sorted by id.
@@ -181,7 +172,7 @@ impl Admin {
         spec: &AggregateSpec,
     ) -> Result<AggregateId, ApiError> {
         let id = self.door.draw(AggregateId::draw);
-        self.write(request, "create aggregate", spec, async || {
+        accept!(self, request, "create aggregate", spec, {
             let view = self.door.fresh().await?;
             if view.aggregates.values().any(|a| a.value.name == spec.name) {
                 let id = spec.name.to_string();
@@ -199,7 +190,6 @@ impl Admin {
             });
             Ok(Plan::now(id, txn))
         })
-        .await
     }
 
     /// Puts a host into an aggregate; it may be in several.
@@ -212,7 +202,7 @@ impl Admin {
         aggregate: AggregateId,
         host: HostId,
     ) -> Result<(), ApiError> {
-        self.write(request, "add to aggregate", &(aggregate, host), async || {
+        accept!(self, request, "add to aggregate", &(aggregate, host), {
             let view = self.door.fresh().await?;
             let known = view.hosts.get(&keys::host(host));
             let known = known.ok_or_else(|| ApiError::not_found("host", host))?;
@@ -225,7 +215,6 @@ impl Admin {
             txn.unchanged(known).replace(old, &next);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Takes a host out of an aggregate; one that is not in it is success.
@@ -238,7 +227,7 @@ impl Admin {
         aggregate: AggregateId,
         host: HostId,
     ) -> Result<(), ApiError> {
-        self.write(request, "remove from aggregate", &(aggregate, host), async || {
+        accept!(self, request, "remove from aggregate", &(aggregate, host), {
             let view = self.door.fresh().await?;
             let old = aggregate_of(&view.aggregates, aggregate)?;
             let mut next = old.value.clone();
@@ -247,7 +236,6 @@ impl Admin {
             txn.replace(old, &next);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Removes an aggregate; its hosts stay.
@@ -259,13 +247,12 @@ impl Admin {
         request: RequestId,
         aggregate: AggregateId,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete aggregate", &aggregate, async || {
+        accept!(self, request, "delete aggregate", &aggregate, {
             let view = self.door.fresh().await?;
             let mut txn = Txn::new();
             txn.remove(aggregate_of(&view.aggregates, aggregate)?);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Makes a flavor.
@@ -287,7 +274,7 @@ impl Admin {
             let allowed = "a key that a filter of the scheduler reads";
             return Err(Invalid::new("flavor.extra_specs", key, allowed).into());
         }
-        self.write(request, "create flavor", spec, async || {
+        accept!(self, request, "create flavor", spec, {
             let view = self.door.fresh().await?;
             if view.flavors.contains_key(&flavor.key()) {
                 return Err(ApiError::Exists { what: "flavor", id: spec.name.to_string() });
@@ -296,7 +283,6 @@ impl Admin {
             txn.create(&flavor);
             Ok(Plan::now(flavor.clone(), txn))
         })
-        .await
     }
 
     /// Removes a flavor. Servers keep the one they were made with.
@@ -308,14 +294,13 @@ impl Admin {
         request: RequestId,
         name: &FlavorName,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete flavor", name, async || {
+        accept!(self, request, "delete flavor", name, {
             let view = self.door.fresh().await?;
             let flavor = view.flavors.get(&keys::flavor(name));
             let mut txn = Txn::new();
             txn.remove(flavor.ok_or_else(|| ApiError::not_found("flavor", name))?);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Takes the bytes of an image, measures them and registers it.
@@ -340,7 +325,7 @@ impl Admin {
             other => Some(other.map_err(failed)?),
         };
         let content = content.ok_or_else(|| ApiError::not_found("image", id))?;
-        self.write(request, "register image", spec, async || {
+        accept!(self, request, "register image", spec, {
             let view = self.door.fresh().await?;
             if view.images.contains_key(&keys::image(id)) {
                 return Err(ApiError::Exists { what: "image", id: id.to_string() });
@@ -358,7 +343,6 @@ impl Admin {
             });
             Ok(Plan::now(id, txn))
         })
-        .await
     }
 
     /// Removes an image. Servers that were made from it stay.
@@ -366,7 +350,7 @@ impl Admin {
     /// # Errors
     /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being made from it.
     pub async fn delete_image(&self, request: RequestId, id: ImageId) -> Result<(), ApiError> {
-        self.write(request, "delete image", &id, async || {
+        let removed: Result<(), ApiError> = accept!(self, request, "delete image", &id, {
             let view = self.door.fresh().await?;
             let image = view.images.get(&keys::image(id));
             let image = image.ok_or_else(|| ApiError::not_found("image", id))?;
@@ -380,8 +364,8 @@ impl Admin {
             let mut txn = Txn::new();
             txn.remove(image);
             Ok(Plan::now((), txn))
-        })
-        .await?;
+        });
+        removed?;
         self.door.ports.images.remove(id).await.map_err(|source| ApiError::Image { source })
     }
 
@@ -395,12 +379,11 @@ impl Admin {
         project: &ProjectId,
         quota: Quota,
     ) -> Result<(), ApiError> {
-        self.write(request, "set quota", &(project, quota), async || {
+        accept!(self, request, "set quota", &(project, quota), {
             let mut txn = Txn::new();
             txn.put(&ProjectQuota { project: project.clone(), quota });
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Puts a project back to the default limits.
@@ -412,12 +395,11 @@ impl Admin {
         request: RequestId,
         project: &ProjectId,
     ) -> Result<(), ApiError> {
-        self.write(request, "clear quota", project, async || {
+        accept!(self, request, "clear quota", project, {
             let mut txn = Txn::new();
             txn.write(Write::Remove(keys::quota(project)));
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// An operation of any project.

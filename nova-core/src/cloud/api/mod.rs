@@ -5,6 +5,31 @@
 //! caller's request id, and is accepted in one transaction. What takes longer than that
 //! transaction goes on as an operation, which [`Project::wait`] waits for.
 
+/// Accepts a write: plans it, commits the plan, and plans anew while others are faster.
+///
+/// A macro and not a function with a closure, because the future of such a function cannot be
+/// sent to another thread (the compiler cannot see that it may), and users spawn these calls.
+macro_rules! accept {
+    ($handle:expr, $request:expr, $what:literal, $content:expr, $plan:block) => {{
+        let mut write = $handle.door.write($handle.scope(), $request, $what, $content);
+        loop {
+            // Most writes meet nobody. Those that did stand in line, so that many who write at
+            // once do not conflict with each other again and again.
+            let _turn = match write.conflicted() {
+                true => Some($handle.door.turn.lock().await),
+                false => None,
+            };
+            if let Some(answer) = write.known().await? {
+                break Ok(answer);
+            }
+            let plan: Result<Plan<_>, ApiError> = $plan;
+            if let Some(answer) = write.commit(plan?).await? {
+                break Ok(answer);
+            }
+        }
+    }};
+}
+
 mod admin;
 mod networks;
 mod project;
@@ -13,6 +38,7 @@ mod specs;
 mod views;
 mod volumes;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,7 +64,7 @@ use crate::domain::{OpId, OpKind, OpState, Operation, ProjectId, RequestId};
 use crate::port::{MessageBusExt as _, Topic};
 use crate::seed::Chance;
 use crate::store::record::{OpenOperation, Request, keys};
-use crate::store::{Event, Key, Prefix, StoreExt as _, Txn};
+use crate::store::{Event, Key, Prefix, StoreError, StoreExt as _, Txn};
 
 /// Conflicts at one write before the caller is told to come back. More than this mean that the
 /// store is overloaded, not that somebody was lucky.
@@ -51,6 +77,8 @@ pub(crate) struct Door {
     pub(crate) options: CloudOptions,
     pub(crate) view: Arc<Mutex<View>>,
     pub(crate) ids: std::sync::Mutex<Chance>,
+    /// Writes that conflicted once go one after the other.
+    pub(crate) turn: Mutex<()>,
 }
 
 /// A write as it was planned.
@@ -85,54 +113,29 @@ impl Door {
         self.ports.clock.now()
     }
 
-    /// Accepts one write, once for its request id.
-    ///
-    /// The plan, the request id and its answer are committed together, so that a caller who lost
-    /// the answer asks again and gets it. A conflict plans anew.
-    pub(crate) async fn accept<T: Serialize + DeserializeOwned>(
+    /// Begins a write, which is accepted once for its request id.
+    pub(crate) fn write<T>(
         &self,
         scope: &str,
         id: RequestId,
         what: &'static str,
         content: &impl Serialize,
-        plan: impl AsyncFn() -> Result<Plan<T>, ApiError>,
-    ) -> Result<T, ApiError> {
-        let digest = digest(what, content);
+    ) -> Acceptance<'_, T> {
         let key = keys::request(scope, &id);
-        let mut last = key.clone();
-        for _ in 0..ACCEPT_ATTEMPTS_MAX {
-            if let Some(known) = self.ports.store.read::<Request>(&key).await? {
-                return answer_again(&known.value, &digest, &id);
-            }
-            let Plan { answer, mut txn, wake } = plan().await?;
-            txn.create(&Request {
+        Acceptance {
+            door: self,
+            request: Request {
                 scope: scope.to_owned(),
-                id: id.clone(),
-                digest: digest.clone(),
-                answer: serde_json::to_value(&answer).unwrap_or_default(),
+                id,
+                digest: digest(what, content),
+                answer: serde_json::Value::Null,
                 at: self.now(),
-            });
-            match self.ports.store.commit(txn).await {
-                Ok(_) => {
-                    if let Some(operation) = wake {
-                        // A wake-up that is lost delays the work until the next sweep.
-                        drop(self.ports.bus.tell(&Topic::conductor(), &Wake { operation }).await);
-                    }
-                    return Ok(answer);
-                }
-                // Whether an unknown commit was done shows when the request is read again.
-                Err(error) => match error.class() {
-                    Class::Conflict => {
-                        if let crate::store::StoreError::Conflict { key } = error {
-                            last = key;
-                        }
-                    }
-                    Class::Retry if self.ports.store.get(&key).await?.is_some() => {}
-                    _ => return Err(error.into()),
-                },
-            }
+            },
+            last: key.clone(),
+            key,
+            attempts: 0,
+            answer: PhantomData,
         }
-        Err(ApiError::Busy { attempts: ACCEPT_ATTEMPTS_MAX, key: last.to_string() })
     }
 
     /// The record of a new operation, put into `txn`.
@@ -140,7 +143,7 @@ impl Door {
         &self,
         project: &ProjectId,
         kind: OpKind,
-        after: Option<OpId>,
+        (generation, after): (u64, Option<OpId>),
         txn: &mut Txn,
     ) -> OpId {
         let id = self.draw(OpId::draw);
@@ -152,6 +155,7 @@ impl Door {
             state: OpState::Running,
             step: 0,
             attempts: 0,
+            generation,
             after,
             tried: std::collections::BTreeSet::new(),
             settle: Vec::new(),
@@ -181,16 +185,63 @@ impl Door {
     }
 }
 
-fn answer_again<T: DeserializeOwned>(
-    known: &Request,
-    digest: &str,
-    id: &RequestId,
-) -> Result<T, ApiError> {
-    let reused = || ApiError::RequestIdReused { id: id.to_string() };
-    if known.digest != digest {
-        return Err(reused());
+/// A write on its way to being accepted; [`accept!`] drives it.
+pub(crate) struct Acceptance<'d, T> {
+    door: &'d Door,
+    request: Request,
+    key: Key,
+    last: Key,
+    attempts: u32,
+    answer: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
+    /// The answer, if this write was accepted before: a caller who lost it gets it again.
+    pub(crate) async fn known(&self) -> Result<Option<T>, ApiError> {
+        let Some(known) = self.door.ports.store.read::<Request>(&self.key).await? else {
+            return Ok(None);
+        };
+        let reused = || ApiError::RequestIdReused { id: self.request.id.to_string() };
+        if known.value.digest != self.request.digest {
+            return Err(reused());
+        }
+        serde_json::from_value(known.value.answer).map(Some).map_err(|_| reused())
     }
-    serde_json::from_value(known.answer.clone()).map_err(|_| reused())
+
+    /// Whether somebody else was faster already.
+    pub(crate) const fn conflicted(&self) -> bool {
+        self.attempts > 0
+    }
+
+    /// Commits the plan, the request id and the answer together. None means that somebody else
+    /// was faster, and that it has to be planned anew.
+    pub(crate) async fn commit(&mut self, plan: Plan<T>) -> Result<Option<T>, ApiError> {
+        let Plan { answer, mut txn, wake } = plan;
+        self.request.answer = serde_json::to_value(&answer).unwrap_or_default();
+        txn.create(&self.request);
+        let ports = &self.door.ports;
+        match ports.store.commit(txn).await {
+            Ok(_) => {
+                if let Some(operation) = wake {
+                    // A wake-up that is lost delays the work until the next sweep.
+                    drop(ports.bus.tell(&Topic::conductor(), &Wake { operation }).await);
+                }
+                return Ok(Some(answer));
+            }
+            Err(StoreError::Conflict { key }) => self.last = key,
+            // Whether an unknown commit was done shows when the request is read again.
+            Err(error) => match error.class() {
+                Class::Retry if ports.store.get(&self.key).await?.is_some() => {}
+                _ => return Err(error.into()),
+            },
+        }
+        self.attempts += 1;
+        if self.attempts < ACCEPT_ATTEMPTS_MAX {
+            Ok(None)
+        } else {
+            Err(ApiError::Busy { attempts: self.attempts, key: self.last.to_string() })
+        }
+    }
 }
 
 /// What a write asks for, as a number: equal content has equal digests.

@@ -20,11 +20,10 @@ impl Admin {
         request: RequestId,
         spec: &NetworkSpec,
     ) -> Result<Vec<Network>, ApiError> {
-        self.write(request, "create networks", spec, async || {
+        accept!(self, request, "create networks", spec, {
             let draft = self.door.ports.network.create_networks(spec).await?;
             Ok(Plan::now(draft.value, draft.txn))
         })
-        .await
     }
 
     /// Removes a network.
@@ -32,11 +31,10 @@ impl Admin {
     /// # Errors
     /// [`ApiError::NotFound`]; [`ApiError::Network`] while a server has an address in it.
     pub async fn delete_network(&self, request: RequestId, id: NetworkId) -> Result<(), ApiError> {
-        self.write(request, "delete network", &id, async || {
+        accept!(self, request, "delete network", &id, {
             let draft = self.door.ports.network.delete_network(id).await?;
             Ok(Plan::now((), draft.txn))
         })
-        .await
     }
 
     /// All networks, sorted by id.
@@ -110,11 +108,10 @@ impl Admin {
         request: RequestId,
         pool: &FloatingPool,
     ) -> Result<(), ApiError> {
-        self.write(request, "create floating IP pool", pool, async || {
+        accept!(self, request, "create floating IP pool", pool, {
             let draft = self.door.floating()?.create_pool(pool).await?;
             Ok(Plan::now((), draft.txn))
         })
-        .await
     }
 
     /// Removes a pool of floating IPs.
@@ -126,11 +123,10 @@ impl Admin {
         request: RequestId,
         pool: &PoolName,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete floating IP pool", pool, async || {
+        accept!(self, request, "delete floating IP pool", pool, {
             let draft = self.door.floating()?.delete_pool(pool).await?;
             Ok(Plan::now((), draft.txn))
         })
-        .await
     }
 }
 

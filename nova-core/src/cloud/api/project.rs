@@ -24,6 +24,11 @@ pub struct Project {
 }
 
 impl Project {
+    /// Whose request ids these are.
+    pub(crate) fn scope(&self) -> &str {
+        self.id.as_str()
+    }
+
     /// The project.
     pub fn id(&self) -> &ProjectId {
         &self.id
@@ -32,16 +37,6 @@ impl Project {
     /// A request id that was never used.
     pub fn new_request(&self) -> RequestId {
         self.door.new_request()
-    }
-
-    pub(crate) async fn write<T: serde::Serialize + serde::de::DeserializeOwned>(
-        &self,
-        request: RequestId,
-        what: &'static str,
-        content: &impl serde::Serialize,
-        plan: impl AsyncFn() -> Result<Plan<T>, ApiError>,
-    ) -> Result<T, ApiError> {
-        self.door.accept(self.id.as_str(), request, what, content, plan).await
     }
 
     /// The flavors there are, sorted by name.
@@ -170,7 +165,7 @@ impl Project {
             name: name.clone(),
             public_key: public_key.clone(),
         };
-        self.write(request, "create key pair", &pair, async || {
+        accept!(self, request, "create key pair", &pair, {
             let mut txn = Txn::new();
             let quota = {
                 let view = self.door.fresh().await?;
@@ -186,7 +181,6 @@ impl Project {
             txn.create(&pair);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Forgets a public key. Servers keep the one they were made with.
@@ -198,14 +192,13 @@ impl Project {
         request: RequestId,
         name: &KeyPairName,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete key pair", name, async || {
+        accept!(self, request, "delete key pair", name, {
             let key = keys::key_pair(&self.id, name);
             let pair = self.door.ports.store.read::<KeyPair>(&key).await?;
             let mut txn = Txn::new();
             txn.remove(&pair.ok_or_else(|| ApiError::not_found("key pair", name))?);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Makes a server group.
@@ -218,7 +211,7 @@ impl Project {
         spec: &GroupSpec,
     ) -> Result<ServerGroupId, ApiError> {
         let id = self.door.draw(ServerGroupId::draw);
-        self.write(request, "create server group", spec, async || {
+        accept!(self, request, "create server group", spec, {
             let view = self.door.fresh().await?;
             let used = view.groups.values().filter(|group| group.value.project == self.id).count();
             view.quota(&self.id).admits(Quantum::ServerGroups, used as u64, 1)?;
@@ -233,7 +226,6 @@ impl Project {
             });
             Ok(Plan::now(id, txn))
         })
-        .await
     }
 
     /// Removes a server group.
@@ -245,7 +237,7 @@ impl Project {
         request: RequestId,
         id: ServerGroupId,
     ) -> Result<(), ApiError> {
-        self.write(request, "delete server group", &id, async || {
+        accept!(self, request, "delete server group", &id, {
             let view = self.door.fresh().await?;
             let group = view.groups.get(&keys::group(id));
             let group = group.filter(|group| group.value.project == self.id);
@@ -263,16 +255,19 @@ impl Project {
             };
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
-    /// Makes the plan conflict with every other one that takes from the same quota.
+    /// Makes the plan conflict with every other one that takes from the same quota, and with a
+    /// change of the quota. A project without any limit takes from nothing, and its writes do
+    /// not get into each other's way.
     pub(crate) fn touch(&self, view: &crate::cloud::view::View, txn: &mut Txn) {
-        let ledger = Ledger::for_project(self.id.clone());
-        txn.touch(view.ledger(&ledger.key()), &ledger);
-        // The limits the plan was checked against have to be the limits it is accepted under.
-        if let Some(quota) = view.quotas.get(&keys::quota(&self.id)) {
+        let quota = view.quotas.get(&keys::quota(&self.id));
+        if let Some(quota) = quota {
             txn.unchanged(quota);
+        }
+        if quota.is_none_or(|quota| quota.value.quota != Quota::UNLIMITED) {
+            let ledger = Ledger::for_project(self.id.clone());
+            txn.touch(view.ledger(&ledger.key()), &ledger);
         }
     }
 }

@@ -32,7 +32,7 @@ impl Project {
             return Err(Invalid::new("server.networks", count, "at most 16").into());
         }
         let id = self.door.draw(InstanceId::draw);
-        self.write(request, "create server", spec, async || {
+        accept!(self, request, "create server", spec, {
             let key_pair = match &spec.key_pair {
                 Some(name) => {
                     let key = keys::key_pair(&self.id, name);
@@ -57,12 +57,11 @@ impl Project {
                 txn.unchanged(image);
             }
             let kind = OpKind::CreateServer { instance: id };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (instance.generation, None), &mut txn);
             instance.operation = Some(operation);
             txn.create(&instance);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// The record of a new server, if everything that the spec names is there.
@@ -123,6 +122,7 @@ impl Project {
             state: VmState::Building,
             task: Some(TaskState::Scheduling),
             operation: None,
+            generation: 1,
             power: None,
             host: None,
             boots: 0,
@@ -223,7 +223,7 @@ impl Project {
         id: InstanceId,
         action: Action,
     ) -> Result<Accepted<InstanceId>, ApiError> {
-        self.write(request, "act on server", &(id, action), async || {
+        accept!(self, request, "act on server", &(id, action), {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let kind = match action {
@@ -234,7 +234,6 @@ impl Project {
             let operation = self.occupy(instance, action, kind, &mut txn)?;
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// Begins an operation on a server, if its state allows it.
@@ -250,9 +249,11 @@ impl Project {
         if !action.is_allowed(state, task) || no_host {
             return Err(ApiError::ServerState { id: id.to_string(), action, state, task });
         }
+        let generation = instance.value.generation + 1;
         let after = instance.value.operation;
-        let operation = self.door.begin(&self.id, kind, after, txn);
+        let operation = self.door.begin(&self.id, kind, (generation, after), txn);
         let next = Instance {
+            generation,
             task: Some(action.task()),
             operation: Some(operation),
             ..instance.value.clone()

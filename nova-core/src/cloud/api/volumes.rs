@@ -27,7 +27,7 @@ impl Project {
         spec: &VolumeSpec,
     ) -> Result<Accepted<VolumeId>, ApiError> {
         let id = self.door.draw(VolumeId::draw);
-        self.write(request, "create volume", spec, async || {
+        accept!(self, request, "create volume", spec, {
             let view = self.door.fresh().await?;
             let mine = view.volumes.values().filter(|volume| volume.value.project == self.id);
             let (count, size) = mine.fold((0, 0_u64), |(count, size), volume| {
@@ -39,7 +39,7 @@ impl Project {
             let mut txn = Txn::new();
             self.touch(&view, &mut txn);
             let kind = OpKind::CreateVolume { volume: id };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             txn.create(&Volume {
                 id,
                 project: self.id.clone(),
@@ -51,7 +51,6 @@ impl Project {
             });
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// Destroys a volume.
@@ -63,7 +62,7 @@ impl Project {
         request: RequestId,
         id: VolumeId,
     ) -> Result<Accepted<VolumeId>, ApiError> {
-        self.write(request, "delete volume", &id, async || {
+        accept!(self, request, "delete volume", &id, {
             let view = self.door.fresh().await?;
             let volume = self.own_volume(&view, id)?;
             if !matches!(volume.value.state, VolumeState::Available | VolumeState::Error) {
@@ -71,7 +70,7 @@ impl Project {
             }
             let mut txn = Txn::new();
             let kind = OpKind::DeleteVolume { volume: id };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             let next = Volume {
                 state: VolumeState::Deleting,
                 operation: Some(operation),
@@ -80,7 +79,6 @@ impl Project {
             txn.replace(volume, &next);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// Gives a volume to a server.
@@ -94,7 +92,7 @@ impl Project {
         server: InstanceId,
         id: VolumeId,
     ) -> Result<Accepted<VolumeId>, ApiError> {
-        self.write(request, "attach volume", &(server, id), async || {
+        accept!(self, request, "attach volume", &(server, id), {
             let view = self.door.fresh().await?;
             let volume = self.own_volume(&view, id)?;
             let instance = self.own(&view, server)?;
@@ -114,7 +112,6 @@ impl Project {
             txn.replace(volume, &next);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// Takes a volume from its server. It is free when the host has confirmed that it let go.
@@ -127,7 +124,7 @@ impl Project {
         request: RequestId,
         id: VolumeId,
     ) -> Result<Accepted<VolumeId>, ApiError> {
-        self.write(request, "detach volume", &id, async || {
+        accept!(self, request, "detach volume", &id, {
             let view = self.door.fresh().await?;
             let volume = self.own_volume(&view, id)?;
             let (VolumeState::InUse, Some(attachment)) =
@@ -147,7 +144,6 @@ impl Project {
             txn.replace(volume, &next);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     fn own_volume<'a>(
@@ -190,7 +186,7 @@ impl Project {
         request: RequestId,
         pool: &PoolName,
     ) -> Result<IpAddr, ApiError> {
-        self.write(request, "allocate floating IP", pool, async || {
+        accept!(self, request, "allocate floating IP", pool, {
             let mut txn = Txn::new();
             {
                 let view = self.door.fresh().await?;
@@ -203,7 +199,6 @@ impl Project {
             txn.merge(draft.txn);
             Ok(Plan::now(draft.value.address, txn))
         })
-        .await
     }
 
     /// Gives an address back.
@@ -215,7 +210,7 @@ impl Project {
         request: RequestId,
         address: IpAddr,
     ) -> Result<(), ApiError> {
-        self.write(request, "release floating IP", &address, async || {
+        accept!(self, request, "release floating IP", &address, {
             let mut txn = Txn::new();
             {
                 let view = self.door.fresh().await?;
@@ -226,7 +221,6 @@ impl Project {
             txn.merge(draft.txn);
             Ok(Plan::now((), txn))
         })
-        .await
     }
 
     /// Leads an address to a server, from wherever it led before: this is how it moves.
@@ -240,7 +234,7 @@ impl Project {
         address: IpAddr,
         server: InstanceId,
     ) -> Result<Accepted<IpAddr>, ApiError> {
-        self.write(request, "associate floating IP", &(address, server), async || {
+        accept!(self, request, "associate floating IP", &(address, server), {
             let view = self.door.fresh().await?;
             self.own_floating(&view, address)?;
             let instance = self.own(&view, server)?;
@@ -260,10 +254,9 @@ impl Project {
             }
             let mut txn = Txn::new();
             let kind = OpKind::AssociateFloating { address, instance: server };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 
     /// Lets an address lead nowhere; it stays the project's.
@@ -275,15 +268,14 @@ impl Project {
         request: RequestId,
         address: IpAddr,
     ) -> Result<Accepted<IpAddr>, ApiError> {
-        self.write(request, "disassociate floating IP", &address, async || {
+        accept!(self, request, "disassociate floating IP", &address, {
             let view = self.door.fresh().await?;
             self.own_floating(&view, address)?;
             let mut txn = Txn::new();
             let kind = OpKind::DisassociateFloating { address };
-            let operation = self.door.begin(&self.id, kind, None, &mut txn);
+            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
             Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
         })
-        .await
     }
 }
 

@@ -140,7 +140,7 @@ fn sync_directory_of(at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn write_beginning(database: &Database) -> Result<(), Error> {
+pub(super) fn write_beginning(database: &Database) -> Result<(), Error> {
     let write = database.begin_write()?;
     {
         let mut meta = write.open_table(META)?;
@@ -183,4 +183,120 @@ fn check(at: &Path, database: &Database) -> Result<Revision, Refused> {
     // So that every later read finds the table, and no other program's file passes as a store.
     read.open_table(ENTRIES)?;
     Ok(revision_of(&read)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Prefix, Scan, Store as _};
+
+    /// What a directory whose store file has these bytes opens to.
+    fn check(bytes: &[u8]) -> Result<(), StoreError> {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(RedbStore::FILE_NAME), bytes).unwrap();
+        RedbStore::open(directory.path()).map(drop)
+    }
+
+    /// The bytes of a redb file of which `write` wrote the tables.
+    fn foreign(write: impl FnOnce(&redb::WriteTransaction)) -> Vec<u8> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let database = Database::create(file.path()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        write(&transaction);
+        transaction.commit().unwrap();
+        drop(database);
+        fs::read(file.path()).unwrap()
+    }
+
+    fn with_format(format: u64) -> Vec<u8> {
+        foreign(|write| {
+            write.open_table(META).unwrap().insert(META_FORMAT, format).unwrap();
+        })
+    }
+
+    #[test]
+    fn a_file_of_a_newer_format_is_left_alone() {
+        let supported = RedbStore::FORMAT;
+        for (format, expected) in [(2, 2), (1 << 40, u32::MAX)] {
+            match check(&with_format(format)) {
+                Err(StoreError::NewerFormat { at, found, supported: known }) => {
+                    assert!(at.ends_with(RedbStore::FILE_NAME), "{at}");
+                    assert_eq!((found, known), (expected, supported));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_corrupt() {
+        let other_types = foreign(|write| {
+            let table = redb::TableDefinition::<u64, u64>::new("meta");
+            write.open_table(table).unwrap().insert(1, 1).unwrap();
+        });
+        let long_text = b"no database\n".repeat(10_000);
+        let files: [&[u8]; 7] = [
+            b"",
+            b"no database",
+            &long_text,
+            &foreign(|_| ()),
+            &with_format(0),
+            &with_format(1),
+            &other_types,
+        ];
+        for (at, bytes) in files.into_iter().enumerate() {
+            let opened = check(bytes);
+            assert!(matches!(opened, Err(StoreError::Corrupt { .. })), "file {at}: {opened:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_open_is_not_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RedbStore::open(directory.path()).unwrap();
+        for path in [directory.path(), store.path()] {
+            let Err(StoreError::Unavailable { source, .. }) = RedbStore::open(path) else {
+                panic!("opened twice");
+            };
+            assert!(source.to_string().contains("in use by another store"), "{source}");
+        }
+        drop(store);
+        RedbStore::open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a").join("b");
+        let store = RedbStore::open(&deep).unwrap();
+        assert_eq!(store.path(), deep.join(RedbStore::FILE_NAME));
+        drop(store);
+        let names = fs::read_dir(&deep).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [RedbStore::FILE_NAME]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_unavailable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let opened = RedbStore::open(file.path().join("below-a-file"));
+        assert!(matches!(opened, Err(StoreError::Unavailable { .. })), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn a_beginning_that_was_cut_short_is_begun_again() {
+        // Nothing, rubbish, a redb file without tables, and a complete one that was not moved.
+        let complete = {
+            let directory = tempfile::tempdir().unwrap();
+            fs::read(RedbStore::open(directory.path()).unwrap().path()).unwrap()
+        };
+        for leftover in [vec![], vec![7; 100_000], foreign(|_| ()), complete] {
+            let directory = tempfile::tempdir().unwrap();
+            let new = format!("{}.new", RedbStore::FILE_NAME);
+            fs::write(directory.path().join(&new), &leftover).unwrap();
+            let store = RedbStore::open(directory.path()).unwrap();
+            let page = store.scan(Scan::new(Prefix::all())).await.unwrap();
+            assert_eq!((page.entries.len(), page.revision), (0, Revision::default()));
+            assert!(!directory.path().join(new).exists());
+        }
+    }
 }

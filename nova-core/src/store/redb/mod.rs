@@ -263,3 +263,139 @@ fn unavailable(
 ) -> StoreError {
     StoreError::Unavailable { operation, source: Box::new(source) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::store::{Guard, Write};
+
+    /// A disk that can be told to fail when it is to keep something.
+    #[derive(Debug, Default)]
+    struct Disk {
+        bytes: redb::backends::InMemoryBackend,
+        full: Arc<AtomicBool>,
+    }
+
+    impl redb::StorageBackend for Disk {
+        fn len(&self) -> std::io::Result<u64> {
+            self.bytes.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.bytes.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.bytes.set_len(len)
+        }
+
+        fn sync_data(&self) -> std::io::Result<()> {
+            if self.full.load(Ordering::Relaxed) {
+                return Err(std::io::Error::other("the disk is full"));
+            }
+            self.bytes.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.bytes.write(offset, data)
+        }
+    }
+
+    /// A store on such a disk whose writer does nothing until it is told to.
+    fn idle(waiting: usize) -> (RedbStore, Receiver<Job>, Arc<AtomicBool>) {
+        let disk = Disk::default();
+        let full = Arc::clone(&disk.full);
+        let database = redb::Database::builder().create_with_backend(disk).unwrap();
+        file::write_beginning(&database).unwrap();
+        let feed = Feed::new(Revision::default());
+        let shared = Arc::new(Shared { at: "disk".into(), database, feed });
+        let (queue, jobs) = sync_channel(waiting);
+        (RedbStore { shared, queue: Some(queue), writer: None }, jobs, full)
+    }
+
+    fn txn(guards: &[&str], puts: &[&str]) -> Txn {
+        let mut txn = Txn::new();
+        for name in guards {
+            txn.guard(Guard::Absent(Key::new([name])));
+        }
+        for name in puts {
+            txn.write(Write::Put(Key::new([name]), Value::default()));
+        }
+        txn
+    }
+
+    /// Commits `txns` as one group; who waits for it is polled before the writer is.
+    async fn commit_together(
+        store: &RedbStore,
+        jobs: &Receiver<Job>,
+        txns: [Txn; 3],
+    ) -> [Result<Revision, StoreError>; 3] {
+        let [a, b, c] = txns;
+        let writer = async { writer::step(&store.shared, jobs.try_recv().unwrap(), jobs) };
+        let (a, b, c, ()) =
+            tokio::join!(biased; store.commit(a), store.commit(b), store.commit(c), writer);
+        [a, b, c]
+    }
+
+    #[tokio::test]
+    async fn a_group_answers_each_by_its_own_guards() {
+        let (store, jobs, _) = idle(3);
+        let txns = [txn(&["x"], &["x"]), txn(&["x"], &["y"]), txn(&["y"], &["z", "a"])];
+        let [first, second, third] = commit_together(&store, &jobs, txns).await;
+        assert_eq!((first.unwrap(), third.unwrap()), (Revision(1), Revision(2)));
+        assert!(matches!(second, Err(StoreError::Conflict { key }) if key == Key::new(["x"])));
+        let page = store.scan(Scan::new(Prefix::all())).await.unwrap();
+        let found = page.entries.iter().map(|entry| (entry.key.as_str(), entry.revision.0));
+        assert!(found.eq([("a", 2), ("x", 1), ("z", 2)]), "{page:?}");
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_the_disk_fails_is_unknown_and_nobody_is_told_of_it() {
+        let (store, jobs, full) = idle(3);
+        let mut watch = store.watch(&Prefix::all(), Revision::default()).await.unwrap();
+        full.store(true, Ordering::Relaxed);
+        let txns = [txn(&[], &["x"]), txn(&["x"], &["y"]), txn(&[], &[])];
+        let [changing, refused, empty] = commit_together(&store, &jobs, txns).await;
+        assert!(matches!(changing, Err(StoreError::Unknown { .. })), "{changing:?}");
+        for certain in [refused, empty] {
+            assert!(matches!(certain, Err(StoreError::Unavailable { .. })), "{certain:?}");
+        }
+        assert_eq!(watch.try_next(), None);
+        full.store(false, Ordering::Relaxed);
+        let again = || txn(&[], &["x"]);
+        for later in commit_together(&store, &jobs, [again(), again(), again()]).await {
+            assert!(matches!(later, Err(StoreError::Unavailable { .. })), "{later:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_or_gone_refuses() {
+        let (store, jobs, _) = idle(1);
+        let refused = |result: Result<_, _>, why: &str| {
+            let Err(StoreError::Unavailable { source, .. }) = result else { panic!("{result:?}") };
+            assert!(source.to_string().contains(why), "{source}");
+        };
+        let (waiting, ()) = tokio::join!(biased; store.commit(txn(&[], &["x"])), async {
+            refused(store.commit(txn(&[], &["y"])).await, "wait already");
+            drop(jobs);
+        });
+        assert!(matches!(waiting, Err(StoreError::Unknown { .. })), "{waiting:?}");
+        refused(store.commit(txn(&[], &["y"])).await, "open the store again");
+    }
+
+    #[tokio::test]
+    async fn what_still_waits_when_the_store_is_dropped_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+        let last = Arc::clone(&store);
+        let mut commit = Box::pin(async move { last.commit(txn(&[], &["x"])).await });
+        // Once, so that the transaction is in the queue; then nobody waits for it any more.
+        tokio::select! { biased; _ = &mut commit => {}, () = async {} => {} }
+        drop((commit, store));
+        let store = RedbStore::open(directory.path()).unwrap();
+        assert!(store.get(&Key::new(["x"])).await.unwrap().is_some());
+    }
+}

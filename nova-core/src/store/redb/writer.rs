@@ -18,16 +18,20 @@ type Entries<'txn> = Table<'txn, &'static str, (u64, &'static [u8])>;
 /// Takes transactions until the store is dropped and none waits any more.
 pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
-        // While a group waits for the disk, the next one gathers in the queue. Nobody is made to
-        // wait for company.
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && let Ok(next) = jobs.try_recv()
-        {
-            group.push(next);
-        }
-        commit(shared, group);
+        step(shared, first, jobs);
     }
+}
+
+/// Commits `first` together with those that wait behind it. While they wait for the disk, the
+/// next ones gather in the queue; nobody is made to wait for company.
+pub(super) fn step(shared: &Shared, first: Job, jobs: &Receiver<Job>) {
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX
+        && let Ok(next) = jobs.try_recv()
+    {
+        group.push(next);
+    }
+    commit(shared, group);
 }
 
 /// What a group of transactions comes to, before anything of it is on disk.

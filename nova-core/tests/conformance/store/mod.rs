@@ -1,5 +1,8 @@
 //! The store suite on every store of this crate, and on its wrappers.
 
+mod damage;
+mod model;
+
 use std::path::Path;
 
 use async_trait::async_trait;

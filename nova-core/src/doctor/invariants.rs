@@ -1,0 +1,391 @@
+//! What must be true, one function each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::doctor::Snapshot;
+use crate::domain::{
+    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, VmState,
+    VolumeState,
+};
+
+/// Whether an invariant holds always, or only when no work is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// Operations may be in the middle of something.
+    Busy,
+    /// Every operation has ended, every host was swept since.
+    Idle,
+}
+
+/// Something that must be true.
+#[derive(Debug, Clone, Copy)]
+pub struct Invariant {
+    /// Its name.
+    pub name: &'static str,
+    /// When it has to hold.
+    pub strictness: Strictness,
+    /// Tells what is wrong, if anything is.
+    pub check: fn(&Snapshot) -> Vec<String>,
+}
+
+macro_rules! invariants {
+    ($($strictness:ident $name:literal $check:ident;)+) => {
+        /// All of them.
+        pub const INVARIANTS: &[Invariant] = &[$(Invariant {
+            name: $name,
+            strictness: Strictness::$strictness,
+            check: $check,
+        }),+];
+    };
+}
+
+invariants! {
+    Busy "an address has one owner, and its owner has it" addresses_have_one_owner;
+    Busy "a MAC has one owner, and its owner has it" macs_have_one_owner;
+    Busy "a VLAN has one network, and its network has it" vlans_have_one_owner;
+    Busy "a floating IP leads to a server that is there" floating_ips_lead_somewhere;
+    Busy "claims fit their host" claims_fit;
+    Busy "a server has one claim, on the host it names" claims_match_servers;
+    Busy "usage is within the quota" usage_within_quota;
+    Busy "group rules hold over claims" group_rules_hold;
+    Busy "no guest runs twice" guests_run_once;
+    Busy "a volume is where its record says" volumes_match;
+    Busy "an operation that is open is not final" open_operations_are_open;
+    Busy "what is being done has somebody who does it" tasks_have_operations;
+    Idle "nothing is left half done" nothing_half_done;
+    Idle "a guest has a record, and a record its guest" guests_match_records;
+    Idle "no operation waits for a person" nobody_needed;
+}
+
+fn addresses_have_one_owner(s: &Snapshot) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let alive: BTreeSet<InstanceId> = s.instances.iter().map(|i| i.id).collect();
+    let networks: BTreeSet<_> = s.networks.iter().map(|n| n.id).collect();
+    let ports: BTreeSet<_> = s.ports.iter().map(|p| (p.network, p.address, p.instance)).collect();
+    wrong.extend(repeated(s.ports.iter().map(|p| (p.network, p.address)), |(n, a)| {
+        format!("{a} of network {n} is in two ports")
+    }));
+    for ip in &s.fixed_ips {
+        if !networks.contains(&ip.network) {
+            wrong.push(format!("{} belongs to network {}, which is gone", ip.address, ip.network));
+        }
+        let AddressState::Owned(owner) = ip.state else { continue };
+        if !alive.contains(&owner) {
+            wrong.push(format!("{} belongs to server {owner}, which is gone", ip.address));
+        }
+        if !ports.contains(&(ip.network, ip.address, owner)) {
+            wrong.push(format!("{} belongs to server {owner}, which has no such port", ip.address));
+        }
+    }
+    let owned: BTreeMap<_, _> = s
+        .fixed_ips
+        .iter()
+        .filter_map(|ip| match ip.state {
+            AddressState::Owned(owner) => Some(((ip.network, ip.address), owner)),
+            _ => None,
+        })
+        .collect();
+    for port in &s.ports {
+        if owned.get(&(port.network, port.address)) != Some(&port.instance) {
+            let (instance, address) = (port.instance, port.address);
+            wrong.push(format!("server {instance} uses {address}, which it does not own"));
+        }
+    }
+    wrong
+}
+
+fn macs_have_one_owner(s: &Snapshot) -> Vec<String> {
+    let claimed: BTreeMap<_, _> = s.macs.iter().map(|m| (m.mac, m.instance)).collect();
+    let used: BTreeMap<_, _> = s.ports.iter().map(|p| (p.mac, p.instance)).collect();
+    let mut wrong: Vec<String> =
+        repeated(s.ports.iter().map(|p| p.mac), |mac| format!("{mac} is in two ports"));
+    for (mac, owner) in &claimed {
+        if used.get(mac) != Some(owner) {
+            wrong.push(format!("{mac} is claimed by {owner}, which does not use it"));
+        }
+    }
+    for (mac, owner) in &used {
+        if claimed.get(mac) != Some(owner) {
+            wrong.push(format!("{mac} is used by {owner}, which has not claimed it"));
+        }
+    }
+    wrong
+}
+
+fn vlans_have_one_owner(s: &Snapshot) -> Vec<String> {
+    let mut wrong: Vec<String> = repeated(s.networks.iter().filter_map(|n| n.vlan), |vlan| {
+        format!("two networks have VLAN {vlan}")
+    });
+    let networks: BTreeMap<_, _> = s.networks.iter().map(|n| (n.id, n.vlan)).collect();
+    for claim in &s.vlans {
+        let AddressState::Owned(network) = claim.state else { continue };
+        if networks.get(&network) != Some(&Some(claim.vlan)) {
+            let vlan = claim.vlan;
+            wrong.push(format!("VLAN {vlan} belongs to network {network}, which has it not"));
+        }
+    }
+    wrong
+}
+
+fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
+    let hosts: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
+    let ports: BTreeSet<_> = s.ports.iter().map(|p| (p.instance, p.address)).collect();
+    let pools: BTreeSet<_> = s.pools.iter().map(|p| &p.name).collect();
+    let mut wrong = Vec::new();
+    for floating in &s.floating_ips {
+        let address = floating.address;
+        if !pools.contains(&floating.pool) {
+            wrong.push(format!("{address} belongs to pool {}, which is gone", floating.pool));
+        }
+        let AddressState::Owned(owner) = &floating.state else { continue };
+        let Some(to) = &owner.binding else { continue };
+        match hosts.get(&to.instance) {
+            None => wrong.push(format!("{address} leads to {}, which is gone", to.instance)),
+            Some(_) if !ports.contains(&(to.instance, to.fixed)) => {
+                wrong.push(format!(
+                    "{address} leads to {}, which {} has not",
+                    to.fixed, to.instance
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    wrong
+}
+
+fn claims_fit(s: &Snapshot) -> Vec<String> {
+    let mut used: BTreeMap<HostId, Resources> = BTreeMap::new();
+    for claim in &s.claims {
+        let sum = used.entry(claim.host).or_default();
+        *sum = sum.saturating_add(claim.amount);
+    }
+    let mut wrong = Vec::new();
+    for (id, used) in used {
+        let Some(host) = s.hosts.iter().find(|host| host.id == id) else {
+            wrong.push(format!("host {id} has claims and is not registered"));
+            continue;
+        };
+        if let Some(resource) = host.inventory.lacks(&used, &Resources::ZERO) {
+            wrong.push(format!("host {} is over its capacity of {resource}", host.name));
+        }
+    }
+    wrong
+}
+
+fn claims_match_servers(s: &Snapshot) -> Vec<String> {
+    let mut wrong: Vec<String> = Vec::new();
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
+    for claim in &s.claims {
+        let (host, instance) = (claim.host, claim.instance);
+        match servers.get(&instance) {
+            None => wrong.push(format!("{instance} claims on host {host} and is gone")),
+            Some(server) if server.host != Some(host) => {
+                wrong.push(format!("{instance} claims on host {host} and is not there"));
+            }
+            Some(server) if server.flavor.resources() != claim.amount => {
+                wrong.push(format!("{instance} claims on host {host} other than its flavor"));
+            }
+            Some(_) => {}
+        }
+    }
+    let claimed: BTreeSet<_> = s.claims.iter().map(|c| (c.host, c.instance)).collect();
+    for server in &s.instances {
+        if server.host.is_some_and(|host| !claimed.contains(&(host, server.id))) {
+            wrong.push(format!("server {} is on a host without claim", server.id));
+        }
+    }
+    wrong
+}
+
+fn usage_within_quota(s: &Snapshot) -> Vec<String> {
+    let mut usage: BTreeMap<_, (u64, Resources)> = BTreeMap::new();
+    for server in &s.instances {
+        let (count, sum) = usage.entry(&server.project).or_default();
+        (*count, *sum) = (*count + 1, sum.saturating_add(server.flavor.resources()));
+    }
+    let mut wrong = Vec::new();
+    for (project, used) in usage {
+        let limits = s.quotas.iter().find(|quota| quota.project == *project);
+        let limits = limits.map(|quota| quota.quota).unwrap_or_default();
+        if let Err(over) = limits.admits_servers(used, 0, Resources::ZERO) {
+            wrong.push(format!("project {project} is over quota: {over}"));
+        }
+    }
+    wrong
+}
+
+fn group_rules_hold(s: &Snapshot) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for group in &s.groups {
+        let members = s.instances.iter().filter(|server| server.group == Some(group.id));
+        let mut hosts: BTreeMap<HostId, u32> = BTreeMap::new();
+        members.filter_map(|server| server.host).for_each(|host| {
+            *hosts.entry(host).or_default() += 1;
+        });
+        let broken = match group.policy {
+            GroupPolicy::Affinity => hosts.len() > 1,
+            GroupPolicy::AntiAffinity => {
+                hosts.values().any(|count| *count > group.max_per_host.get())
+            }
+            GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => false,
+        };
+        if broken {
+            wrong.push(format!("group {} lies on {hosts:?}", group.name));
+        }
+    }
+    let groups: BTreeSet<_> = s.groups.iter().map(|group| group.id).collect();
+    for server in &s.instances {
+        if server.group.is_some_and(|group| !groups.contains(&group)) {
+            wrong.push(format!("server {} is in a group that is gone", server.id));
+        }
+    }
+    wrong
+}
+
+fn guests_run_once(s: &Snapshot) -> Vec<String> {
+    let mut running: BTreeMap<InstanceId, Vec<HostId>> = BTreeMap::new();
+    for (host, guests) in &s.guests {
+        for guest in guests.iter().filter(|guest| guest.power == PowerState::Running) {
+            running.entry(guest.instance).or_default().push(*host);
+        }
+    }
+    running.retain(|_, hosts| hosts.len() > 1);
+    running.iter().map(|(id, hosts)| format!("guest {id} runs on {hosts:?}")).collect()
+}
+
+fn volumes_match(s: &Snapshot) -> Vec<String> {
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
+    let mut wrong = Vec::new();
+    for volume in &s.volumes {
+        let id = volume.id;
+        let attached = matches!(
+            volume.state,
+            VolumeState::InUse | VolumeState::Attaching | VolumeState::Detaching
+        );
+        match volume.attachment {
+            None if attached => wrong.push(format!("volume {id} is {} nowhere", volume.state)),
+            Some(_) if !attached => {
+                wrong.push(format!("volume {id} is {} and attached", volume.state));
+            }
+            Some(to) if !servers.contains_key(&to.instance) => {
+                wrong.push(format!("volume {id} is attached to {}, which is gone", to.instance));
+            }
+            _ => {}
+        }
+    }
+    let Some(real) = &s.real_volumes else { return wrong };
+    let plugged: BTreeMap<_, _> = s
+        .guests
+        .iter()
+        .flat_map(|(host, guests)| {
+            guests.iter().flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
+        })
+        .collect();
+    for (volume, host) in plugged {
+        let connected = real.iter().find(|facts| facts.volume == volume);
+        if connected.and_then(|facts| facts.connected_to) != Some(host) {
+            wrong.push(format!("volume {volume} is in a guest on {host} without connection"));
+        }
+    }
+    wrong
+}
+
+fn open_operations_are_open(s: &Snapshot) -> Vec<String> {
+    let open: BTreeSet<OpId> = s.open.iter().map(|open| open.operation).collect();
+    let state: BTreeMap<OpId, bool> =
+        s.operations.iter().map(|op| (op.id, op.state.is_final())).collect();
+    let mut wrong = Vec::new();
+    for (id, ended) in &state {
+        if *ended == open.contains(id) {
+            wrong.push(format!("operation {id} is {}", if *ended { "open" } else { "forgotten" }));
+        }
+    }
+    wrong.extend(
+        open.iter()
+            .filter(|id| !state.contains_key(id))
+            .map(|id| format!("operation {id} is open and has no record")),
+    );
+    wrong
+}
+
+fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
+    let open: BTreeSet<OpId> = s.open.iter().map(|open| open.operation).collect();
+    let mut wrong = Vec::new();
+    for server in &s.instances {
+        let at_work = server.operation.is_some_and(|op| open.contains(&op));
+        if server.task.is_some() && !at_work {
+            wrong.push(format!("server {} is {:?} by nobody", server.id, server.task));
+        }
+        if server.task.is_none() && server.operation.is_some() {
+            wrong.push(format!("server {} has an operation and no task", server.id));
+        }
+    }
+    for volume in &s.volumes {
+        let passing = matches!(
+            volume.state,
+            VolumeState::Creating
+                | VolumeState::Attaching
+                | VolumeState::Detaching
+                | VolumeState::Deleting
+        );
+        let at_work = volume.operation.is_some_and(|op| open.contains(&op));
+        if passing && !at_work {
+            wrong.push(format!("volume {} is {} by nobody", volume.id, volume.state));
+        }
+    }
+    wrong
+}
+
+fn nothing_half_done(s: &Snapshot) -> Vec<String> {
+    let open = s.open.iter().map(|open| format!("operation {} has not ended", open.operation));
+    let tasks = s.instances.iter().filter(|server| server.task.is_some());
+    open.chain(tasks.map(|server| format!("server {} is {:?}", server.id, server.task))).collect()
+}
+
+fn guests_match_records(s: &Snapshot) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
+    for (host, guests) in &s.guests {
+        for guest in guests {
+            let id = guest.instance;
+            match servers.get(&id) {
+                Some(server) if server.host == Some(*host) => {
+                    let expected = match server.state {
+                        VmState::Active => Some(PowerState::Running),
+                        VmState::Paused => Some(PowerState::Paused),
+                        VmState::Stopped => Some(PowerState::Shutdown),
+                        _ => None,
+                    };
+                    if expected.is_some_and(|expected| expected != guest.power) {
+                        let (state, power) = (server.state, guest.power);
+                        wrong.push(format!("server {id} is {state} and its guest {power}"));
+                    }
+                }
+                _ => wrong.push(format!("guest {id} on host {host} belongs to nobody")),
+            }
+        }
+    }
+    for server in &s.instances {
+        let settled = matches!(server.state, VmState::Active | VmState::Paused | VmState::Stopped);
+        let guests = server.host.and_then(|host| s.guests.get(&host));
+        if let (true, Some(guests)) = (settled, guests)
+            && !guests.iter().any(|guest| guest.instance == server.id)
+        {
+            wrong.push(format!("server {} is {} and has no guest", server.id, server.state));
+        }
+    }
+    wrong
+}
+
+fn nobody_needed(s: &Snapshot) -> Vec<String> {
+    let stuck = s.operations.iter().filter(|op| matches!(op.state, OpState::NeedsOperator(_)));
+    stuck.map(|op| format!("{} {} waits for a person", op.kind.word(), op.id)).collect()
+}
+
+fn repeated<T: Ord + Clone>(
+    items: impl Iterator<Item = T>,
+    say: impl Fn(&T) -> String,
+) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    items.filter(|item| !seen.insert(item.clone())).map(|item| say(&item)).collect()
+}

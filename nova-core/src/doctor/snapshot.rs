@@ -1,0 +1,129 @@
+//! One moment of a cloud.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{
+    Aggregate, FixedIp, FloatingIp, FloatingPool, Host, HostId, Instance, MacClaim, Network,
+    Operation, Port, ServerGroup, VlanClaim, Volume,
+};
+use crate::port::{Guest, VolumeFacts};
+use crate::store::record::{Claim, OpenOperation, ProjectQuota};
+use crate::store::{Entry, Prefix, Record, Scan, Store, StoreError};
+
+macro_rules! snapshot {
+    ($($(#[$doc:meta])* $field:ident: $record:ty),+ $(,)?) => {
+        /// Every record of a cloud at one revision, and what was seen outside of the records.
+        #[derive(Debug, Default, Clone)]
+        #[non_exhaustive]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $field: Vec<$record>,)+
+            /// The guests that are really on each host that could be asked; a host that could
+            /// not be asked is absent.
+            pub guests: BTreeMap<HostId, Vec<Guest>>,
+            /// The volumes that really exist, when their driver could be asked.
+            pub real_volumes: Option<Vec<VolumeFacts>>,
+        }
+
+        impl Snapshot {
+            /// Sorts entries of a store by what they are. Entries that no invariant is about are
+            /// left out.
+            ///
+            /// # Errors
+            /// [`StoreError::Corrupt`] for an entry that cannot be read.
+            pub fn of<'e>(
+                entries: impl IntoIterator<Item = &'e Entry>,
+            ) -> Result<Self, StoreError> {
+                let mut snapshot = Self::default();
+                for entry in entries {
+                    let table = entry.key.as_str().split('/').next().unwrap_or_default();
+                    $(if table == <$record as Record>::TABLE {
+                        snapshot.$field.push(<$record>::decode(&entry.key, &entry.value)?);
+                    })+
+                }
+                Ok(snapshot)
+            }
+        }
+    };
+}
+
+snapshot! {
+    /// Hosts.
+    hosts: Host,
+    /// Aggregates.
+    aggregates: Aggregate,
+    /// Servers.
+    instances: Instance,
+    /// Capacity that servers have claimed.
+    claims: Claim,
+    /// Networks.
+    networks: Network,
+    /// Addresses that are not free.
+    fixed_ips: FixedIp,
+    /// Interfaces of servers.
+    ports: Port,
+    /// VLANs that are not free.
+    vlans: VlanClaim,
+    /// Ethernet addresses that are taken.
+    macs: MacClaim,
+    /// Pools of floating IPs.
+    pools: FloatingPool,
+    /// Floating IPs that are not free.
+    floating_ips: FloatingIp,
+    /// Volumes.
+    volumes: Volume,
+    /// Server groups.
+    groups: ServerGroup,
+    /// Limits that are not the default.
+    quotas: ProjectQuota,
+    /// Operations.
+    operations: Operation,
+    /// Operations that have not ended.
+    open: OpenOperation,
+}
+
+impl Snapshot {
+    /// Reads a whole store, again and again until two readings in a row show that nothing
+    /// changed meanwhile, at most [`READINGS_MAX`](Self::READINGS_MAX) times.
+    ///
+    /// # Errors
+    /// Those of the store; [`StoreError::Unavailable`] when it never held still.
+    pub async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        for _ in 0..Self::READINGS_MAX {
+            let mut entries = Vec::new();
+            let mut scan = Scan::new(Prefix::all());
+            let mut first = None;
+            loop {
+                let page = store.scan(scan.clone()).await?;
+                let begun = *first.get_or_insert(page.revision);
+                let (still, more) = (begun == page.revision, page.more);
+                let last = page.entries.last().map(|entry| entry.key.clone());
+                entries.extend(page.entries);
+                match last {
+                    _ if !still => break,
+                    Some(last) if more => scan = scan.with_after(last),
+                    _ => return Self::of(&entries),
+                }
+            }
+        }
+        Err(StoreError::Unavailable {
+            operation: "read everything at one moment",
+            source: "it changed all the time".into(),
+        })
+    }
+
+    /// How often [`read`](Self::read) begins again.
+    pub const READINGS_MAX: u32 = 100;
+
+    /// Adds what is really on a host.
+    #[must_use]
+    pub fn with_guests(mut self, host: HostId, guests: Vec<Guest>) -> Self {
+        self.guests.insert(host, guests);
+        self
+    }
+
+    /// Adds which volumes really exist.
+    #[must_use]
+    pub fn with_volumes(self, volumes: Vec<VolumeFacts>) -> Self {
+        Self { real_volumes: Some(volumes), ..self }
+    }
+}

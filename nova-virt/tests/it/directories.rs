@@ -1,0 +1,191 @@
+//! Images and volumes in directories: what a kill leaves, and who else is there.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use nova_core::domain::{GiB, HostId, ImageId, VolumeId, VolumeSize};
+use nova_core::port::{Connection, ImageStore as _, VolumeDriver as _, VolumeError};
+use nova_virt::{DirImageStore, FileVolumes};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::world::run;
+
+const IMAGE: ImageId = ImageId::from_u128(1);
+const VOLUME: VolumeId = VolumeId::from_u128(1);
+const HOST: HostId = HostId::from_u128(1);
+
+fn size(gib: u64) -> VolumeSize {
+    VolumeSize::new(GiB(gib)).unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name != ".lock").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_an_interrupted_put_left_is_gone_when_the_directory_is_opened() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirImageStore::at(directory.path()).unwrap();
+        store.put(IMAGE, Box::new(Cursor::new(b"image"))).await.unwrap();
+        let whole = names(directory.path());
+        let other = ImageId::from_u128(2);
+        for leftover in [format!("{other}.0.part"), format!("{other}.json"), "x.json.tmp".into()] {
+            std::fs::write(directory.path().join(leftover), "half").unwrap();
+        }
+        std::fs::write(directory.path().join("README"), "not ours").unwrap();
+
+        let store = DirImageStore::at(directory.path()).unwrap();
+        let expected: Vec<String> = whole.into_iter().chain(["README".to_owned()]).collect();
+        assert_eq!(names(directory.path()), expected);
+        assert_eq!(store.list().await.unwrap(), [IMAGE]);
+        // And the id whose put was interrupted can be put.
+        store.put(other, Box::new(Cursor::new(b"again"))).await.unwrap();
+    });
+}
+
+#[test]
+fn a_put_that_failed_or_was_given_up_leaves_no_file() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirImageStore::at(directory.path()).unwrap();
+        store.put(IMAGE, Box::new(Cursor::new(b"image"))).await.unwrap();
+        let whole = names(directory.path());
+        // Refused because the id is taken.
+        store.put(IMAGE, Box::new(Cursor::new(b"again"))).await.unwrap_err();
+        assert_eq!(names(directory.path()), whole);
+        // Given up while the stream still goes on.
+        let (reader, mut writer) = tokio::io::duplex(16);
+        tokio::select! {
+            biased;
+            result = store.put(ImageId::from_u128(2), Box::new(reader)) => panic!("{result:?}"),
+            // More than the pipe holds: when all of it is in, the put is reading.
+            written = writer.write_all(&[1; 1000]) => written.unwrap(),
+        }
+        assert_eq!(names(directory.path()), whole);
+    });
+}
+
+#[test]
+fn a_put_under_way_is_not_a_leftover() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirImageStore::at(directory.path()).unwrap();
+        let (reader, mut writer) = tokio::io::duplex(16);
+        let (put, ()) = tokio::join!(store.put(IMAGE, Box::new(reader)), async {
+            writer.write_all(&[1; 1000]).await.unwrap();
+            let _second = DirImageStore::at(directory.path()).unwrap();
+            writer.write_all(&[2; 1000]).await.unwrap();
+            drop(writer);
+        });
+        assert_eq!(put.unwrap().size_bytes, 2000);
+        assert_eq!(store.content(IMAGE).await.unwrap().map(|c| c.size_bytes), Some(2000));
+    });
+}
+
+#[test]
+fn a_volume_is_a_sparse_file_of_its_size_that_keeps_its_bytes() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        volumes.create(VOLUME, size(3)).await.unwrap();
+        let Connection::File { path } = volumes.connect(VOLUME, HOST).await.unwrap() else {
+            panic!("not a file");
+        };
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.len(), 3 << 30);
+        assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+        let written = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&written, b"kept", 1 << 30).unwrap();
+
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        volumes.create(VOLUME, size(3)).await.unwrap();
+        let again = volumes.connect(VOLUME, HOST).await.unwrap();
+        assert_eq!(again, Connection::File { path: path.clone() });
+        let mut bytes = [0; 4];
+        let file = std::fs::File::open(&path).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 1 << 30).unwrap();
+        assert_eq!(&bytes, b"kept");
+    });
+}
+
+#[test]
+fn what_an_interrupted_create_or_remove_left_is_gone_and_holds_no_old_bytes() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        let file = directory.path().join(format!("{VOLUME}.volume"));
+        // Made, or no longer described, when the process was killed.
+        std::fs::write(&file, "secret of another project").unwrap();
+        volumes.create(VOLUME, size(1)).await.unwrap();
+        let mut bytes = [1; 6];
+        let made = std::fs::File::open(&file).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&made, &mut bytes, 0).unwrap();
+        assert_eq!(bytes, [0; 6]);
+
+        std::fs::write(directory.path().join("dead.volume"), "x").unwrap();
+        std::fs::write(directory.path().join(format!("{VOLUME}.json.tmp")), "x").unwrap();
+        FileVolumes::at(directory.path()).unwrap();
+        assert_eq!(names(directory.path()), [format!("{VOLUME}.json"), format!("{VOLUME}.volume")]);
+    });
+}
+
+#[test]
+fn volumes_are_refused_beyond_the_limit_and_what_the_file_system_can_hold() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = FileVolumes::at(directory.path()).unwrap().with_limit(GiB(3));
+        volumes.create(VOLUME, size(2)).await.unwrap();
+        let second = VolumeId::from_u128(2);
+        match volumes.create(second, size(2)).await {
+            Err(VolumeError::Io { volume, source, .. }) => {
+                assert_eq!(volume, second);
+                assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(volumes.list().await.unwrap().len(), 1);
+        volumes.create(VOLUME, size(2)).await.unwrap();
+        volumes.create(second, size(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_volume_whose_file_was_lost_is_not_connected() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        volumes.create(VOLUME, size(1)).await.unwrap();
+        let file = directory.path().join(format!("{VOLUME}.volume"));
+        std::fs::write(&file, "short").unwrap();
+        let short = volumes.connect(VOLUME, HOST).await;
+        assert!(matches!(short, Err(VolumeError::Io { .. })), "{short:?}");
+        std::fs::remove_file(&file).unwrap();
+        let lost = volumes.connect(VOLUME, HOST).await;
+        assert!(matches!(lost, Err(VolumeError::Io { .. })), "{lost:?}");
+        volumes.remove(VOLUME).await.unwrap();
+        assert_eq!(names(directory.path()), [""; 0]);
+    });
+}
+
+#[test]
+fn two_processes_that_connect_at_once_do_not_both_win() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let one = FileVolumes::at(directory.path()).unwrap();
+        let two = FileVolumes::at(directory.path()).unwrap();
+        for number in 0..20 {
+            let volume = VolumeId::from_u128(number);
+            one.create(volume, size(1)).await.unwrap();
+            let (a, b) =
+                tokio::join!(one.connect(volume, HOST), two.connect(volume, HostId::from_u128(2)));
+            assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
+        }
+    });
+}

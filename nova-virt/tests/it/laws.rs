@@ -1,0 +1,286 @@
+//! The suites of the ports on what this crate has.
+
+use std::fmt::{Debug, Display, Formatter};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nova_core::conformance::virt::Subject;
+use nova_core::domain::{
+    HostFacts, HostId, ImageContent, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
+};
+use nova_core::port::{
+    AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, PauseGuests,
+    VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
+};
+use nova_virt::sim::Latency;
+use nova_virt::{DirImageStore, FileVolumes, SimHost, SimOptions};
+
+use crate::world::{SkipClock, TOTAL, host};
+
+mod sim_plain {
+    use super::*;
+
+    nova_core::virt_laws!(async { host("plain") });
+}
+
+/// Through a shared pointer, with guests that somebody else starts.
+mod sim_shared {
+    use super::*;
+
+    nova_core::virt_laws!(async {
+        let host = Arc::new(host("shared"));
+        Subject::new(Arc::clone(&host)).with_plant(Box::new(move |instance| {
+            host.plant_guest(instance, TOTAL).unwrap();
+            Box::pin(async {})
+        }))
+    });
+}
+
+mod sim_slow {
+    use super::*;
+
+    nova_core::virt_laws!(async {
+        let latency = Latency::between(Duration::from_millis(1), Duration::from_secs(90)).unwrap();
+        host("slow")
+            .with_options(SimOptions::default().with_latency(latency))
+            .with_clock(Arc::new(SkipClock::default()))
+    });
+}
+
+/// Every single call is made by a new process, so to say.
+mod sim_reopened {
+    use super::*;
+
+    nova_core::virt_laws!(async { Reopened::new() });
+}
+
+mod directory_images {
+    use super::*;
+
+    nova_core::image_laws!(async { Kept::new(|path| DirImageStore::at(path).unwrap()) });
+}
+
+mod directory_images_reopened {
+    use super::*;
+
+    nova_core::image_laws!(async { Reopened::new() });
+}
+
+mod file_volumes {
+    use super::*;
+
+    nova_core::volume_laws!(async { Kept::new(|path| FileVolumes::at(path).unwrap()) });
+}
+
+mod file_volumes_reopened {
+    use super::*;
+
+    nova_core::volume_laws!(async { Reopened::new() });
+}
+
+/// Opens what it needs in its directory for every call.
+#[derive(Debug)]
+struct Reopened(tempfile::TempDir);
+
+impl Reopened {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn host(&self) -> SimHost {
+        SimHost::open(self.0.path().join("host.json"), "h".parse().unwrap(), TOTAL).unwrap()
+    }
+
+    fn images(&self) -> DirImageStore {
+        DirImageStore::at(self.0.path().join("images")).unwrap()
+    }
+
+    fn file_volumes(&self) -> FileVolumes {
+        FileVolumes::at(self.0.path().join("volumes")).unwrap()
+    }
+}
+
+impl Display for Reopened {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("reopened for every call")
+    }
+}
+
+#[async_trait]
+impl VirtDriver for Reopened {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        self.host().facts().await
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        self.host().guests().await
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        self.host().guest(instance).await
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        self.host().create(spec, images).await
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        VirtDriver::remove(&self.host(), instance).await
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().start(instance).await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().stop(instance).await
+    }
+
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.host().reboot(instance, how, boot).await
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        Some(self)
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl PauseGuests for Reopened {
+    async fn pause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().pause(instance).await
+    }
+
+    async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().unpause(instance).await
+    }
+}
+
+#[async_trait]
+impl AttachVolumes for Reopened {
+    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
+        self.host().attach(instance, link).await
+    }
+
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        self.host().detach(instance, volume).await
+    }
+}
+
+#[async_trait]
+impl ImageStore for Reopened {
+    async fn put(&self, image: ImageId, bytes: ImageBytes) -> Result<ImageContent, ImageError> {
+        self.images().put(image, bytes).await
+    }
+
+    async fn content(&self, image: ImageId) -> Result<Option<ImageContent>, ImageError> {
+        self.images().content(image).await
+    }
+
+    async fn open(&self, image: ImageId) -> Result<ImageBytes, ImageError> {
+        self.images().open(image).await
+    }
+
+    async fn remove(&self, image: ImageId) -> Result<(), ImageError> {
+        self.images().remove(image).await
+    }
+
+    async fn list(&self) -> Result<Vec<ImageId>, ImageError> {
+        self.images().list().await
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for Reopened {
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+        self.file_volumes().create(volume, size).await
+    }
+
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+        self.file_volumes().remove(volume).await
+    }
+
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+        self.file_volumes().connect(volume, host).await
+    }
+
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
+        self.file_volumes().disconnect(volume, host).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        self.file_volumes().list().await
+    }
+}
+
+/// A subject with the directory in which it lives.
+#[derive(Debug)]
+struct Kept<T> {
+    subject: T,
+    _directory: tempfile::TempDir,
+}
+
+impl<T> Kept<T> {
+    fn new(open: impl FnOnce(PathBuf) -> T) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { subject: open(directory.path().join("new")), _directory: directory }
+    }
+}
+
+impl<T: Display> Display for Kept<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        Display::fmt(&self.subject, f)
+    }
+}
+
+#[async_trait]
+impl ImageStore for Kept<DirImageStore> {
+    async fn put(&self, image: ImageId, bytes: ImageBytes) -> Result<ImageContent, ImageError> {
+        self.subject.put(image, bytes).await
+    }
+
+    async fn content(&self, image: ImageId) -> Result<Option<ImageContent>, ImageError> {
+        self.subject.content(image).await
+    }
+
+    async fn open(&self, image: ImageId) -> Result<ImageBytes, ImageError> {
+        self.subject.open(image).await
+    }
+
+    async fn remove(&self, image: ImageId) -> Result<(), ImageError> {
+        self.subject.remove(image).await
+    }
+
+    async fn list(&self) -> Result<Vec<ImageId>, ImageError> {
+        self.subject.list().await
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for Kept<FileVolumes> {
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+        self.subject.create(volume, size).await
+    }
+
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+        self.subject.remove(volume).await
+    }
+
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+        self.subject.connect(volume, host).await
+    }
+
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
+        self.subject.disconnect(volume, host).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        self.subject.list().await
+    }
+}

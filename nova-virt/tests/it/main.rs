@@ -1,0 +1,9 @@
+//! Everything that crosses a file, a clock or a port.
+
+mod directories;
+mod honesty;
+mod hostile;
+mod killed;
+mod laws;
+mod model;
+mod world;
