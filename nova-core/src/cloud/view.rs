@@ -28,6 +28,8 @@ macro_rules! view {
             store: Arc<dyn Store>,
             watch: Watch,
             board: Board,
+            /// Something could not be read: nothing here counts before everything was read again.
+            stale: bool,
             $(pub(crate) $field: Table<$record>,)+
         }
 
@@ -41,6 +43,7 @@ macro_rules! view {
                     store,
                     watch,
                     board: Board::default(),
+                    stale: true,
                     $($field: Table::new(),)+
                 };
                 view.reload().await?;
@@ -48,11 +51,13 @@ macro_rules! view {
             }
 
             async fn reload(&mut self) -> Result<(), StoreError> {
+                self.stale = true;
                 $(self.$field = load::<$record>(&*self.store).await?;)+
                 for host in self.hosts.values() {
                     self.board.soil(host.value.id);
                 }
                 self.board.forget_others(self.hosts.values().map(|host| host.value.id).collect());
+                self.stale = false;
                 Ok(())
             }
 
@@ -132,9 +137,18 @@ impl View {
     /// # Errors
     /// Those of the store, or [`StoreError::Corrupt`].
     pub(crate) async fn catch_up(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.stale {
+            self.reload().await?;
+        }
         while let Some(event) = self.watch.try_next() {
             match event {
-                Event::Changed(change) => self.apply(change, now)?,
+                Event::Changed(change) => {
+                    // A change that cannot be read is gone from the watch; it must not be gone
+                    // from the view without anybody noticing.
+                    self.stale = true;
+                    self.apply(change, now)?;
+                    self.stale = false;
+                }
                 Event::Resync => self.reload().await?,
             }
         }
