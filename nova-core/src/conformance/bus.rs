@@ -17,8 +17,9 @@ const WAITING_MAX: usize = 1 << 21;
 
 /// One test for each law of [`MessageBus`](crate::port::MessageBus); the expression makes a bus.
 ///
-/// ```ignore
-/// nova_core::bus_laws!(async { MyBus::connect().await });
+/// ```
+/// nova_core::bus_laws!(async { nova_core::memory::LocalBus::new(std::sync::Arc::new(nova_core::clock::SystemClock::new())) });
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! bus_laws {

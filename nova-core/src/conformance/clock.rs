@@ -14,8 +14,9 @@ const NAP: Duration = Duration::from_millis(3);
 
 /// One test for each law of [`Clock`](crate::clock::Clock); the expression makes a clock.
 ///
-/// ```ignore
-/// nova_core::clock_laws!(async { MyClock::new() });
+/// ```
+/// nova_core::clock_laws!(async { nova_core::clock::SystemClock::new() });
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! clock_laws {

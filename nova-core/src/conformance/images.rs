@@ -15,8 +15,9 @@ use crate::seed::Seed;
 
 /// One test for each law of an image store; the expression makes a store without images.
 ///
-/// ```ignore
-/// nova_core::image_laws!(async { MyImages::default() });
+/// ```
+/// nova_core::image_laws!(async { nova_core::memory::MemoryImages::new() });
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! image_laws {

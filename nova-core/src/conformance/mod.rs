@@ -3,8 +3,9 @@
 //! Each suite is a module with one function for each law, named as the port's documentation names
 //! it, and a macro that turns all of them into tests:
 //!
-//! ```ignore
-//! nova_core::store_laws!(async { MyStore::open().await });
+//! ```
+//! nova_core::store_laws!(async { nova_core::store::MemoryStore::new() });
+//! # fn main() {}
 //! ```
 //!
 //! The expression after the macro's name makes a fresh subject for each law.

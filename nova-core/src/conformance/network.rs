@@ -1,12 +1,16 @@
 //! Laws of [`NetworkManager`] and [`FloatingIps`].
 //!
-//! ```ignore
+//! ```
+//! # use std::sync::Arc;
+//! # use nova_core::memory::{MemoryNetworks, VirtualClock};
+//! # use nova_core::{conformance::network::Subject, seed::Seed, store::{MemoryStore, Store}};
 //! nova_core::network_laws!(async {
 //!     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
 //!     let clock = Arc::new(VirtualClock::new());
-//!     let manager = MyNetworks::new(Arc::clone(&store), clock.clone());
+//!     let manager = MemoryNetworks::new(Arc::clone(&store), clock.clone(), Seed::new(1));
 //!     Subject::new(Arc::new(manager), store, move |time| clock.advance(time))
 //! });
+//! # fn main() {}
 //! ```
 //!
 //! The laws of floating IPs hold trivially for a manager that has none.

@@ -17,8 +17,9 @@ use crate::store::{
 
 /// One test for each law of [`Store`](crate::store::Store); the expression makes a fresh store.
 ///
-/// ```ignore
-/// nova_core::store_laws!(async { MyStore::open().await });
+/// ```
+/// nova_core::store_laws!(async { nova_core::store::MemoryStore::new() });
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! store_laws {

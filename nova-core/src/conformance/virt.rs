@@ -22,8 +22,9 @@ use crate::seed::{Chance, Seed};
 /// One test for each law of a driver; the expression makes a [`Subject`], or a driver, of which a
 /// subject with a tiny image in memory is made.
 ///
-/// ```ignore
-/// nova_core::virt_laws!(async { MyDriver::connect().await });
+/// ```
+/// nova_core::virt_laws!(async { nova_core::memory::MemoryHost::default() });
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! virt_laws {

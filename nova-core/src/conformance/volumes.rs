@@ -7,8 +7,9 @@ use crate::port::{VolumeDriver, VolumeError, VolumeFacts};
 
 /// One test for each law of a volume driver; the expression makes a driver without volumes.
 ///
-/// ```ignore
-/// nova_core::volume_laws!(async { MyVolumes::default() });
+/// ```
+/// nova_core::volume_laws!(async { nova_core::memory::MemoryVolumes::new() });
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! volume_laws {
