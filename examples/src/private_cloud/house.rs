@@ -439,7 +439,7 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, ApiError> {
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, Failure> {
-        self.map_err(|source| Failure::Cloud { doing: doing().into(), source })
+        self.map_err(|error| Failure::Cloud { doing: doing().into(), source: Box::new(error) })
     }
 }
 

@@ -98,7 +98,7 @@ pub enum Failure {
         /// What was to be done.
         doing: String,
         /// Why it was not.
-        source: ApiError,
+        source: Box<ApiError>,
     },
     /// An operation was accepted and failed.
     #[error("cannot {doing}: {fault}")]

@@ -79,11 +79,12 @@ pub(super) const TENANTS: [Tenant; 3] = [
 impl Tenant {
     /// The default limits, raised where they would be in the way.
     pub(super) fn quota(&self) -> Quota {
-        let mut quota = Quota::default();
-        quota.instances = Limit::AtMost(self.servers);
-        quota.vcpus = Limit::AtMost(self.vcpus);
-        quota.memory = Limit::AtMost(self.memory.to_mib().0);
-        quota
+        Quota {
+            instances: Limit::AtMost(self.servers),
+            vcpus: Limit::AtMost(self.vcpus),
+            memory: Limit::AtMost(self.memory.to_mib().0),
+            ..Quota::default()
+        }
     }
 
     /// The name of its own network.
