@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::class::Class;
 use crate::clock::ClockExt as _;
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, chain};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::order::{Errand, Order, Report};
 use crate::cloud::ports::Ports;
@@ -358,16 +358,4 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
 
 fn unable(operation: &'static str) -> VirtError {
     VirtError::Host { operation, source: "this host cannot".into() }
-}
-
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -2,6 +2,7 @@
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
+use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::domain::{
@@ -165,7 +166,7 @@ impl Runner {
 
     fn volume_failed(&self, error: &VolumeError) -> Attempt {
         let retry = error.class() == Class::Retry;
-        Attempt::NotDone { fault: self.fault(format!("volume: {error}")), retry }
+        Attempt::NotDone { fault: self.fault(format!("volume: {}", chain(error))), retry }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
+use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::view::{View, group_admits};
@@ -239,7 +240,7 @@ impl Runner {
                 return Ok(Attempt::NotDone { fault: self.fault(message), retry: true });
             }
             if let Err(error) = self.ports.volumes.disconnect(volume, host).await {
-                let fault = self.fault(error.to_string());
+                let fault = self.fault(chain(&error));
                 return Ok(Attempt::NotDone { fault, retry: true });
             }
         }
@@ -301,7 +302,7 @@ impl Runner {
     /// What a refusal or failure of the network manager means for the step.
     pub(crate) fn network_failed(&self, error: &NetError) -> Attempt {
         let retry = matches!(error.class(), Class::Retry | Class::Conflict);
-        Attempt::NotDone { fault: self.fault(format!("network: {error}")), retry }
+        Attempt::NotDone { fault: self.fault(format!("network: {}", chain(error))), retry }
     }
 }
 

@@ -86,19 +86,19 @@ pub enum ApiError {
         key: String,
     },
     /// The network manager refused or failed.
-    #[error("network: {source}")]
+    #[error("the network manager refused or failed")]
     Network {
         /// Why.
         source: NetError,
     },
     /// The image store refused or failed.
-    #[error("image: {source}")]
+    #[error("the image store refused or failed")]
     Image {
         /// Why.
         source: ImageError,
     },
     /// The driver of a host refused or failed.
-    #[error("host {host}: {source}")]
+    #[error("host {host}: its driver refused or failed")]
     Driver {
         /// The host.
         host: String,
@@ -106,7 +106,7 @@ pub enum ApiError {
         source: VirtError,
     },
     /// The store failed.
-    #[error("store: {source}")]
+    #[error("the store failed")]
     Store {
         /// Why.
         source: StoreError,
@@ -152,4 +152,16 @@ impl From<NetError> for ApiError {
             source => Self::Network { source },
         }
     }
+}
+
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
 }

@@ -347,6 +347,9 @@ impl Admin {
 
     /// Removes an image. Servers that were made from it stay.
     ///
+    /// The record goes first, the bytes second. A removal that was cut short in between is
+    /// finished by asking again with the same request id.
+    ///
     /// # Errors
     /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being made from it.
     pub async fn delete_image(&self, request: RequestId, id: ImageId) -> Result<(), ApiError> {
