@@ -13,6 +13,7 @@ mod agent;
 mod api;
 mod attempt;
 mod attempt_attach;
+mod attempt_move;
 mod attempt_server;
 mod board;
 mod conductor;

@@ -2,4 +2,6 @@
 
 mod faults;
 mod life;
+mod moves;
+mod stubborn;
 mod world;

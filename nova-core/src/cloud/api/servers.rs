@@ -1,9 +1,9 @@
 //! What a project may do with servers.
 
-use crate::cloud::api::Plan;
 use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ServerSpec;
 use crate::cloud::api::views::Accepted;
+use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
@@ -125,6 +125,7 @@ impl Project {
             generation: 1,
             power: None,
             host: None,
+            migration: None,
             boots: 0,
             fault: None,
             created_at: self.door.now(),
@@ -244,6 +245,19 @@ impl Project {
         kind: OpKind,
         txn: &mut Txn,
     ) -> Result<crate::domain::OpId, ApiError> {
+        self.door.occupy(instance, action, kind, txn)
+    }
+}
+
+impl Door {
+    /// Begins an operation on a server of any project, if its state allows it.
+    pub(crate) fn occupy(
+        &self,
+        instance: &Versioned<Instance>,
+        action: Action,
+        kind: OpKind,
+        txn: &mut Txn,
+    ) -> Result<crate::domain::OpId, ApiError> {
         let Instance { id, state, task, .. } = instance.value;
         let no_host = action != Action::Delete && instance.value.host.is_none();
         if !action.is_allowed(state, task) || no_host {
@@ -251,7 +265,7 @@ impl Project {
         }
         let generation = instance.value.generation + 1;
         let after = instance.value.operation;
-        let operation = self.door.begin(&self.id, kind, (generation, after), txn);
+        let operation = self.begin(&instance.value.project, kind, (generation, after), txn);
         let next = Instance {
             generation,
             task: Some(action.task()),
