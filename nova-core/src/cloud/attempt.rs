@@ -61,6 +61,9 @@ impl Runner {
             Step::Bind => self.bind(next).await,
             Step::Unbind => self.unbind(next).await,
             Step::Finish => self.finish(next).await,
+            _ if matches!(next.kind, OpKind::Rebuild { .. }) => {
+                self.attempt_rebuild(step, next).await
+            }
             _ => self.attempt_move(step, next).await,
         }
     }
@@ -81,6 +84,7 @@ impl Runner {
             Step::Plug => self.unplug(next).await,
             Step::MakeVolume => self.destroy_volume(next).await,
             Step::Bind => self.unbind(next).await,
+            _ if matches!(next.kind, OpKind::Rebuild { .. }) => self.undo_rebuild(step, next).await,
             _ => self.undo_move(step, next).await,
         }
     }
@@ -242,7 +246,10 @@ impl Runner {
             if matches!(op.kind, OpKind::CreateServer { .. }) {
                 next.state = VmState::Error;
             }
-            if matches!(op.kind, OpKind::Resize { .. } | OpKind::Migrate { .. }) {
+            if matches!(
+                op.kind,
+                OpKind::Resize { .. } | OpKind::Migrate { .. } | OpKind::Evacuate { .. }
+            ) {
                 next.migration = None;
             }
             next.fault = Some(fault);

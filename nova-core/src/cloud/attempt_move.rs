@@ -45,6 +45,7 @@ impl Runner {
             Step::WireThere => self.plain(op, to, Order::Converge).await,
             Step::Halt => self.plain(op, from, Order::Stop(id)).await,
             Step::Carry => self.carry(op, &server.value, from, to).await,
+            Step::SpawnThere => self.spawn_at(op, &server.value, to, moving.was).await,
             Step::LetGo => self.let_go(op, from, to).await,
             Step::HandOver => Ok(belong(&server, to, &moving.new_flavor)),
             Step::HandBack => Ok(belong(&server, to, &moving.old_flavor)),
@@ -90,11 +91,16 @@ impl Runner {
                     other => other,
                 })
             }
+            // The host that was evacuated cannot be asked to plug anything in, nor has it pulled
+            // anything out.
+            Step::LetGo if matches!(op.kind, OpKind::Evacuate { .. }) => {
+                self.reconnect(op, from).await
+            }
             Step::LetGo => self.take_up(op, from).await,
             Step::HandOver => Ok(belong(&server, from, &moving.old_flavor)),
             Step::TakeUp => self.let_go(op, there, from).await,
             Step::LeadFloating => self.lead_floating(op, from).await,
-            Step::PowerThere => self.remove_surely(op, there).await,
+            Step::PowerThere | Step::SpawnThere => self.remove_surely(op, there).await,
             _ => Ok(Attempt::Done(Txn::new())),
         }
     }
@@ -109,7 +115,12 @@ impl Runner {
     }
 
     /// An order that either works or does not.
-    async fn plain(&self, op: &Operation, at: HostId, order: Order) -> Result<Attempt, StoreError> {
+    pub(crate) async fn plain(
+        &self,
+        op: &Operation,
+        at: HostId,
+        order: Order,
+    ) -> Result<Attempt, StoreError> {
         let report = self.order_if_up(op, at, order).await?;
         Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
     }
@@ -226,7 +237,7 @@ impl Runner {
     }
 
     /// Connects every volume of the server to a host, and plugs it into the guest there.
-    async fn take_up(&self, op: &Operation, at: HostId) -> Result<Attempt, StoreError> {
+    pub(crate) async fn take_up(&self, op: &Operation, at: HostId) -> Result<Attempt, StoreError> {
         let instance = server_id(op);
         let held: Vec<_> = {
             let view = self.fresh().await?;
@@ -292,7 +303,11 @@ impl Runner {
     }
 
     /// Removes a guest that is shut down. A host that is down does it when it comes back.
-    async fn remove_if_up(&self, op: &Operation, at: HostId) -> Result<Attempt, StoreError> {
+    pub(crate) async fn remove_if_up(
+        &self,
+        op: &Operation,
+        at: HostId,
+    ) -> Result<Attempt, StoreError> {
         if self.liveness(at).await?.0 == Liveness::Down {
             return Ok(Attempt::Done(Txn::new()));
         }
@@ -314,6 +329,8 @@ impl Runner {
         let mut next = Instance { migration: None, fault: None, ..idle(&server.value) };
         next.state = match (&op.kind, next.power) {
             (OpKind::RevertResize { .. }, _) => moving.was,
+            (OpKind::Evacuate { .. }, _) if moving.was == VmState::Stopped => VmState::Stopped,
+            (OpKind::Evacuate { .. }, _) => VmState::Active,
             (_, Some(PowerState::Shutdown)) => VmState::Stopped,
             _ => VmState::Active,
         };
@@ -348,6 +365,6 @@ pub(crate) fn renew(op: &mut Operation, server: &Versioned<Instance>) -> Txn {
     txn
 }
 
-fn power_of(state: VmState) -> PowerState {
+pub(crate) fn power_of(state: VmState) -> PowerState {
     if state == VmState::Stopped { PowerState::Shutdown } else { PowerState::Running }
 }

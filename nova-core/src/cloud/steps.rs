@@ -64,6 +64,14 @@ pub(crate) enum Step {
     LeadFloating,
     /// Start the guest where it is now, if it ran. Undone by removing it for certain.
     PowerThere,
+    /// Make the guest anew on the other host. Undone by removing it for certain.
+    SpawnThere,
+    /// Remove the guest, to make it anew from another image.
+    Strip,
+    /// Make the guest anew where it was. Undone by removing it.
+    Recreate,
+    /// Record that a rebuild is over.
+    FinishRebuild,
     /// Record a move that waits for its owner's word.
     FinishMove,
     /// Remove the guest from where it was moved to, for certain.
@@ -106,6 +114,10 @@ impl Step {
             Self::TakeUp => "take up",
             Self::LeadFloating => "lead floating IPs",
             Self::PowerThere => "power there",
+            Self::SpawnThere => "spawn there",
+            Self::Strip => "strip",
+            Self::Recreate => "recreate",
+            Self::FinishRebuild => "finish rebuild",
             Self::FinishMove => "finish move",
             Self::DropMoved => "drop moved",
             Self::HandBack => "hand back",
@@ -119,9 +131,9 @@ impl Step {
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
         Bind, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld, EndMove,
-        Finish, FinishMove, FreeVolumes, Halt, HandBack, HandOver, LeadFloating, LetGo, MakeVolume,
-        Place, Plug, Power, PowerThere, Release, RemoveGuest, Settle, Spawn, TakeUp, Unbind,
-        Unplug, Wire, WireThere,
+        Finish, FinishMove, FinishRebuild, FreeVolumes, Halt, HandBack, HandOver, LeadFloating,
+        LetGo, MakeVolume, Place, Plug, Power, PowerThere, Recreate, Release, RemoveGuest, Settle,
+        Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -144,7 +156,18 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         OpKind::RevertResize { .. } => {
             &[DropMoved, LetGo, HandBack, TakeUp, LeadFloating, PowerThere, Settle, EndMove]
         }
-        OpKind::Evacuate { .. } | OpKind::Rebuild { .. } => &[],
+        OpKind::Evacuate { .. } => &[
+            ClaimThere,
+            WireThere,
+            SpawnThere,
+            LetGo,
+            HandOver,
+            TakeUp,
+            LeadFloating,
+            Settle,
+            EndMove,
+        ],
+        OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -163,6 +186,8 @@ pub(crate) const fn goes_back(kind: &OpKind) -> bool {
             | OpKind::Power { .. }
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
+            | OpKind::Evacuate { .. }
+            | OpKind::Rebuild { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

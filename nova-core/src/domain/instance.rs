@@ -239,8 +239,8 @@ impl Action {
         use TaskState::{Pausing, Rebooting, RebootingHard, Unpausing};
         match self {
             Self::Reboot(Reboot::Hard) => &[Rebooting, RebootingHard, Pausing, Unpausing],
-            // Of those that begin in the states that it begins in, all but its like; a removal and
-            // a move have two ends and know better.
+            // What waits for a host that is lost. Moves and volumes have records of their own and
+            // end by themselves.
             Self::Evacuate => {
                 &[TaskState::PoweringOff, TaskState::PoweringOn, Rebooting, RebootingHard, Pausing]
             }

@@ -16,7 +16,7 @@ use crate::stubborn::{Stubborn, Trouble};
 use crate::world::{HOST, World, pump, run, spec};
 
 /// A server with a volume, a floating IP and something on its disk.
-async fn furnished(world: &World) -> (InstanceId, VolumeId) {
+pub(crate) async fn furnished(world: &World) -> (InstanceId, VolumeId) {
     let (admin, project) = (world.admin(), world.project());
     let new = || project.new_request();
     let id = world.boot("web").await.instance.id;
@@ -41,17 +41,23 @@ async fn furnished(world: &World) -> (InstanceId, VolumeId) {
     (id, volume)
 }
 
-async fn home(world: &World, id: InstanceId) -> HostId {
+pub(crate) async fn home(world: &World, id: InstanceId) -> HostId {
     world.project().server(id).await.unwrap().instance.host.unwrap()
 }
 
 /// Everything of a server is on the host that its record names, and runs there or not.
-async fn check_home(world: &World, id: InstanceId, volume: VolumeId, power: PowerState) {
+pub(crate) async fn check_home(
+    world: &World,
+    id: InstanceId,
+    volume: VolumeId,
+    power: PowerState,
+    disk: &str,
+) {
     let server = world.project().server(id).await.unwrap();
     let host = server.instance.host.unwrap();
     let guest = world.hosts[&host].guest(id).await.unwrap().unwrap();
     assert_eq!((guest.power, guest.volumes), (power, vec![volume]));
-    assert_eq!(world.hosts[&host].disk(id).unwrap(), "written before");
+    assert_eq!(world.hosts[&host].disk(id).unwrap(), disk);
     let volumes = world.project().volumes().await.unwrap();
     assert_eq!(volumes[0].attachment.unwrap().host, host);
     for floating in world.project().floating_ips().await.unwrap() {
@@ -73,7 +79,7 @@ fn a_resized_server_is_elsewhere_and_both_places_are_claimed_until_it_is_confirm
         let server = project.server(id).await.unwrap().instance;
         assert_eq!((server.state, server.flavor.vcpus()), (VmState::Resized, Vcpus(4)));
         assert_ne!(server.host, Some(old));
-        check_home(world, id, volume, PowerState::Running).await;
+        check_home(world, id, volume, PowerState::Running, "written before").await;
         let used: Vec<u32> =
             world.admin().hosts().await.unwrap().iter().map(|h| h.used.vcpus.0).collect();
         assert_eq!(used.iter().sum::<u32>(), 2 + 4);
@@ -86,7 +92,7 @@ fn a_resized_server_is_elsewhere_and_both_places_are_claimed_until_it_is_confirm
         let server = project.server(id).await.unwrap().instance;
         assert_eq!((server.state, server.migration), (VmState::Active, None));
         assert_eq!(world.guests().await, 1);
-        check_home(world, id, volume, PowerState::Running).await;
+        check_home(world, id, volume, PowerState::Running, "written before").await;
         world.done(project.delete_server(project.new_request(), id).await).await;
         assert_eq!(world.guests().await, 0);
         world.healthy().await;
@@ -109,7 +115,7 @@ fn a_reverted_server_is_as_it_was() {
         assert_eq!((server.flavor.vcpus(), server.migration), (Vcpus(2), None));
         assert_eq!(world.admin().census().await.unwrap(), census);
         assert_eq!(world.guests().await, 1);
-        check_home(world, id, volume, PowerState::Running).await;
+        check_home(world, id, volume, PowerState::Running, "written before").await;
     });
 }
 
@@ -120,10 +126,10 @@ fn a_stopped_server_is_migrated_and_stays_stopped() {
         let (id, volume) = furnished(world).await;
         world.done(project.stop(project.new_request(), id).await).await;
         world.done(admin.migrate_server(admin.new_request(), id).await).await;
-        check_home(world, id, volume, PowerState::Shutdown).await;
+        check_home(world, id, volume, PowerState::Shutdown, "written before").await;
         world.done(project.confirm_resize(project.new_request(), id).await).await;
         assert_eq!(project.server(id).await.unwrap().instance.state, VmState::Stopped);
-        check_home(world, id, volume, PowerState::Shutdown).await;
+        check_home(world, id, volume, PowerState::Shutdown, "written before").await;
     });
 }
 
@@ -153,7 +159,11 @@ fn what_cannot_be_resized_is_refused_and_unchanged() {
 }
 
 /// Puts trouble on every host but the one that the server is on.
-async fn trouble_elsewhere(world: &mut World, id: InstanceId, trouble: &Trouble) -> HostId {
+pub(crate) async fn trouble_elsewhere(
+    world: &mut World,
+    id: InstanceId,
+    trouble: &Trouble,
+) -> HostId {
     let old = home(world, id).await;
     for name in ["alpha", "beta"] {
         let at = world.hosts.iter().find(|(host, _)| **host != old).map(|(_, d)| Arc::clone(d));
@@ -183,7 +193,7 @@ fn where_the_other_host_cannot_take_it_everything_is_as_before() {
             assert_eq!((server.task, server.migration), (None, None));
             assert_eq!(admin.census().await.unwrap(), census);
             assert_eq!(world.guests().await, 1, "{trouble:?}");
-            check_home(world, id, volume, PowerState::Running).await;
+            check_home(world, id, volume, PowerState::Running, "written before").await;
         });
     }
 }
@@ -260,7 +270,7 @@ fn a_move_goes_on_after_a_restart_in_any_of_its_steps() {
                 }
                 let op = world.ended(moved.operation).await;
                 assert_eq!(op.state, OpState::Done, "{verb}: {op:#?}");
-                check_home(&world, id, volume, PowerState::Running).await;
+                check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
             tokio::select! {
                 biased;

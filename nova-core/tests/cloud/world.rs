@@ -111,7 +111,10 @@ impl World {
     pub(crate) async fn healthy(&self) {
         let ports = self.cloud.ports();
         let mut snapshot = Snapshot::read(&*ports.store).await.unwrap();
-        for (id, host) in &self.hosts {
+        let hosts = self.admin().hosts().await.unwrap();
+        let lost =
+            |id: &HostId| hosts.iter().any(|h| h.host.id == *id && h.host.forced_down.is_some());
+        for (id, host) in self.hosts.iter().filter(|(id, _)| !lost(id)) {
             snapshot = snapshot.with_guests(*id, host.guests().await.unwrap());
         }
         let snapshot = snapshot.with_volumes(ports.volumes.list().await.unwrap());

@@ -3,10 +3,12 @@
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
 use crate::cloud::api::project::Project;
+use crate::cloud::api::servers::boots;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::domain::{
-    Action, Flavor, FlavorName, Image, Instance, InstanceId, Liveness, Migration, OpKind, RequestId,
+    Action, Flavor, FlavorName, HostId, Image, ImageId, Instance, InstanceId, Liveness, Migration,
+    OpKind, RequestId,
 };
 use crate::store::record::keys;
 use crate::store::{Txn, Versioned};
@@ -45,6 +47,35 @@ impl Project {
             let instance = &Versioned { value: moved, revision: instance.revision };
             let kind = OpKind::Resize { instance: id };
             let operation = self.occupy(instance, Action::Resize, kind, &mut txn)?;
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Makes a server anew from an image, which may be the one it has, on the host that it is on.
+    /// It keeps its addresses and volumes; what is on its other disks is lost. Where the new
+    /// guest cannot be made, the server is left in error, and can be rebuilt again.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
+    /// whose flavor is too small for the image.
+    pub async fn rebuild_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+        image: ImageId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "rebuild server", &(id, image), {
+            let view = self.door.fresh().await?;
+            let instance = self.own(&view, id)?;
+            let known = view.images.get(&keys::image(image));
+            let known = known
+                .filter(|i| i.value.owner.as_ref().is_none_or(|owner| owner == self.id()))
+                .ok_or_else(|| ApiError::not_found("image", image))?;
+            boots(&instance.value.flavor, &known.value)?;
+            let mut txn = Txn::new();
+            txn.unchanged(known);
+            let kind = OpKind::Rebuild { instance: id, image };
+            let operation = self.occupy(instance, Action::Rebuild, kind, &mut txn)?;
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
     }
@@ -122,6 +153,57 @@ impl Admin {
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
     }
+
+    /// Makes a server anew on another host, because its own is lost: from its image, with its
+    /// addresses and volumes; what was on its other disks is lost with the host. When the host
+    /// comes back, its agent removes the old guest.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] unless the
+    /// host was [declared down](Self::force_down): a host that is merely silent may still run the
+    /// guest.
+    pub async fn evacuate_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "evacuate server", &id, {
+            let view = self.door.fresh().await?;
+            let instance = view.instances.get(&keys::instance(id));
+            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
+            let migration = leaving(&instance.value, instance.value.flavor.clone());
+            let moved = Instance { migration, ..instance.value.clone() };
+            let leaving = &Versioned { value: moved, revision: instance.revision };
+            let mut txn = Txn::new();
+            let kind = OpKind::Evacuate { instance: id };
+            let operation = self.door.occupy(leaving, Action::Evacuate, kind, &mut txn)?;
+            let host = instance.value.host.and_then(|host| view.hosts.get(&keys::host(host)));
+            let Some(host) = host.filter(|host| host.value.forced_down.is_some()) else {
+                let reason = "its host was not declared down".to_owned();
+                return Err(ApiError::Unsuitable { what: format!("server {id}"), reason });
+            };
+            // Written as it is, so that nobody takes the declaration back at the same time.
+            txn.replace(host, &host.value);
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Refuses while a server is being made anew because `host` is lost: the host must not come
+    /// back in the middle.
+    pub(crate) async fn not_evacuating(&self, host: HostId) -> Result<(), ApiError> {
+        let view = self.door.fresh().await?;
+        let leaves = |server: &&Versioned<Instance>| {
+            let from = server.value.migration.as_ref().map(|moving| moving.from);
+            server.value.task == Some(Action::Evacuate.task()) && from == Some(host)
+        };
+        match view.instances.values().find(leaves) {
+            None => Ok(()),
+            Some(server) => {
+                let by = format!("server {}, which is being evacuated", server.value.id);
+                Err(ApiError::InUse { what: "host", id: host.to_string(), by })
+            }
+        }
+    }
 }
 
 /// The beginning of a move. A server in the middle of one keeps that, and is refused for its
@@ -146,15 +228,9 @@ fn suits(flavor: &Flavor, server: &Instance, image: &Image) -> Result<(), ApiErr
     if *flavor == server.flavor {
         return refuse("it has that flavor");
     }
-    if flavor.memory() < image.min_memory {
-        return refuse("its image needs more memory");
-    }
     let (old, new) = (&server.flavor, flavor);
     if new.root_disk() < old.root_disk() || new.ephemeral_disk() < old.ephemeral_disk() {
         return refuse("its disks cannot shrink");
     }
-    if new.root_disk().0 > 0 && new.root_disk() < image.min_disk {
-        return refuse("its image needs a larger disk");
-    }
-    Ok(())
+    boots(flavor, image)
 }
