@@ -205,13 +205,38 @@ impl Hand {
                 refuse("the server has been through a later operation")
             }
             Ok(Some(record)) if record.value.host == Some(self.host) => None,
+            // A guest that moves may be worked on at both ends, and run at one.
+            Ok(Some(record)) if self.is_end(&record.value) && !order.runs() => None,
             // What does not belong here may be taken away, and nothing else.
             _ if matches!(order, Order::Remove(_) | Order::Unplug { .. }) => None,
             _ => refuse("the server does not belong on this host"),
         }
     }
 
+    /// Whether this host is one of the two ends of a server's move.
+    fn is_end(&self, instance: &Instance) -> bool {
+        instance.migration.as_ref().is_some_and(|moving| moving.names(self.host))
+    }
+
+    /// Asks the driver for the parcel; it changes nothing, so that there is nothing to look at.
+    async fn pack(&self, instance: InstanceId) -> Report {
+        let Some(moving) = self.driver.moving() else {
+            let reason = chain(&unable("pack a guest"));
+            return Report::NotDone { reason, retry: false };
+        };
+        match self.in_time(moving.pack(instance)).await {
+            Ok(Ok(parcel)) => Report::Packed(Box::new(parcel)),
+            Ok(Err(error)) => {
+                Report::NotDone { reason: chain(&error), retry: error.class() == Class::Retry }
+            }
+            Err(late) => late,
+        }
+    }
+
     async fn on_guest(&self, instance: InstanceId, order: &Order) -> Report {
+        if let Order::Pack(instance) = order {
+            return self.pack(*instance).await;
+        }
         let done = match self.in_time(self.act(order)).await {
             Ok(done) => done,
             Err(late) => return late,
@@ -268,7 +293,11 @@ impl Hand {
                 Some(volumes) => volumes.detach(*instance, *volume).await,
                 None => Ok(()),
             },
-            Order::Converge => Ok(()),
+            Order::Unpack { spec, parcel } => match driver.moving() {
+                Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
+                None => Err(unable("unpack a guest")),
+            },
+            Order::Pack(_) | Order::Converge => Ok(()),
         }
     }
 
@@ -284,6 +313,12 @@ impl Hand {
             match record {
                 Some(record) if record.value.host == Some(self.host) => {
                     self.note(&record, Some(guest.power)).await;
+                }
+                Some(record) if self.is_end(&record.value) => {
+                    // The other end has the server. While it moves, its operation sees to both.
+                    if record.value.task.is_none() && guest.power != PowerState::Shutdown {
+                        drop(self.carry_out(Order::Stop(guest.instance), None).await);
+                    }
                 }
                 _ => drop(self.carry_out(Order::Remove(guest.instance), None).await),
             }
@@ -322,6 +357,10 @@ impl Hand {
                 drop(self.carry_out(Order::Stop(old.id), None).await);
                 return;
             }
+            (VmState::Resized, None) => {
+                // It can still be reverted.
+                next.fault = old.fault.clone().or(gone("the guest is not on its host any more"));
+            }
             (VmState::Active | VmState::Paused | VmState::Stopped, None) => {
                 next.state = VmState::Error;
                 next.fault = gone("the guest is not on its host any more");
@@ -345,9 +384,9 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
             guest.is_none_or(|guest| !guest.volumes.contains(volume))
         }
         (_, None) => false,
-        (Order::Create(_), Some(_)) | (Order::Converge, _) => true,
+        (Order::Create(_), Some(_)) | (Order::Pack(_) | Order::Converge, _) => true,
         (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
-        (Order::Stop(_), Some(guest)) => guest.power == PowerState::Shutdown,
+        (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
         (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
         (Order::Reboot { boot, .. }, Some(guest)) => {
             guest.boot >= *boot && guest.power == PowerState::Running

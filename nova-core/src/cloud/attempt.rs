@@ -61,6 +61,10 @@ impl Runner {
             Step::Bind => self.bind(next).await,
             Step::Unbind => self.unbind(next).await,
             Step::Finish => self.finish(next).await,
+            _ if matches!(next.kind, OpKind::Rebuild { .. }) => {
+                self.attempt_rebuild(step, next).await
+            }
+            _ => self.attempt_move(step, next).await,
         }
     }
 
@@ -80,7 +84,8 @@ impl Runner {
             Step::Plug => self.unplug(next).await,
             Step::MakeVolume => self.destroy_volume(next).await,
             Step::Bind => self.unbind(next).await,
-            _ => Ok(Attempt::Done(Txn::new())),
+            _ if matches!(next.kind, OpKind::Rebuild { .. }) => self.undo_rebuild(step, next).await,
+            _ => self.undo_move(step, next).await,
         }
     }
 
@@ -147,7 +152,7 @@ impl Runner {
     /// The attempt that a report amounts to, when nothing else depends on it.
     pub(crate) fn attempt_of(&self, report: Report) -> Attempt {
         match report {
-            Report::Done { .. } => Attempt::Done(Txn::new()),
+            Report::Done { .. } | Report::Packed(_) => Attempt::Done(Txn::new()),
             Report::NotDone { reason, retry } => {
                 Attempt::NotDone { fault: self.fault(reason), retry }
             }
@@ -241,6 +246,12 @@ impl Runner {
             if matches!(op.kind, OpKind::CreateServer { .. }) {
                 next.state = VmState::Error;
             }
+            if matches!(
+                op.kind,
+                OpKind::Resize { .. } | OpKind::Migrate { .. } | OpKind::Evacuate { .. }
+            ) {
+                next.migration = None;
+            }
             next.fault = Some(fault);
             txn.replace(instance, &next);
         }
@@ -270,6 +281,6 @@ fn unanswered(error: &BusError) -> Report {
 }
 
 /// The same server with nothing being done to it.
-fn idle(instance: &Instance) -> Instance {
+pub(crate) fn idle(instance: &Instance) -> Instance {
     Instance { task: None, operation: None, ..instance.clone() }
 }

@@ -92,10 +92,13 @@ impl Runner {
         let OpKind::AssociateFloating { address, instance } = op.kind else {
             return Ok(self.hopeless("no floating IP"));
         };
-        let (binding, old) = {
+        let (binding, server, old) = {
             let view = self.fresh().await?;
-            let server = view.instances.get(&keys::instance(instance));
-            let Some(host) = server.and_then(|server| server.value.host) else {
+            let server = view.instances.get(&keys::instance(instance)).cloned();
+            let Some((server, host)) = server.and_then(|server| {
+                let host = server.value.host?;
+                Some((server, host))
+            }) else {
                 return Ok(self.hopeless("the server has no host"));
             };
             let Some(port) = view.ports_of(instance).next() else {
@@ -106,14 +109,16 @@ impl Runner {
                 AddressState::Owned(owner) => owner.binding.as_ref().map(|b| b.host),
                 _ => None,
             });
-            (FloatingBinding { instance, fixed: port.address, host }, old)
+            (FloatingBinding { instance, fixed: port.address, host }, server, old)
         };
         let host = binding.host;
         let Some(floating) = self.floating() else {
             return Ok(self.hopeless("these networks have no floating IPs"));
         };
         Ok(match floating.associate(address, binding).await {
-            Ok(draft) => {
+            Ok(mut draft) => {
+                // A server that moves away meanwhile would leave the address behind.
+                draft.txn.unchanged(&server);
                 op.settle = old.into_iter().filter(|old| *old != host).chain([host]).collect();
                 Attempt::Done(draft.txn)
             }
@@ -164,7 +169,7 @@ impl Runner {
         Ok(attachment.map(|attachment| (id, attachment.instance, attachment.host)))
     }
 
-    fn volume_failed(&self, error: &VolumeError) -> Attempt {
+    pub(crate) fn volume_failed(&self, error: &VolumeError) -> Attempt {
         let retry = error.class() == Class::Retry;
         Attempt::NotDone { fault: self.fault(format!("volume: {}", chain(error))), retry }
     }

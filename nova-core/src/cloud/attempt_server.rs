@@ -57,7 +57,7 @@ impl Runner {
 
     /// Decides where a server goes and what claims it. What the scheduler says is checked again
     /// here: a policy may be wrong, a claim may not.
-    fn claim(
+    pub(crate) fn claim(
         &self,
         view: &mut View,
         instance: &Versioned<Instance>,
@@ -113,7 +113,7 @@ impl Runner {
             Err(error) => return Ok(self.network_failed(&error)),
         };
         let view = self.fresh().await?;
-        unclaim(&view, &instance.value, &mut txn);
+        unclaim(&view, &instance.value, instance.value.host, &mut txn);
         let next = Instance { host: None, power: None, ..instance.value.clone() };
         txn.replace(&instance, &next);
         Ok(Attempt::Done(txn))
@@ -163,9 +163,7 @@ impl Runner {
         // Nothing of the guest may be left before another host is asked to make it.
         match self.order_if_up(op, host, Order::Remove(server_id(op))).await? {
             Some(Report::Done { .. }) => {}
-            Some(Report::NotDone { .. } | Report::Unknown { .. }) => {
-                return Ok(self.hopeless(reason));
-            }
+            Some(_) => return Ok(self.hopeless(reason)),
             None => return Ok(Attempt::Absent),
         }
         let Some(instance) = self.server_of(op).await? else {
@@ -173,7 +171,7 @@ impl Runner {
         };
         let view = self.fresh().await?;
         let mut txn = Txn::new();
-        unclaim(&view, &instance.value, &mut txn);
+        unclaim(&view, &instance.value, instance.value.host, &mut txn);
         let next =
             Instance { host: None, task: Some(TaskState::Scheduling), ..instance.value.clone() };
         txn.replace(&instance, &next);
@@ -202,9 +200,7 @@ impl Runner {
             Action::Reboot(how) => {
                 Order::Reboot { instance: id, how, boot: instance.value.boots + 1 }
             }
-            Action::AttachVolume | Action::DetachVolume | Action::Delete => {
-                return Ok(self.hopeless("not a power operation"));
-            }
+            _ => return Ok(self.hopeless("not a power operation")),
         };
         let report = self.order_if_up(op, host, order).await?;
         Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
@@ -214,14 +210,17 @@ impl Runner {
     /// finds a guest without record and removes it before it takes new ones.
     pub(crate) async fn remove_guest(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let instance = self.server_of(op).await?;
-        let Some(host) = instance.as_ref().and_then(|instance| instance.value.host) else {
-            return Ok(Attempt::Done(Txn::new()));
-        };
-        if self.liveness(host).await?.0 == Liveness::Down {
-            return Ok(Attempt::Done(Txn::new()));
+        // A server that moves may have a guest at either end.
+        for host in instance.map(|instance| instance.value.hosts()).unwrap_or_default() {
+            if self.liveness(host).await?.0 == Liveness::Down {
+                continue;
+            }
+            let report = self.order(op, host, Order::Remove(server_id(op))).await;
+            if !matches!(report, Report::Done { .. }) {
+                return Ok(self.attempt_of(report));
+            }
         }
-        let report = self.order(op, host, Order::Remove(server_id(op))).await;
-        Ok(self.attempt_of(report))
+        Ok(Attempt::Done(Txn::new()))
     }
 
     /// Takes every volume of the server from its host. A volume is free only when its host has
@@ -258,11 +257,14 @@ impl Runner {
         let Some(instance) = view.instances.get(&keys::instance(id)) else {
             return Ok(Attempt::Done(Txn::new()));
         };
-        unclaim(&view, &instance.value, &mut txn);
+        let hosts = instance.value.hosts();
+        for host in &hosts {
+            unclaim_one(&view, &instance.value, *host, &mut txn);
+        }
         let project = &instance.value.project;
         let ledger = Ledger::for_project(project.clone());
         txn.touch(view.ledger(&keys::project_ledger(project)), &ledger);
-        if let (Some(group), None) = (instance.value.group, instance.value.host) {
+        if let Some(group) = instance.value.group {
             txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
         }
         for volume in view.volumes_of(id) {
@@ -272,7 +274,7 @@ impl Runner {
             txn.replace(volume, &next);
         }
         txn.remove(instance);
-        op.settle = instance.value.host.into_iter().collect();
+        op.settle = hosts;
         Ok(Attempt::Done(txn))
     }
 
@@ -307,20 +309,25 @@ impl Runner {
 }
 
 /// The server of an operation that has one; an id that names nothing otherwise.
-fn server_id(op: &Operation) -> crate::domain::InstanceId {
+pub(crate) fn server_id(op: &Operation) -> crate::domain::InstanceId {
     op.kind.instance().unwrap_or(crate::domain::InstanceId::from_u128(0))
 }
 
-/// Gives back a server's claim on its host, if it has one.
-fn unclaim(view: &View, instance: &Instance, txn: &mut Txn) {
-    let Some(host) = instance.host else { return };
+/// Gives back a server's claim on a host, if it has one.
+pub(crate) fn unclaim(view: &View, instance: &Instance, host: Option<HostId>, txn: &mut Txn) {
+    let Some(host) = host else { return };
+    unclaim_one(view, instance, host, txn);
+    if let Some(group) = instance.group {
+        txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
+    }
+}
+
+/// Gives back one claim of a server that may have two; its group's ledger is the caller's.
+fn unclaim_one(view: &View, instance: &Instance, host: HostId, txn: &mut Txn) {
     let key = keys::claim(host, instance.id);
     let Some(claim) = view.claims.get(&key) else { return };
     txn.guard(Guard::Unchanged(key.clone(), claim.revision)).write(Write::Remove(key));
     txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
-    if let Some(group) = instance.group {
-        txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
-    }
 }
 
 /// The question that a server's record asks the scheduler.
@@ -331,13 +338,13 @@ pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>
     request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
     request.zone.clone_from(&instance.zone);
     request.hints = instance.hints.clone();
-    request.group = instance.group.and_then(|group| view.group(group));
+    request.group = instance.group.and_then(|group| view.group(group, instance.id));
     request.tried.clone_from(tried);
     request
 }
 
 /// The guest that a server's records describe.
-fn guest_spec(view: &View, instance: &Instance) -> Option<GuestSpec> {
+pub(crate) fn guest_spec(view: &View, instance: &Instance) -> Option<GuestSpec> {
     let image = view.images.get(&keys::image(instance.image))?.value.clone();
     let mut nics = Vec::new();
     for port in view.ports_of(instance.id) {

@@ -88,7 +88,15 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
         row.claim(claim.instance, claim.amount);
         let instance = view.instances.get(&keys::instance(claim.instance));
         let task = instance.and_then(|instance| instance.value.task);
-        if matches!(task, Some(TaskState::Scheduling | TaskState::Spawning)) {
+        if matches!(
+            task,
+            Some(
+                TaskState::Scheduling
+                    | TaskState::Spawning
+                    | TaskState::Resizing
+                    | TaskState::Rebuilding
+            )
+        ) {
             row.io_ops += 1;
         }
     }

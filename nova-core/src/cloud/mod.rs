@@ -12,7 +12,9 @@
 mod agent;
 mod api;
 mod attempt;
+mod attempt_anew;
 mod attempt_attach;
+mod attempt_move;
 mod attempt_server;
 mod board;
 mod conductor;

@@ -1,7 +1,7 @@
 //! What a conductor tells an agent, and what the agent answers.
 
 use crate::domain::{InstanceId, OpId, Reboot, VolumeId};
-use crate::port::{Guest, GuestSpec, VolumeLink};
+use crate::port::{Guest, GuestSpec, Parcel, VolumeLink};
 
 /// A message to the conductors: there is an operation to work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,6 +43,10 @@ pub(crate) enum Order {
     Plug { instance: InstanceId, link: VolumeLink },
     /// The volume is out.
     Unplug { instance: InstanceId, volume: VolumeId },
+    /// The guest, which is shut down, is described so that another host can take it.
+    Pack(InstanceId),
+    /// The guest of another host is here, shut down.
+    Unpack { spec: Box<GuestSpec>, parcel: Box<Parcel> },
     /// The host's network is what the records say.
     Converge,
 }
@@ -51,17 +55,23 @@ impl Order {
     /// The guest that it concerns: orders for one guest are carried out one at a time.
     pub(crate) fn instance(&self) -> Option<InstanceId> {
         match self {
-            Self::Create(spec) => Some(spec.instance),
+            Self::Create(spec) | Self::Unpack { spec, .. } => Some(spec.instance),
             Self::Remove(instance)
             | Self::Start(instance)
             | Self::Stop(instance)
             | Self::Pause(instance)
             | Self::Unpause(instance)
+            | Self::Pack(instance)
             | Self::Reboot { instance, .. }
             | Self::Plug { instance, .. }
             | Self::Unplug { instance, .. } => Some(*instance),
             Self::Converge => None,
         }
+    }
+
+    /// Whether it lets a guest run that is there: only the host that the server is on may.
+    pub(crate) const fn runs(&self) -> bool {
+        matches!(self, Self::Start(_) | Self::Unpause(_) | Self::Reboot { .. })
     }
 }
 
@@ -74,6 +84,8 @@ pub(crate) enum Report {
         /// The guest as it is now.
         guest: Option<Guest>,
     },
+    /// The guest was packed.
+    Packed(Box<Parcel>),
     /// The target is certainly not reached.
     NotDone {
         /// Why.

@@ -4,7 +4,10 @@ use crate::domain::OpKind;
 
 /// The version of the lists below. It is stored with every operation; a list that changes gets a
 /// new number, and the old list stays for operations that were accepted under it.
-pub(crate) const STEPS_VERSION: u16 = 1;
+///
+/// - 1: servers, power, volumes, floating IPs.
+/// - 2: moves and rebuilding were added; every list of version 1 is as it was.
+pub(crate) const STEPS_VERSION: u16 = 2;
 
 /// One step. Every step may be repeated, and so may its undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,42 @@ pub(crate) enum Step {
     Unbind,
     /// Record the result.
     Finish,
+    /// Choose another host for a server and claim capacity there too. Undone by giving it back.
+    ClaimThere,
+    /// Bring up the network of the host that the server goes to.
+    WireThere,
+    /// Shut the guest down where it is. Undone by starting it, if it ran.
+    Halt,
+    /// Bring the guest, shut down, to the other host. Undone by removing it there.
+    Carry,
+    /// Take the volumes from the host that the server leaves. Undone by giving them back.
+    LetGo,
+    /// The server belongs to the other host now. Undone by belonging to the first again.
+    HandOver,
+    /// Give the volumes to the host that the server is on. Undone by taking them away.
+    TakeUp,
+    /// Lead the floating IPs to the host that the server is on. Undone by leading them back.
+    LeadFloating,
+    /// Start the guest where it is now, if it ran. Undone by removing it for certain.
+    PowerThere,
+    /// Make the guest anew on the other host. Undone by removing it for certain.
+    SpawnThere,
+    /// Remove the guest, to make it anew from another image.
+    Strip,
+    /// Make the guest anew where it was. Undone by removing it.
+    Recreate,
+    /// Record that a rebuild is over.
+    FinishRebuild,
+    /// Record a move that waits for its owner's word.
+    FinishMove,
+    /// Remove the guest from where it was moved to, for certain.
+    DropMoved,
+    /// The server belongs to the host that it came from again.
+    HandBack,
+    /// Remove the guest from where it came from.
+    DropOld,
+    /// Record that a move is over: one end keeps the server, the other end's claim is given back.
+    EndMove,
 }
 
 impl Step {
@@ -66,6 +105,24 @@ impl Step {
             Self::Bind => "bind",
             Self::Unbind => "unbind",
             Self::Finish => "finish",
+            Self::ClaimThere => "claim there",
+            Self::WireThere => "wire there",
+            Self::Halt => "halt",
+            Self::Carry => "carry",
+            Self::LetGo => "let go",
+            Self::HandOver => "hand over",
+            Self::TakeUp => "take up",
+            Self::LeadFloating => "lead floating IPs",
+            Self::PowerThere => "power there",
+            Self::SpawnThere => "spawn there",
+            Self::Strip => "strip",
+            Self::Recreate => "recreate",
+            Self::FinishRebuild => "finish rebuild",
+            Self::FinishMove => "finish move",
+            Self::DropMoved => "drop moved",
+            Self::HandBack => "hand back",
+            Self::DropOld => "drop old",
+            Self::EndMove => "end move",
         }
     }
 }
@@ -73,13 +130,44 @@ impl Step {
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
-        Bind, Connect, DestroyVolume, Disconnect, Finish, FreeVolumes, MakeVolume, Place, Plug,
-        Power, Release, RemoveGuest, Settle, Spawn, Unbind, Unplug, Wire,
+        Bind, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld, EndMove,
+        Finish, FinishMove, FinishRebuild, FreeVolumes, Halt, HandBack, HandOver, LeadFloating,
+        LetGo, MakeVolume, Place, Plug, Power, PowerThere, Recreate, Release, RemoveGuest, Settle,
+        Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
         OpKind::Power { .. } => &[Power, Finish],
         OpKind::DeleteServer { .. } => &[RemoveGuest, FreeVolumes, Release, Settle],
+        OpKind::Resize { .. } | OpKind::Migrate { .. } => &[
+            ClaimThere,
+            WireThere,
+            Halt,
+            Carry,
+            LetGo,
+            HandOver,
+            TakeUp,
+            LeadFloating,
+            PowerThere,
+            Settle,
+            FinishMove,
+        ],
+        OpKind::ConfirmResize { .. } => &[DropOld, Settle, EndMove],
+        OpKind::RevertResize { .. } => {
+            &[DropMoved, LetGo, HandBack, TakeUp, LeadFloating, PowerThere, Settle, EndMove]
+        }
+        OpKind::Evacuate { .. } => &[
+            ClaimThere,
+            WireThere,
+            SpawnThere,
+            LetGo,
+            HandOver,
+            TakeUp,
+            LeadFloating,
+            Settle,
+            EndMove,
+        ],
+        OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -96,6 +184,10 @@ pub(crate) const fn goes_back(kind: &OpKind) -> bool {
         kind,
         OpKind::CreateServer { .. }
             | OpKind::Power { .. }
+            | OpKind::Resize { .. }
+            | OpKind::Migrate { .. }
+            | OpKind::Evacuate { .. }
+            | OpKind::Rebuild { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

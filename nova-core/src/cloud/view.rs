@@ -212,7 +212,7 @@ impl View {
     pub(crate) fn usage(&self, project: &ProjectId) -> (u64, Resources) {
         let mine = self.instances.values().filter(|i| i.value.project == *project);
         mine.fold((0, Resources::ZERO), |(count, sum), instance| {
-            (count + 1, sum.saturating_add(instance.value.flavor.resources()))
+            (count + 1, sum.saturating_add(instance.value.usage()))
         })
     }
 
@@ -226,13 +226,13 @@ impl View {
         self.ledgers.get(key)
     }
 
-    /// A group with its members where they have claims now; a member that has no host yet counts
-    /// nowhere.
-    pub(crate) fn group(&self, id: ServerGroupId) -> Option<GroupView> {
+    /// A group with its members where they have claims now, seen by one of them, which does not
+    /// count. A member that has no host yet counts nowhere, one that moves at both ends.
+    pub(crate) fn group(&self, id: ServerGroupId, but: InstanceId) -> Option<GroupView> {
         let group = &self.groups.get(&keys::group(id))?.value;
         let mut members_by_host = BTreeMap::new();
-        for instance in self.members(id) {
-            if let Some(host) = instance.host {
+        for instance in self.members(id).filter(|member| member.id != but) {
+            for host in instance.hosts() {
                 *members_by_host.entry(host).or_insert(0) += 1;
             }
         }
@@ -274,7 +274,8 @@ pub(crate) fn group_admits(group: &GroupView, host: HostId) -> bool {
     match group.policy {
         GroupPolicy::Affinity => {
             let used: BTreeSet<HostId> = group.members_by_host.keys().copied().collect();
-            used.is_empty() || used.contains(&host)
+            // While a member moves nobody can say which of its hosts the group will be on.
+            used.is_empty() || used.len() == 1 && used.contains(&host)
         }
         GroupPolicy::AntiAffinity => group.members_on(host) < group.max_per_host,
         GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => true,

@@ -5,6 +5,13 @@
 //! law draws ids of its own and removes what it made, so that a suite can run on a real host
 //! where other guests live.
 
+mod moving;
+
+pub use moving::{
+    a_guest_is_unpacked_as_it_was_packed, a_running_guest_is_not_packed, packing_changes_nothing,
+    unpack_is_repeatable,
+};
+
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -43,6 +50,10 @@ macro_rules! virt_laws {
                 guests_lists_everything,
                 paused_is_paused,
                 attach_and_detach_are_repeatable,
+                packing_changes_nothing,
+                a_running_guest_is_not_packed,
+                a_guest_is_unpacked_as_it_was_packed,
+                unpack_is_repeatable,
             ]
         );
     };
@@ -341,7 +352,7 @@ pub async fn attach_and_detach_are_repeatable(subject: impl Into<Subject>) {
 }
 
 /// A subject with the ids of one law.
-struct World {
+pub(crate) struct World {
     driver: Arc<dyn VirtDriver>,
     images: Arc<dyn ImageStore>,
     template: GuestSpec,

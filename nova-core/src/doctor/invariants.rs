@@ -179,19 +179,30 @@ fn claims_match_servers(s: &Snapshot) -> Vec<String> {
         let (host, instance) = (claim.host, claim.instance);
         match servers.get(&instance) {
             None => wrong.push(format!("{instance} claims on host {host} and is gone")),
-            Some(server) if server.host != Some(host) => {
-                wrong.push(format!("{instance} claims on host {host} and is not there"));
-            }
-            Some(server) if server.flavor.resources() != claim.amount => {
-                wrong.push(format!("{instance} claims on host {host} other than its flavor"));
-            }
-            Some(_) => {}
+            // A server that moves has a claim at either end, of the flavor that it has there.
+            Some(server) => match server.amount_on(host) {
+                None => wrong.push(format!("{instance} claims on host {host} and is not there")),
+                Some(amount) if amount != claim.amount => {
+                    wrong.push(format!("{instance} claims on host {host} other than its flavor"));
+                }
+                Some(_) => {}
+            },
         }
     }
     let claimed: BTreeSet<_> = s.claims.iter().map(|c| (c.host, c.instance)).collect();
     for server in &s.instances {
-        if server.host.is_some_and(|host| !claimed.contains(&(host, server.id))) {
+        if server.hosts().iter().any(|host| !claimed.contains(&(*host, server.id))) {
             wrong.push(format!("server {} is on a host without claim", server.id));
+        }
+        let at_an_end = server
+            .migration
+            .as_ref()
+            .is_none_or(|moving| server.host.is_some_and(|host| moving.names(host)));
+        if !at_an_end {
+            wrong.push(format!("server {} is at neither end of its move", server.id));
+        }
+        if server.state == VmState::Resized && server.migration.is_none() {
+            wrong.push(format!("server {} is resized and came from nowhere", server.id));
         }
     }
     wrong
@@ -201,7 +212,7 @@ fn usage_within_quota(s: &Snapshot) -> Vec<String> {
     let mut usage: BTreeMap<_, (u64, Resources)> = BTreeMap::new();
     for server in &s.instances {
         let (count, sum) = usage.entry(&server.project).or_default();
-        (*count, *sum) = (*count + 1, sum.saturating_add(server.flavor.resources()));
+        (*count, *sum) = (*count + 1, sum.saturating_add(server.usage()));
     }
     let mut wrong = Vec::new();
     for (project, used) in usage {
@@ -349,6 +360,15 @@ fn guests_match_records(s: &Snapshot) -> Vec<String> {
         for guest in guests {
             let id = guest.instance;
             match servers.get(&id) {
+                // The end that a moved server may go back to keeps its guest, shut down.
+                Some(server)
+                    if server.host != Some(*host)
+                        && server.migration.as_ref().is_some_and(|m| m.names(*host)) =>
+                {
+                    if guest.power != PowerState::Shutdown {
+                        wrong.push(format!("guest {id} is {} where it was left", guest.power));
+                    }
+                }
                 Some(server) if server.host == Some(*host) => {
                     let expected = match server.state {
                         VmState::Active => Some(PowerState::Running),

@@ -2,8 +2,8 @@
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Flavor, HostId, ImageId, InstanceId, KeyPair, NetworkId, OpId, ProjectId, SchedulerHints,
-    ServerGroupId, ServerName, ZoneName,
+    Flavor, HostId, ImageId, InstanceId, KeyPair, Migration, NetworkId, OpId, ProjectId,
+    SchedulerHints, ServerGroupId, ServerName, ZoneName,
 };
 
 /// The stable state of a server: what its owner asked for and got.
@@ -21,14 +21,16 @@ pub enum VmState {
     Paused,
     /// Not running; its disks are kept.
     Stopped,
+    /// Moved to another host, perhaps with another flavor; its owner has to confirm or revert it.
+    Resized,
     /// Something failed that did not clean itself up; see the fault.
     Error,
 }
 
 impl VmState {
     /// Every state.
-    pub const ALL: [Self; 5] =
-        [Self::Building, Self::Active, Self::Paused, Self::Stopped, Self::Error];
+    pub const ALL: [Self; 6] =
+        [Self::Building, Self::Active, Self::Paused, Self::Stopped, Self::Resized, Self::Error];
 }
 
 impl std::fmt::Display for VmState {
@@ -38,6 +40,7 @@ impl std::fmt::Display for VmState {
             Self::Active => "active",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
+            Self::Resized => "resized",
             Self::Error => "error",
         })
     }
@@ -70,13 +73,21 @@ pub enum TaskState {
     AttachingVolume,
     /// Losing a volume.
     DetachingVolume,
+    /// Moving to another host.
+    Resizing,
+    /// Giving up where it came from.
+    Confirming,
+    /// Going back to where it came from.
+    Reverting,
+    /// Being made anew from an image.
+    Rebuilding,
     /// Being deleted.
     Deleting,
 }
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -87,6 +98,10 @@ impl TaskState {
         Self::Unpausing,
         Self::AttachingVolume,
         Self::DetachingVolume,
+        Self::Resizing,
+        Self::Confirming,
+        Self::Reverting,
+        Self::Rebuilding,
         Self::Deleting,
     ];
 }
@@ -104,6 +119,10 @@ impl std::fmt::Display for TaskState {
             Self::Unpausing => "unpausing",
             Self::AttachingVolume => "attaching-volume",
             Self::DetachingVolume => "detaching-volume",
+            Self::Resizing => "resizing",
+            Self::Confirming => "confirming",
+            Self::Reverting => "reverting",
+            Self::Rebuilding => "rebuilding",
             Self::Deleting => "deleting",
         })
     }
@@ -161,13 +180,25 @@ pub enum Action {
     AttachVolume,
     /// Take a volume away.
     DetachVolume,
+    /// Move it to another host with another flavor.
+    Resize,
+    /// Move it to another host as it is.
+    Migrate,
+    /// Keep what a move made of it.
+    ConfirmResize,
+    /// Take a move back.
+    RevertResize,
+    /// Make it anew elsewhere, because its host is lost.
+    Evacuate,
+    /// Make it anew from an image.
+    Rebuild,
     /// Delete it.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -176,12 +207,18 @@ impl Action {
         Self::Unpause,
         Self::AttachVolume,
         Self::DetachVolume,
+        Self::Resize,
+        Self::Migrate,
+        Self::ConfirmResize,
+        Self::RevertResize,
+        Self::Evacuate,
+        Self::Rebuild,
         Self::Delete,
     ];
 
     /// The states in which the action may begin (Nova's compute API, its table of guards).
     pub const fn allowed_states(self) -> &'static [VmState] {
-        use VmState::{Active, Building, Error, Paused, Stopped};
+        use VmState::{Active, Building, Error, Paused, Resized, Stopped};
         match self {
             Self::Start => &[Stopped],
             Self::Stop => &[Active, Error],
@@ -189,8 +226,11 @@ impl Action {
             Self::Reboot(Reboot::Hard) => &[Active, Stopped, Paused, Error],
             Self::Pause => &[Active],
             Self::Unpause => &[Paused],
-            Self::AttachVolume | Self::DetachVolume => &[Active, Paused, Stopped],
-            Self::Delete => &[Building, Active, Paused, Stopped, Error],
+            Self::AttachVolume | Self::DetachVolume => &[Active, Paused, Stopped, Resized],
+            Self::Resize | Self::Migrate => &[Active, Stopped],
+            Self::ConfirmResize | Self::RevertResize => &[Resized],
+            Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
+            Self::Delete => &[Building, Active, Paused, Stopped, Resized, Error],
         }
     }
 
@@ -199,6 +239,11 @@ impl Action {
         use TaskState::{Pausing, Rebooting, RebootingHard, Unpausing};
         match self {
             Self::Reboot(Reboot::Hard) => &[Rebooting, RebootingHard, Pausing, Unpausing],
+            // What waits for a host that is lost. Moves and volumes have records of their own and
+            // end by themselves.
+            Self::Evacuate => {
+                &[TaskState::PoweringOff, TaskState::PoweringOn, Rebooting, RebootingHard, Pausing]
+            }
             Self::Delete => &[
                 TaskState::Scheduling,
                 TaskState::Spawning,
@@ -210,6 +255,10 @@ impl Action {
                 Unpausing,
                 TaskState::AttachingVolume,
                 TaskState::DetachingVolume,
+                TaskState::Resizing,
+                TaskState::Confirming,
+                TaskState::Reverting,
+                TaskState::Rebuilding,
                 TaskState::Deleting,
             ],
             _ => &[],
@@ -233,17 +282,28 @@ impl Action {
             Self::Unpause => TaskState::Unpausing,
             Self::AttachVolume => TaskState::AttachingVolume,
             Self::DetachVolume => TaskState::DetachingVolume,
+            Self::Resize | Self::Migrate => TaskState::Resizing,
+            Self::ConfirmResize => TaskState::Confirming,
+            Self::RevertResize => TaskState::Reverting,
+            Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
             Self::Delete => TaskState::Deleting,
         }
     }
 
-    /// The state after the action succeeded in `state`; none when the server is gone.
+    /// The state after the action succeeded in `state`; none when the server is gone. A move that
+    /// is confirmed or reverted ends as its guest runs or not, of which this names the first.
     pub const fn result(self, state: VmState) -> Option<VmState> {
         match self {
             Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
             Self::AttachVolume | Self::DetachVolume => Some(state),
+            Self::Resize | Self::Migrate => Some(VmState::Resized),
+            Self::ConfirmResize | Self::RevertResize => Some(VmState::Active),
+            Self::Evacuate | Self::Rebuild => Some(match state {
+                VmState::Stopped => VmState::Stopped,
+                _ => VmState::Active,
+            }),
             Self::Delete => None,
         }
     }
@@ -260,6 +320,12 @@ impl std::fmt::Display for Action {
             Self::Unpause => "unpause",
             Self::AttachVolume => "attach-volume",
             Self::DetachVolume => "detach-volume",
+            Self::Resize => "resize",
+            Self::Migrate => "migrate",
+            Self::ConfirmResize => "confirm-resize",
+            Self::RevertResize => "revert-resize",
+            Self::Evacuate => "evacuate",
+            Self::Rebuild => "rebuild",
             Self::Delete => "delete",
         })
     }
@@ -312,6 +378,9 @@ pub struct Instance {
     pub power: Option<PowerState>,
     /// Where it is.
     pub host: Option<HostId>,
+    /// The move that it is in the middle of, or that waits to be confirmed.
+    #[serde(default)]
+    pub migration: Option<Migration>,
     /// How often it was started by an operation: a reboot that is repeated knows from it.
     pub boots: u64,
     /// What went wrong last.
@@ -336,9 +405,15 @@ mod tests {
         (Action::Reboot(Reboot::Hard), &[Active, Paused, Stopped, Error]),
         (Action::Pause, &[Active]),
         (Action::Unpause, &[Paused]),
-        (Action::AttachVolume, &[Active, Paused, Stopped]),
-        (Action::DetachVolume, &[Active, Paused, Stopped]),
-        (Action::Delete, &[Building, Active, Paused, Stopped, Error]),
+        (Action::AttachVolume, &[Active, Paused, Stopped, Resized]),
+        (Action::DetachVolume, &[Active, Paused, Stopped, Resized]),
+        (Action::Resize, &[Active, Stopped]),
+        (Action::Migrate, &[Active, Stopped]),
+        (Action::ConfirmResize, &[Resized]),
+        (Action::RevertResize, &[Resized]),
+        (Action::Evacuate, &[Active, Stopped, Error]),
+        (Action::Rebuild, &[Active, Stopped, Error]),
+        (Action::Delete, &[Building, Active, Paused, Stopped, Resized, Error]),
     ];
 
     #[test]
@@ -353,6 +428,10 @@ mod tests {
                         (Action::Reboot(Reboot::Hard), Some(task)) => {
                             [Rebooting, RebootingHard, Pausing, Unpausing].contains(&task)
                         }
+                        (Action::Evacuate, Some(task)) => {
+                            [PoweringOff, PoweringOn, Rebooting, RebootingHard, Pausing]
+                                .contains(&task)
+                        }
                         _ => false,
                     };
                     let promised = states.contains(&state) && interrupts;
@@ -365,7 +444,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 9 * 5 * 12);
+        assert_eq!(walked, 15 * 6 * 16);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod id;
 mod image;
 mod instance;
 mod invalid;
+mod migration;
 mod name;
 mod network;
 mod operation;
@@ -27,6 +28,7 @@ pub use id::{AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, ServerGr
 pub use image::{Image, ImageContent, ImageFormat, ImageProperties, KeyPair, PublicKey};
 pub use instance::{Action, Fault, Instance, PowerState, Reboot, TaskState, VmState};
 pub use invalid::Invalid;
+pub use migration::Migration;
 pub use name::{
     FlavorName, HostName, KeyPairName, Label, PoolName, ProjectId, RequestId, ServerName, ZoneName,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::clock::Timestamp;
-use crate::domain::{Action, Fault, HostId, InstanceId, OpId, ProjectId, VolumeId};
+use crate::domain::{Action, Fault, HostId, ImageId, InstanceId, OpId, ProjectId, VolumeId};
 
 /// What an operation does, and to what.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -27,6 +27,38 @@ pub enum OpKind {
     DeleteServer {
         /// The server.
         instance: InstanceId,
+    },
+    /// Move a server to another host, with another flavor.
+    Resize {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Move a server to another host as it is.
+    Migrate {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Give up where a moved server came from.
+    ConfirmResize {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Take a moved server back to where it came from.
+    RevertResize {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Make a server anew elsewhere, because its host is lost.
+    Evacuate {
+        /// The server.
+        instance: InstanceId,
+    },
+    /// Make a server anew on its host.
+    Rebuild {
+        /// The server.
+        instance: InstanceId,
+        /// From which image.
+        image: ImageId,
     },
     /// Make a volume.
     CreateVolume {
@@ -73,6 +105,12 @@ impl OpKind {
             Self::CreateServer { instance }
             | Self::Power { instance, .. }
             | Self::DeleteServer { instance }
+            | Self::Resize { instance }
+            | Self::Migrate { instance }
+            | Self::ConfirmResize { instance }
+            | Self::RevertResize { instance }
+            | Self::Evacuate { instance }
+            | Self::Rebuild { instance, .. }
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
@@ -94,6 +132,12 @@ impl OpKind {
                 _ => "reboot server",
             },
             Self::DeleteServer { .. } => "delete server",
+            Self::Resize { .. } => "resize server",
+            Self::Migrate { .. } => "migrate server",
+            Self::ConfirmResize { .. } => "confirm resize",
+            Self::RevertResize { .. } => "revert resize",
+            Self::Evacuate { .. } => "evacuate server",
+            Self::Rebuild { .. } => "rebuild server",
             Self::CreateVolume { .. } => "create volume",
             Self::DeleteVolume { .. } => "delete volume",
             Self::AttachVolume { .. } => "attach volume",

@@ -10,8 +10,8 @@ use crate::domain::{
     GiB, GuestKind, HostFacts, InstanceId, PowerState, Reboot, Resources, Vcpus, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, PauseGuests, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, MoveGuests, Parcel, PauseGuests,
+    VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -29,10 +29,12 @@ struct Kept {
     power: PowerState,
     boot: u64,
     volumes: BTreeSet<VolumeId>,
+    disk: String,
 }
 
 impl Kept {
-    const NEW: Self = Self { power: PowerState::Running, boot: 0, volumes: BTreeSet::new() };
+    const NEW: Self =
+        Self { power: PowerState::Running, boot: 0, volumes: BTreeSet::new(), disk: String::new() };
 }
 
 impl MemoryHost {
@@ -44,6 +46,18 @@ impl MemoryHost {
     /// Starts a guest that no one asked the driver for, as an operator does with other tools.
     pub fn plant_guest(&self, instance: InstanceId) {
         self.guests().insert(instance, Kept::NEW);
+    }
+
+    /// What is written on the disk of a guest; none when it is not here.
+    pub fn disk(&self, instance: InstanceId) -> Option<String> {
+        self.guests().get(&instance).map(|guest| guest.disk.clone())
+    }
+
+    /// Writes on the disk of a guest, as what runs in it does; a new disk is empty.
+    pub fn write_disk(&self, instance: InstanceId, text: &str) {
+        if let Some(guest) = self.guests().get_mut(&instance) {
+            text.clone_into(&mut guest.disk);
+        }
     }
 
     fn guests(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Kept>> {
@@ -144,6 +158,37 @@ impl VirtDriver for MemoryHost {
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl MoveGuests for MemoryHost {
+    async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError> {
+        self.with(instance, |guest| match guest.power {
+            PowerState::Shutdown => {
+                Ok(Parcel { instance, boot: guest.boot, disks: guest.disk.clone() })
+            }
+            power => Err(VirtError::WrongPower { instance, power, operation: "pack it" }),
+        })
+    }
+
+    async fn unpack(
+        &self,
+        spec: &GuestSpec,
+        parcel: &Parcel,
+        _: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        self.guests().entry(spec.instance).or_insert_with(|| Kept {
+            power: PowerState::Shutdown,
+            boot: parcel.boot,
+            disk: parcel.disks.clone(),
+            ..Kept::NEW
+        });
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ pub use network::{
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, Guest, GuestSpec, Nic, PauseGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, VirtDriver, VirtError,
+    VolumeLink,
 };
 pub use volumes::{Connection, VolumeDriver, VolumeError, VolumeFacts};

@@ -72,6 +72,19 @@ pub struct Guest {
     pub volumes: Vec<VolumeId>,
 }
 
+/// A guest packed for another host: what its own driver needs to make the same guest there.
+///
+/// It is good as long as the guest that it was made of stays as it is and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Parcel {
+    /// The guest.
+    pub instance: InstanceId,
+    /// The number of its last boot.
+    pub boot: u64,
+    /// Its disks, or where they are, as drivers of one kind tell each other; nobody else reads it.
+    pub disks: String,
+}
+
 /// Runs guests on one host.
 ///
 /// Verbs name a target and may be repeated. After an error the caller cannot know what was done;
@@ -91,7 +104,9 @@ pub struct Guest {
 /// - `guests_lists_everything`, sorted by id, also what this driver did not make itself;
 /// - `paused_is_paused`: a paused guest is neither running nor shut down until it is unpaused,
 ///   stopped or rebooted (of [`PauseGuests`]);
-/// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]).
+/// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]);
+/// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
+///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]).
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// What this host is and has.
@@ -147,6 +162,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Plugging volumes, where this host can.
     fn volumes(&self) -> Option<&dyn AttachVolumes>;
+
+    /// Taking guests to other hosts, where this host can.
+    fn moving(&self) -> Option<&dyn MoveGuests>;
 }
 
 /// Freezes guests in memory.
@@ -181,6 +199,29 @@ pub trait AttachVolumes: Send + Sync {
     /// # Errors
     /// [`VirtError::Host`].
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError>;
+}
+
+/// Takes guests that are shut down to other hosts.
+#[async_trait]
+pub trait MoveGuests: Send + Sync {
+    /// Packs a guest; it stays where it is and as it is. Volumes are not packed.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::WrongPower`] unless it is
+    /// shut down.
+    async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError>;
+
+    /// Makes the guest of `parcel`, shut down, with its disks grown to `spec`, without volumes.
+    /// A guest that is here is left as it is.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::Image`], [`VirtError::NoRoom`].
+    async fn unpack(
+        &self,
+        spec: &GuestSpec,
+        parcel: &Parcel,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError>;
 }
 
 /// What went wrong on a host.
@@ -280,6 +321,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         (**self).volumes()
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        (**self).moving()
     }
 }
 

@@ -11,8 +11,8 @@ use nova_core::cloud::{Cloud, CloudOptions, Ports};
 use nova_core::domain::{HostFacts, InstanceId, Liveness, OpState, PowerState, Reboot, VmState};
 use nova_core::memory::{LocalBus, MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, BusError, Guest, GuestSpec, ImageStore, Inbox, MessageBus, PauseGuests, Payload,
-    Topic, VirtDriver, VirtError,
+    AttachVolumes, BusError, Guest, GuestSpec, ImageStore, Inbox, MessageBus, MoveGuests,
+    PauseGuests, Payload, Topic, VirtDriver, VirtError,
 };
 
 use crate::world::{HOST, World, pump, run, run_with, spec};
@@ -92,6 +92,10 @@ impl VirtDriver for Odd {
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         self.host.volumes()
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        self.host.moving()
     }
 }
 

@@ -1,5 +1,8 @@
 //! The cloud as its users meet it, on reference parts.
 
+mod anew;
 mod faults;
 mod life;
+mod moves;
+mod stubborn;
 mod world;

@@ -9,6 +9,7 @@ use nova_core::cloud::{
     Accepted, Admin, ApiError, Cloud, CloudOptions, FlavorSpec, HostSpec, ImageSpec, Ports,
     Project, Server, ServerSpec,
 };
+use nova_core::doctor::{Snapshot, Strictness, examine};
 use nova_core::domain::{
     GiB, HostId, ImageFormat, ImageId, InstanceId, MiB, NetworkKind, OpId, OpState, Operation,
     PowerState, RequestId, Resources, Vcpus,
@@ -104,6 +105,20 @@ impl World {
     pub(crate) async fn power(&self, id: InstanceId) -> Option<PowerState> {
         let host = self.project().server(id).await.unwrap().instance.host?;
         self.hosts[&host].guest(id).await.unwrap().map(|guest| guest.power)
+    }
+
+    /// Nothing is wrong, as far as anybody can see, and nothing is left half done.
+    pub(crate) async fn healthy(&self) {
+        let ports = self.cloud.ports();
+        let mut snapshot = Snapshot::read(&*ports.store).await.unwrap();
+        let hosts = self.admin().hosts().await.unwrap();
+        let lost =
+            |id: &HostId| hosts.iter().any(|h| h.host.id == *id && h.host.forced_down.is_some());
+        for (id, host) in self.hosts.iter().filter(|(id, _)| !lost(id)) {
+            snapshot = snapshot.with_guests(*id, host.guests().await.unwrap());
+        }
+        let snapshot = snapshot.with_volumes(ports.volumes.list().await.unwrap());
+        assert_eq!(examine(&snapshot, Strictness::Idle), []);
     }
 
     /// Guests on all hosts, whoever made them.

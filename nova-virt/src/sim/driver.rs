@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, PauseGuests, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, MoveGuests, Parcel, PauseGuests,
+    VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -79,6 +79,29 @@ impl VirtDriver for SimHost {
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl MoveGuests for SimHost {
+    async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError> {
+        self.call(Verb::Pack, move |state| state.pack(instance)).await
+    }
+
+    async fn unpack(
+        &self,
+        spec: &GuestSpec,
+        parcel: &Parcel,
+        _: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        let (total, capacity) = (self.total, self.options.capacity);
+        let (spec, parcel) = (spec.clone(), parcel.clone());
+        let work = move |state: &mut State| state.unpack(spec, parcel, &total, capacity);
+        self.call(Verb::Unpack, work).await
     }
 }
 

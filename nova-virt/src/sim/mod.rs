@@ -215,6 +215,23 @@ impl SimHost {
         })
     }
 
+    /// What is written on the disk of a guest; none when it is not here.
+    pub fn disk(&self, instance: InstanceId) -> Option<String> {
+        self.machine.state().guests.get(&instance).map(|guest| guest.disk.clone())
+    }
+
+    /// Writes on the disk of a guest, as what runs in it does; a new disk is empty.
+    ///
+    /// # Errors
+    /// As for [`lose_power`](Self::lose_power).
+    pub fn write_disk(&self, instance: InstanceId, text: &str) -> Result<(), FileError> {
+        self.machine.change(|state| {
+            if let Some(guest) = state.guests.get_mut(&instance) {
+                text.clone_into(&mut guest.disk);
+            }
+        })
+    }
+
     fn dice(&self) -> MutexGuard<'_, Dice> {
         self.dice.lock().unwrap_or_else(PoisonError::into_inner)
     }

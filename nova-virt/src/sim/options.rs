@@ -33,11 +33,15 @@ pub enum Verb {
     Attach,
     /// Pull a volume out.
     Detach,
+    /// Describe a guest for another host.
+    Pack,
+    /// Make a guest of another host.
+    Unpack,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -50,6 +54,8 @@ impl Verb {
         Self::Unpause,
         Self::Attach,
         Self::Detach,
+        Self::Pack,
+        Self::Unpack,
     ];
 
     /// What it does, as it follows "cannot".
@@ -67,6 +73,8 @@ impl Verb {
             Self::Unpause => "unpause a guest",
             Self::Attach => "attach a volume",
             Self::Detach => "detach a volume",
+            Self::Pack => "pack a guest",
+            Self::Unpack => "unpack a guest",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nova_core::domain::{
     AllocationRatio, HostName, ImageContent, ImageId, InstanceId, PowerState, Resources, VolumeId,
 };
-use nova_core::port::{Connection, Guest, GuestSpec, VirtError, VolumeLink};
+use nova_core::port::{Connection, Guest, GuestSpec, Parcel, VirtError, VolumeLink};
 
 use super::options::{Capacity, Verb};
 use crate::files::FORMAT;
@@ -35,6 +35,9 @@ pub(super) struct SimGuest {
     boot: u64,
     size: Resources,
     volumes: BTreeMap<VolumeId, Connection>,
+    /// What is written on its disk.
+    #[serde(default)]
+    pub(super) disk: String,
     /// What it was made from; none when somebody else started it.
     pub(super) spec: Option<GuestSpec>,
 }
@@ -143,6 +146,37 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn pack(&mut self, instance: InstanceId) -> Result<Parcel, VirtError> {
+        let guest = self.existing(instance)?;
+        match guest.power {
+            PowerState::Shutdown => {
+                Ok(Parcel { instance, boot: guest.boot, disks: guest.disk.clone() })
+            }
+            power => {
+                let operation = Verb::Pack.name();
+                Err(VirtError::WrongPower { instance, power, operation })
+            }
+        }
+    }
+
+    pub(super) fn unpack(
+        &mut self,
+        spec: GuestSpec,
+        parcel: Parcel,
+        total: &Resources,
+        capacity: Capacity,
+    ) -> Result<(), VirtError> {
+        self.has_room(&spec, total, capacity)?;
+        let (instance, size) = (spec.instance, size(&spec));
+        self.guests.entry(instance).or_insert_with(|| SimGuest {
+            power: PowerState::Shutdown,
+            boot: parcel.boot,
+            disk: parcel.disks,
+            ..SimGuest::new(size, Some(spec))
+        });
+        Ok(())
+    }
+
     pub(super) fn attach(
         &mut self,
         instance: InstanceId,
@@ -174,7 +208,8 @@ impl State {
 
 impl SimGuest {
     fn new(size: Resources, spec: Option<GuestSpec>) -> Self {
-        Self { power: PowerState::Running, boot: 0, size, volumes: BTreeMap::new(), spec }
+        let (volumes, disk) = (BTreeMap::new(), String::new());
+        Self { power: PowerState::Running, boot: 0, size, volumes, disk, spec }
     }
 
     pub(super) fn links(&self) -> Vec<VolumeLink> {

@@ -11,8 +11,8 @@ use nova_core::domain::{
     HostFacts, HostId, ImageContent, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
 };
 use nova_core::port::{
-    AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, PauseGuests,
-    VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
+    AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, MoveGuests,
+    Parcel, PauseGuests, VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileVolumes, SimHost, SimOptions};
@@ -148,6 +148,26 @@ impl VirtDriver for Reopened {
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl MoveGuests for Reopened {
+    async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError> {
+        self.host().pack(instance).await
+    }
+
+    async fn unpack(
+        &self,
+        spec: &GuestSpec,
+        parcel: &Parcel,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        self.host().unpack(spec, parcel, images).await
     }
 }
 

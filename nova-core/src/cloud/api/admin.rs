@@ -99,14 +99,17 @@ impl Admin {
     /// Takes back [`force_down`](Self::force_down).
     ///
     /// # Errors
-    /// [`ApiError::NotFound`].
+    /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being evacuated from it.
     pub async fn clear_forced_down(
         &self,
         request: RequestId,
         host: HostId,
     ) -> Result<(), ApiError> {
         accept!(self, request, "clear forced down", &host, {
-            self.change_host(host, |host| Host { forced_down: None, ..host }).await
+            let plan = self.change_host(host, |host| Host { forced_down: None, ..host }).await;
+            // In this order: an evacuation that is accepted later conflicts with the plan.
+            self.not_evacuating(host).await?;
+            plan
         })
     }
 

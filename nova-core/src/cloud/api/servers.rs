@@ -1,13 +1,14 @@
 //! What a project may do with servers.
 
-use crate::cloud::api::Plan;
 use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ServerSpec;
 use crate::cloud::api::views::Accepted;
+use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
-    Action, Instance, InstanceId, Invalid, KeyPair, OpKind, Reboot, RequestId, TaskState, VmState,
+    Action, Flavor, Image, Instance, InstanceId, Invalid, KeyPair, OpKind, Reboot, RequestId,
+    TaskState, VmState,
 };
 use crate::store::record::{Ledger, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
@@ -76,21 +77,7 @@ impl Project {
         let image = view.images.get(&keys::image(spec.image)).map(|image| &image.value);
         let image = image.filter(|i| i.owner.as_ref().is_none_or(|owner| *owner == self.id));
         let image = image.ok_or_else(|| ApiError::not_found("image", spec.image))?;
-        let unsuitable = |reason: String| ApiError::Unsuitable {
-            what: format!("flavor {} for image {}", spec.flavor, image.name),
-            reason,
-        };
-        let (memory, disk) = (flavor.value.memory(), flavor.value.root_disk());
-        if memory < image.min_memory {
-            return Err(unsuitable(format!("{memory} of memory, {} needed", image.min_memory)));
-        }
-        if disk < image.min_disk && disk.0 > 0 {
-            return Err(unsuitable(format!("{disk} of root disk, {} needed", image.min_disk)));
-        }
-        if disk.0 > 0 && image.content.size_bytes > disk.to_bytes() {
-            let size = image.content.size_bytes;
-            return Err(unsuitable(format!("{disk} of root disk, the image has {size} bytes")));
-        }
+        boots(&flavor.value, image)?;
         for network in &spec.networks {
             let known = view.networks.get(&keys::network(*network)).map(|known| &known.value);
             let mine = |owner: &crate::domain::ProjectId| *owner == self.id;
@@ -125,6 +112,7 @@ impl Project {
             generation: 1,
             power: None,
             host: None,
+            migration: None,
             boots: 0,
             fault: None,
             created_at: self.door.now(),
@@ -244,6 +232,19 @@ impl Project {
         kind: OpKind,
         txn: &mut Txn,
     ) -> Result<crate::domain::OpId, ApiError> {
+        self.door.occupy(instance, action, kind, txn)
+    }
+}
+
+impl Door {
+    /// Begins an operation on a server of any project, if its state allows it.
+    pub(crate) fn occupy(
+        &self,
+        instance: &Versioned<Instance>,
+        action: Action,
+        kind: OpKind,
+        txn: &mut Txn,
+    ) -> Result<crate::domain::OpId, ApiError> {
         let Instance { id, state, task, .. } = instance.value;
         let no_host = action != Action::Delete && instance.value.host.is_none();
         if !action.is_allowed(state, task) || no_host {
@@ -251,7 +252,7 @@ impl Project {
         }
         let generation = instance.value.generation + 1;
         let after = instance.value.operation;
-        let operation = self.door.begin(&self.id, kind, (generation, after), txn);
+        let operation = self.begin(&instance.value.project, kind, (generation, after), txn);
         let next = Instance {
             generation,
             task: Some(action.task()),
@@ -261,4 +262,24 @@ impl Project {
         txn.replace(instance, &next);
         Ok(operation)
     }
+}
+
+/// Whether a server of this flavor can start from this image.
+pub(crate) fn boots(flavor: &Flavor, image: &Image) -> Result<(), ApiError> {
+    let unsuitable = |reason: String| ApiError::Unsuitable {
+        what: format!("flavor {} for image {}", flavor.name(), image.name),
+        reason,
+    };
+    let (memory, disk) = (flavor.memory(), flavor.root_disk());
+    if memory < image.min_memory {
+        return Err(unsuitable(format!("{memory} of memory, {} needed", image.min_memory)));
+    }
+    if disk < image.min_disk && disk.0 > 0 {
+        return Err(unsuitable(format!("{disk} of root disk, {} needed", image.min_disk)));
+    }
+    if disk.0 > 0 && image.content.size_bytes > disk.to_bytes() {
+        let size = image.content.size_bytes;
+        return Err(unsuitable(format!("{disk} of root disk, the image has {size} bytes")));
+    }
+    Ok(())
 }

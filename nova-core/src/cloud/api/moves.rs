@@ -1,0 +1,236 @@
+//! Servers that change their host.
+
+use crate::cloud::api::Plan;
+use crate::cloud::api::admin::Admin;
+use crate::cloud::api::project::Project;
+use crate::cloud::api::servers::boots;
+use crate::cloud::api::views::Accepted;
+use crate::cloud::error::ApiError;
+use crate::domain::{
+    Action, Flavor, FlavorName, HostId, Image, ImageId, Instance, InstanceId, Liveness, Migration,
+    OpKind, RequestId,
+};
+use crate::store::record::keys;
+use crate::store::{Txn, Versioned};
+
+impl Project {
+    /// Moves a server to another host, where it gets another flavor. It is shut down meanwhile,
+    /// and keeps its disks, addresses and volumes.
+    ///
+    /// It ends [`Resized`](crate::domain::VmState::Resized), with its old place still claimed,
+    /// until it is [confirmed](Self::confirm_resize) or [reverted](Self::revert_resize). Until
+    /// then the quota counts the larger flavor.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for the flavor
+    /// it has, one with a smaller disk, or one too small for its image; [`ApiError::OverQuota`].
+    pub async fn resize_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+        flavor: &FlavorName,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "resize server", &(id, flavor), {
+            let view = self.door.fresh().await?;
+            let instance = self.own(&view, id)?;
+            let known = view.flavors.get(&keys::flavor(flavor));
+            let wanted = &known.ok_or_else(|| ApiError::not_found("flavor", flavor))?.value;
+            let image = view.images.get(&keys::image(instance.value.image));
+            let image = image.ok_or_else(|| ApiError::not_found("image", instance.value.image))?;
+            suits(wanted, &instance.value, &image.value)?;
+            let mut txn = Txn::new();
+            let migration = leaving(&instance.value, wanted.clone());
+            let moved = Instance { migration, ..instance.value.clone() };
+            let more = moved.usage().saturating_sub(instance.value.usage());
+            view.quota(&self.id).admits_servers(view.usage(&self.id), 0, more)?;
+            self.touch(&view, &mut txn);
+            let instance = &Versioned { value: moved, revision: instance.revision };
+            let kind = OpKind::Resize { instance: id };
+            let operation = self.occupy(instance, Action::Resize, kind, &mut txn)?;
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Makes a server anew from an image, which may be the one it has, on the host that it is on.
+    /// It keeps its addresses and volumes; what is on its other disks is lost. Where the new
+    /// guest cannot be made, the server is left in error, and can be rebuilt again.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
+    /// whose flavor is too small for the image.
+    pub async fn rebuild_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+        image: ImageId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "rebuild server", &(id, image), {
+            let view = self.door.fresh().await?;
+            let instance = self.own(&view, id)?;
+            let known = view.images.get(&keys::image(image));
+            let known = known
+                .filter(|i| i.value.owner.as_ref().is_none_or(|owner| owner == self.id()))
+                .ok_or_else(|| ApiError::not_found("image", image))?;
+            boots(&instance.value.flavor, &known.value)?;
+            let mut txn = Txn::new();
+            txn.unchanged(known);
+            let kind = OpKind::Rebuild { instance: id, image };
+            let operation = self.occupy(instance, Action::Rebuild, kind, &mut txn)?;
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Keeps what a resize or a migration made of a server: its old place is given up.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn confirm_resize(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "confirm resize", &id, {
+            let view = self.door.fresh().await?;
+            let instance = self.own(&view, id)?;
+            let mut txn = Txn::new();
+            let kind = OpKind::ConfirmResize { instance: id };
+            let operation = self.occupy(instance, Action::ConfirmResize, kind, &mut txn)?;
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Takes a resize or a migration back: the server goes on where it was, with the disks that
+    /// it had then; what it wrote since to disks that are no volumes is lost.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] while the host
+    /// that it came from is down.
+    pub async fn revert_resize(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "revert resize", &id, {
+            let mut view = self.door.fresh().await?;
+            let instance = self.own(&view, id)?.clone();
+            let mut txn = Txn::new();
+            let kind = OpKind::RevertResize { instance: id };
+            let operation = self.occupy(&instance, Action::RevertResize, kind, &mut txn)?;
+            if let Some(moving) = &instance.value.migration {
+                let hosts = view.hosts(self.door.now(), self.door.options.down_after);
+                let row = hosts.get(moving.from);
+                if row.is_none_or(|row| row.liveness == Liveness::Down) {
+                    let reason = format!("host {}, where it came from, is down", moving.from);
+                    return Err(ApiError::Unsuitable { what: format!("server {id}"), reason });
+                }
+            }
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+}
+
+impl Admin {
+    /// Moves a server to another host as it is, shut down meanwhile. It ends
+    /// [`Resized`](crate::domain::VmState::Resized), and its project confirms or reverts.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn migrate_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "migrate server", &id, {
+            let view = self.door.fresh().await?;
+            let instance = view.instances.get(&keys::instance(id));
+            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
+            let migration = leaving(&instance.value, instance.value.flavor.clone());
+            let moved = Instance { migration, ..instance.value.clone() };
+            let instance = &Versioned { value: moved, revision: instance.revision };
+            let mut txn = Txn::new();
+            let kind = OpKind::Migrate { instance: id };
+            let operation = self.door.occupy(instance, Action::Migrate, kind, &mut txn)?;
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Makes a server anew on another host, because its own is lost: from its image, with its
+    /// addresses and volumes; what was on its other disks is lost with the host. When the host
+    /// comes back, its agent removes the old guest.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] unless the
+    /// host was [declared down](Self::force_down): a host that is merely silent may still run the
+    /// guest.
+    pub async fn evacuate_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "evacuate server", &id, {
+            let view = self.door.fresh().await?;
+            let instance = view.instances.get(&keys::instance(id));
+            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
+            let migration = leaving(&instance.value, instance.value.flavor.clone());
+            let moved = Instance { migration, ..instance.value.clone() };
+            let leaving = &Versioned { value: moved, revision: instance.revision };
+            let mut txn = Txn::new();
+            let kind = OpKind::Evacuate { instance: id };
+            let operation = self.door.occupy(leaving, Action::Evacuate, kind, &mut txn)?;
+            let host = instance.value.host.and_then(|host| view.hosts.get(&keys::host(host)));
+            let Some(host) = host.filter(|host| host.value.forced_down.is_some()) else {
+                let reason = "its host was not declared down".to_owned();
+                return Err(ApiError::Unsuitable { what: format!("server {id}"), reason });
+            };
+            // Written as it is, so that nobody takes the declaration back at the same time.
+            txn.replace(host, &host.value);
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+
+    /// Refuses while a server is being made anew because `host` is lost: the host must not come
+    /// back in the middle.
+    pub(crate) async fn not_evacuating(&self, host: HostId) -> Result<(), ApiError> {
+        let view = self.door.fresh().await?;
+        let leaves = |server: &&Versioned<Instance>| {
+            let from = server.value.migration.as_ref().map(|moving| moving.from);
+            server.value.task == Some(Action::Evacuate.task()) && from == Some(host)
+        };
+        match view.instances.values().find(leaves) {
+            None => Ok(()),
+            Some(server) => {
+                let by = format!("server {}, which is being evacuated", server.value.id);
+                Err(ApiError::InUse { what: "host", id: host.to_string(), by })
+            }
+        }
+    }
+}
+
+/// The beginning of a move. A server in the middle of one keeps that, and is refused for its
+/// state.
+pub(crate) fn leaving(instance: &Instance, new_flavor: Flavor) -> Option<Migration> {
+    let moving = instance.host.map(|from| Migration {
+        from,
+        to: None,
+        old_flavor: instance.flavor.clone(),
+        new_flavor,
+        was: instance.state,
+    });
+    instance.migration.clone().or(moving)
+}
+
+/// Whether a server with this image may get this flavor.
+fn suits(flavor: &Flavor, server: &Instance, image: &Image) -> Result<(), ApiError> {
+    let refuse = |reason: &str| {
+        let what = format!("flavor {} for server {}", flavor.name(), server.id);
+        Err(ApiError::Unsuitable { what, reason: reason.to_owned() })
+    };
+    if *flavor == server.flavor {
+        return refuse("it has that flavor");
+    }
+    let (old, new) = (&server.flavor, flavor);
+    if new.root_disk() < old.root_disk() || new.ephemeral_disk() < old.ephemeral_disk() {
+        return refuse("its disks cannot shrink");
+    }
+    boots(flavor, image)
+}

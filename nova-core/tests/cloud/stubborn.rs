@@ -1,0 +1,148 @@
+//! A host on which one verb is in trouble.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nova_core::clock::Clock;
+use nova_core::domain::{HostFacts, InstanceId, Reboot, VolumeId};
+use nova_core::memory::{MemoryHost, VirtualClock};
+use nova_core::port::{
+    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, Parcel, PauseGuests, VirtDriver,
+    VirtError, VolumeLink,
+};
+
+/// What goes wrong.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    /// It makes no guest.
+    NoCreate,
+    /// It takes no guest of another host.
+    NoUnpack,
+    /// It starts none.
+    NoStart,
+    /// It plugs no volume in.
+    NoPlug,
+    /// This verb takes this long; the flag says that it has begun.
+    Slow { verb: &'static str, clock: Arc<VirtualClock>, time: Duration, begun: Arc<AtomicBool> },
+}
+
+#[derive(Debug)]
+pub(crate) struct Stubborn {
+    host: Arc<MemoryHost>,
+    trouble: Trouble,
+}
+
+impl Stubborn {
+    pub(crate) fn new(host: Arc<MemoryHost>, trouble: Trouble) -> Self {
+        Self { host, trouble }
+    }
+
+    async fn pass(&self, verb: &'static str) -> Result<(), VirtError> {
+        let refused = match &self.trouble {
+            Trouble::NoCreate => "create",
+            Trouble::NoUnpack => "unpack",
+            Trouble::NoStart => "start",
+            Trouble::NoPlug => "plug",
+            Trouble::Slow { verb: slow, clock, time, begun } => {
+                if *slow == verb {
+                    begun.store(true, Ordering::SeqCst);
+                    clock.sleep_until(clock.now().after(*time)).await;
+                }
+                return Ok(());
+            }
+        };
+        if refused == verb {
+            return Err(VirtError::Host { operation: verb, source: "trouble".into() });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Stubborn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stubborn host")
+    }
+}
+
+#[async_trait]
+impl VirtDriver for Stubborn {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        self.host.facts().await
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        self.host.guests().await
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        self.host.guest(instance).await
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        self.pass("create").await?;
+        self.host.create(spec, images).await
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("remove").await?;
+        self.host.remove(instance).await
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("start").await?;
+        self.host.start(instance).await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("stop").await?;
+        self.host.stop(instance).await
+    }
+
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.host.reboot(instance, how, boot).await
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        self.host.pausing()
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        Some(self)
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl AttachVolumes for Stubborn {
+    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
+        self.pass("plug").await?;
+        self.host.attach(instance, link).await
+    }
+
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        self.host.detach(instance, volume).await
+    }
+}
+
+#[async_trait]
+impl MoveGuests for Stubborn {
+    async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError> {
+        self.pass("pack").await?;
+        self.host.pack(instance).await
+    }
+
+    async fn unpack(
+        &self,
+        spec: &GuestSpec,
+        parcel: &Parcel,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        self.pass("unpack").await?;
+        self.host.unpack(spec, parcel, images).await
+    }
+}
