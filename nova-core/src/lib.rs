@@ -9,7 +9,9 @@
 //!   a message bus promise, each with its laws;
 //! - [`memory`]: one small implementation of every port, for tests and for trying things out;
 //! - [`cloud`]: what happens when a user asks for something;
-//! - `conformance` (feature of that name): the laws as tests, for whoever implements a port.
+//! - [`doctor`]: what must be true of a whole cloud, as plain functions;
+//! - `conformance` (feature of that name): the laws as tests, for whoever implements a port;
+//! - `testing` (feature of that name): a whole cloud on one thread whose parts fail by seed.
 //!
 //! This crate sees none of its siblings. Which scheduler, which networks and which hypervisors a
 //! cloud is made of is decided by the program that composes it.
@@ -22,6 +24,9 @@ pub mod conformance;
 pub mod doctor;
 pub mod domain;
 pub mod memory;
+pub(crate) mod plant;
 pub mod port;
 pub mod seed;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -55,6 +55,18 @@ impl Cloud {
         Ok(Self { ports, options, door, conductor, agents: Vec::new() })
     }
 
+    /// The way in alone, for a process that works on nothing: what is accepted through it is done
+    /// by conductors elsewhere.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn handles(mut ports: Ports, options: CloudOptions) -> Result<Admin, ApiError> {
+        ports.seed = opening(&ports).await?;
+        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        let ids = std::sync::Mutex::new(ports.seed.child("ids").chance());
+        Ok(Admin { door: Arc::new(Door { ports, options, view, ids, turn: Mutex::new(()) }) })
+    }
+
     /// Adds a host: starts its agent, which registers it and puts it in order. A host that was
     /// added before, by name, is started again.
     ///

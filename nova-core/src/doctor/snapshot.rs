@@ -42,6 +42,32 @@ macro_rules! snapshot {
                 }
                 Ok(snapshot)
             }
+
+            /// Brings one record up to what a store's watch told. Every list has to be sorted by
+            /// key, as [`of`](Self::of) leaves it when it is given sorted entries. False when no
+            /// invariant is about the record.
+            ///
+            /// # Errors
+            /// [`StoreError::Corrupt`] for a value that cannot be read.
+            pub fn apply(&mut self, change: &crate::store::Change) -> Result<bool, StoreError> {
+                let key = &change.key;
+                let table = key.as_str().split('/').next().unwrap_or_default();
+                $(if table == <$record as Record>::TABLE {
+                    let at = self.$field.binary_search_by(|record| record.key().cmp(key));
+                    match (at, &change.value) {
+                        (Ok(at), Some(bytes)) => {
+                            self.$field[at] = <$record>::decode(key, bytes)?;
+                        }
+                        (Err(at), Some(bytes)) => {
+                            self.$field.insert(at, <$record>::decode(key, bytes)?);
+                        }
+                        (Ok(at), None) => drop(self.$field.remove(at)),
+                        (Err(_), None) => {}
+                    }
+                    return Ok(true);
+                })+
+                Ok(false)
+            }
         }
     };
 }

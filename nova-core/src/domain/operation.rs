@@ -120,6 +120,23 @@ impl OpKind {
         }
     }
 
+    /// Every word that [`word`](Self::word) may say.
+    pub const WORDS: &[&str] = &[
+        "create server",
+        "start server",
+        "stop server",
+        "reboot server",
+        "pause server",
+        "unpause server",
+        "delete server",
+        "create volume",
+        "delete volume",
+        "attach volume",
+        "detach volume",
+        "associate floating IP",
+        "disassociate floating IP",
+    ];
+
     /// A word for tables and messages.
     pub fn word(&self) -> &'static str {
         match self {

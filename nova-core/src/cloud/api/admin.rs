@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::{AggregateSpec, FlavorSpec, ImageSpec, UnknownKeys};
 use crate::cloud::api::views::{Census, HostStatus};
 use crate::cloud::api::{Door, Plan};
@@ -36,6 +37,11 @@ impl Admin {
     /// A request id that was never used.
     pub fn new_request(&self) -> RequestId {
         self.door.new_request()
+    }
+
+    /// A project's way in, for a process that has no [`Cloud`](crate::cloud::Cloud).
+    pub fn project(&self, id: ProjectId) -> Project {
+        Project { door: Arc::clone(&self.door), id }
     }
 
     /// All hosts, sorted by id.

@@ -1,0 +1,197 @@
+//! A host that lies, refuses, hangs and loses power.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::ClockExt as _;
+use crate::domain::{HostFacts, InstanceId, Reboot, VolumeId};
+use crate::port::{
+    AttachVolumes, Guest, GuestSpec, ImageStore, PauseGuests, VirtDriver, VirtError, VolumeLink,
+};
+use crate::testing::fate::Fault;
+use crate::testing::process::Process;
+
+/// A driver whose answers cannot be trusted, around one that keeps what is really there.
+#[derive(Debug)]
+pub struct ChaosHost<D: ?Sized> {
+    driver: Arc<D>,
+    process: Arc<Process>,
+    powered: AtomicBool,
+    changes: AtomicU64,
+}
+
+impl<D: VirtDriver + ?Sized> ChaosHost<D> {
+    /// Stands between `process`, an agent, and `driver`.
+    pub fn new(driver: Arc<D>, process: Arc<Process>) -> Self {
+        let (powered, changes) = (AtomicBool::new(true), AtomicU64::new(0));
+        Self { driver, process, powered, changes }
+    }
+
+    /// What is really there, and does not lie.
+    pub fn truth(&self) -> &D {
+        &self.driver
+    }
+
+    /// Whether it has power.
+    pub fn is_powered(&self) -> bool {
+        self.powered.load(Ordering::SeqCst)
+    }
+
+    /// How often something may have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Loses power: every guest stops, and nothing answers any more.
+    pub async fn lose_power(&self) {
+        self.powered.store(false, Ordering::SeqCst);
+        self.process.note("power is lost");
+        for guest in self.driver.guests().await.unwrap_or_default() {
+            drop(self.driver.stop(guest.instance).await);
+        }
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Has power again. Its guests are shut down.
+    pub fn regain_power(&self) {
+        self.powered.store(true, Ordering::SeqCst);
+        self.process.note("power is back");
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn error(operation: &'static str, source: &'static str) -> VirtError {
+        VirtError::Host { operation, source: source.into() }
+    }
+
+    fn power(&self, operation: &'static str) -> Result<(), VirtError> {
+        if self.is_powered() { Ok(()) } else { Err(Self::error(operation, "no power")) }
+    }
+
+    /// What happens before the host does or says anything.
+    async fn reach(&self, operation: &'static str) -> Result<(), VirtError> {
+        self.process.latency().await;
+        self.power(operation)?;
+        let fate = self.process.fate();
+        if fate.strikes(Fault::Refusal).is_some() {
+            return Err(Self::error(operation, "not now"));
+        }
+        if fate.strikes(Fault::Hang).is_some() {
+            self.process.note(format_args!("{operation} hangs"));
+            std::future::pending::<()>().await;
+        }
+        if let Some(mut strike) = fate.strikes(Fault::HostSlow) {
+            // Some take longer than anybody waits.
+            let slow = strike.time(Duration::from_millis(10), Duration::from_secs(15));
+            self.process.world().sleep(slow).await;
+            self.process.pass().await;
+        }
+        self.power(operation)
+    }
+
+    /// Does `work`, or not, and says so, or not.
+    async fn act(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<(), VirtError>> + Send,
+    ) -> Result<(), VirtError> {
+        self.reach(operation).await?;
+        let fate = self.process.fate();
+        if fate.strikes(Fault::FalseYes).is_some() {
+            self.process.note(format_args!("{operation} is only claimed"));
+            return Ok(());
+        }
+        let done = work.await;
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.process.note(format_args!("{operation} was done: {}", done.is_ok()));
+        if fate.strikes(Fault::FalseNo).is_some() {
+            return Err(Self::error(operation, "something went wrong"));
+        }
+        self.process.latency().await;
+        done
+    }
+}
+
+impl<D: VirtDriver + ?Sized> std::fmt::Display for ChaosHost<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unreliable {}", &*self.driver)
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        self.reach("say what it is").await?;
+        self.driver.facts().await
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        self.reach("list guests").await?;
+        self.driver.guests().await
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        self.reach("look at a guest").await?;
+        self.driver.guest(instance).await
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        self.act("create", self.driver.create(spec, images)).await
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.act("remove", self.driver.remove(instance)).await
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.act("start", self.driver.start(instance)).await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.act("stop", self.driver.stop(instance)).await
+    }
+
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.act("reboot", self.driver.reboot(instance, how, boot)).await
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        self.driver.pausing().is_some().then_some(self as &dyn PauseGuests)
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        self.driver.volumes().is_some().then_some(self as &dyn AttachVolumes)
+    }
+}
+
+fn unable() -> VirtError {
+    VirtError::Host { operation: "do this", source: "this host cannot".into() }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> PauseGuests for ChaosHost<D> {
+    async fn pause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let pausing = self.driver.pausing().ok_or_else(unable)?;
+        self.act("pause", pausing.pause(instance)).await
+    }
+
+    async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let pausing = self.driver.pausing().ok_or_else(unable)?;
+        self.act("unpause", pausing.unpause(instance)).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> AttachVolumes for ChaosHost<D> {
+    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
+        let volumes = self.driver.volumes().ok_or_else(unable)?;
+        self.act("attach", volumes.attach(instance, link)).await
+    }
+
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        let volumes = self.driver.volumes().ok_or_else(unable)?;
+        self.act("detach", volumes.detach(instance, volume)).await
+    }
+}

@@ -1,0 +1,39 @@
+//! A whole cloud on one thread, in virtual time, whose parts fail by seed.
+//!
+//! [`Simulation`] runs real conductors, agents and handles over the [`Parts`] it is given, each
+//! process with a clock, a bus and a way to the store of its own that fail as real ones do:
+//! [`ChaosBus`], [`ChaosStore`], [`ChaosHost`], [`Process`]. Users work, an operator works,
+//! machines lose power; after every change all invariants of [`doctor`](crate::doctor) are held
+//! against the records and against what is really on the hosts. Then the faults end, and
+//! everything has to come to rest within [`LIVENESS_BOUND`]; then everything is deleted, and
+//! nothing may be left.
+//!
+//! The same seed is the same run, byte for byte: [`Outcome::hash`]. What a seed finds is made
+//! smaller with [`Simulation::shrink`].
+//!
+//! It does not replace the suites of the ports (`conformance`): those say which law a part
+//! breaks, this says what comes of it.
+
+mod audit;
+mod bus;
+mod client;
+mod fate;
+mod host;
+mod parts;
+mod process;
+mod run;
+mod simulation;
+mod store;
+mod users;
+mod weather;
+mod world;
+
+pub use crate::plant::Bug;
+pub use bus::{ChaosBus, Cuts};
+pub use fate::{Allow, Fate, Fault, Fired, Strike};
+pub use host::ChaosHost;
+pub use parts::Parts;
+pub use process::{Log, Process};
+pub use run::LIVENESS_BOUND;
+pub use simulation::{Batch, Outcome, Simulation, Tally};
+pub use store::ChaosStore;

@@ -1,0 +1,289 @@
+//! What users do all day: something that makes sense, mostly.
+
+use std::time::Duration;
+
+use crate::clock::ClockExt as _;
+use crate::cloud::{Accepted, Admin, GroupSpec, Project, Server, ServerSpec, VolumeSpec};
+use crate::domain::{
+    Action, GiB, GroupPolicy, ImageId, Label, OpId, ProjectId, Reboot, SchedulerHints, Volume,
+    VolumeSize, VolumeState,
+};
+use crate::seed::Chance;
+use crate::testing::client::Client;
+
+/// A user, with what it needs to know of the cloud.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) client: Client,
+    pub(crate) project: ProjectId,
+    pub(crate) image: ImageId,
+}
+
+/// Everything a user can see.
+struct Sight {
+    servers: Vec<Server>,
+    volumes: Vec<Volume>,
+    floating: Vec<std::net::IpAddr>,
+    groups: Vec<crate::domain::ServerGroupId>,
+}
+
+fn pick<'a, T>(chance: &mut Chance, from: &'a [T]) -> Option<&'a T> {
+    from.get(chance.index(from.len()))
+}
+
+impl User {
+    /// Asks for so many things.
+    pub(crate) async fn work(mut self, operations: usize) {
+        for _ in 0..operations {
+            let think = Duration::from_millis(self.client.chance.below(1500));
+            self.client.world.clock.sleep(think).await;
+            if let Some(operation) = self.act().await
+                && self.client.chance.happens(0.6)
+            {
+                self.client.wait(operation, Duration::from_secs(20)).await;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Option<Sight> {
+        let project = self.client.handle().await.project(self.project.clone());
+        Some(Sight {
+            servers: project.servers().await.ok()?,
+            volumes: project.volumes().await.ok()?,
+            floating: project.floating_ips().await.ok()?.iter().map(|f| f.address).collect(),
+            groups: project.groups().await.ok()?.iter().map(|group| group.id).collect(),
+        })
+    }
+
+    /// Does one thing, and tells which operation came of it.
+    async fn act(&mut self) -> Option<OpId> {
+        let sight = self.look().await?;
+        let few = sight.servers.len() < 2;
+        let drawn = self.client.chance.below(100);
+        match drawn {
+            _ if few && drawn < 50 => self.create(&sight).await,
+            0..22 => self.create(&sight).await,
+            22..34 => self.delete(&sight).await,
+            34..60 => self.power(&sight).await,
+            60..66 => self.create_volume().await,
+            66..76 => self.attach(&sight).await,
+            76..82 => self.detach(&sight).await,
+            82..85 => self.delete_volume(&sight).await,
+            85..96 => self.floating(&sight).await,
+            _ => self.group(&sight).await,
+        }
+    }
+
+    /// Asks as this project.
+    async fn ask<T: crate::testing::client::Answer, F>(
+        &mut self,
+        call: impl Fn(Project, crate::domain::RequestId) -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, crate::cloud::ApiError>>,
+    {
+        let id = self.project.clone();
+        self.client.ask(|admin: Admin, request| call(admin.project(id.clone()), request)).await
+    }
+
+    async fn create(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let flavor = if chance.happens(0.8) { "small" } else { "large" };
+        let mut spec =
+            ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, self.image);
+        if chance.happens(0.5) {
+            spec.group = pick(chance, &sight.groups).copied();
+        }
+        if chance.happens(0.1)
+            && let Some(other) = pick(chance, &sight.servers)
+        {
+            let other = [other.instance.id].into();
+            let mut hints = SchedulerHints::default();
+            match chance.happens(0.5) {
+                true => hints.same_host = other,
+                false => hints.different_host = other,
+            }
+            spec = spec.with_hints(hints);
+        }
+        let impatient = chance.happens(0.12);
+        let made = self
+            .ask(|project, request| {
+                let spec = spec.clone();
+                async move { project.create_server(request, &spec).await }
+            })
+            .await?;
+        if impatient {
+            let wait = Duration::from_millis(self.client.chance.below(400));
+            self.client.world.clock.sleep(wait).await;
+            let gone = self
+                .ask(async |project, request| project.delete_server(request, made.id).await)
+                .await;
+            return gone.map(|gone: Accepted<_>| gone.operation);
+        }
+        Some(made.operation)
+    }
+
+    async fn delete(&mut self, sight: &Sight) -> Option<OpId> {
+        let server = pick(&mut self.client.chance, &sight.servers)?.instance.id;
+        let gone =
+            self.ask(async |project, request| project.delete_server(request, server).await).await;
+        gone.map(|gone| gone.operation)
+    }
+
+    async fn power(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let server = &pick(chance, &sight.servers)?.instance;
+        let all = [
+            Action::Start,
+            Action::Stop,
+            Action::Reboot(Reboot::Soft),
+            Action::Reboot(Reboot::Hard),
+            Action::Pause,
+            Action::Unpause,
+        ];
+        let sensible: Vec<Action> =
+            all.into_iter().filter(|a| a.is_allowed(server.state, server.task)).collect();
+        let action = match chance.happens(0.1) {
+            true => *pick(chance, &all)?,
+            false => *pick(chance, &sensible)?,
+        };
+        let id = server.id;
+        let accepted = self
+            .ask(async |project, request| match action {
+                Action::Start => project.start(request, id).await,
+                Action::Stop => project.stop(request, id).await,
+                Action::Pause => project.pause(request, id).await,
+                Action::Unpause => project.unpause(request, id).await,
+                Action::Reboot(how) => project.reboot(request, id, how).await,
+                _ => project.delete_server(request, id).await,
+            })
+            .await;
+        accepted.map(|accepted| accepted.operation)
+    }
+
+    async fn create_volume(&mut self) -> Option<OpId> {
+        let size = VolumeSize::new(GiB(1 + self.client.chance.below(3))).ok()?;
+        let spec = VolumeSpec::new(Label::new("volume").ok()?, size);
+        let made = self
+            .ask(|project, request| {
+                let spec = spec.clone();
+                async move { project.create_volume(request, &spec).await }
+            })
+            .await;
+        made.map(|made| made.operation)
+    }
+
+    /// Volumes in one of these states.
+    fn volume(&mut self, sight: &Sight, states: &[VolumeState]) -> Option<crate::domain::VolumeId> {
+        let fitting: Vec<_> =
+            sight.volumes.iter().filter(|v| states.contains(&v.state)).map(|v| v.id).collect();
+        pick(&mut self.client.chance, &fitting).copied()
+    }
+
+    async fn attach(&mut self, sight: &Sight) -> Option<OpId> {
+        let Some(volume) = self.volume(sight, &[VolumeState::Available]) else {
+            return self.create_volume().await;
+        };
+        let server = pick(&mut self.client.chance, &sight.servers)?.instance.id;
+        let call = async |project: Project, request| {
+            project.attach_volume(request, server, volume).await
+        };
+        self.ask(call).await.map(|accepted| accepted.operation)
+    }
+
+    async fn detach(&mut self, sight: &Sight) -> Option<OpId> {
+        let volume = self.volume(sight, &[VolumeState::InUse])?;
+        let call = async |project: Project, request| project.detach_volume(request, volume).await;
+        self.ask(call).await.map(|accepted| accepted.operation)
+    }
+
+    async fn delete_volume(&mut self, sight: &Sight) -> Option<OpId> {
+        let volume = self.volume(sight, &[VolumeState::Available, VolumeState::Error])?;
+        let call = async |project: Project, request| project.delete_volume(request, volume).await;
+        self.ask(call).await.map(|accepted| accepted.operation)
+    }
+
+    async fn floating(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let address = pick(chance, &sight.floating).copied();
+        let server = pick(chance, &sight.servers).map(|server| server.instance.id);
+        match (chance.below(10), address, server) {
+            (0..5, Some(address), Some(server)) => {
+                let call = async |project: Project, request| {
+                    project.associate_floating_ip(request, address, server).await
+                };
+                self.ask(call).await.map(|accepted| accepted.operation)
+            }
+            (5..7, Some(address), _) => {
+                let call = async |project: Project, request| {
+                    project.disassociate_floating_ip(request, address).await
+                };
+                self.ask(call).await.map(|accepted| accepted.operation)
+            }
+            (7, Some(address), _) => {
+                let call = async |project: Project, request| {
+                    project.release_floating_ip(request, address).await
+                };
+                self.ask(call).await;
+                None
+            }
+            _ => {
+                let pool = "public".parse().ok()?;
+                self.ask(|project, request| {
+                    let pool = std::clone::Clone::clone(&pool);
+                    async move { project.allocate_floating_ip(request, &pool).await }
+                })
+                .await;
+                None
+            }
+        }
+    }
+
+    async fn group(&mut self, sight: &Sight) -> Option<OpId> {
+        if sight.groups.len() > 2 {
+            let group = *pick(&mut self.client.chance, &sight.groups)?;
+            let call = async |project: Project, request| project.delete_group(request, group).await;
+            self.ask(call).await;
+            return None;
+        }
+        let policies = [
+            GroupPolicy::Affinity,
+            GroupPolicy::AntiAffinity,
+            GroupPolicy::AntiAffinity,
+            GroupPolicy::SoftAntiAffinity,
+        ];
+        let policy = *pick(&mut self.client.chance, &policies)?;
+        let spec = GroupSpec::new(Label::new("group").ok()?, policy);
+        self.ask(|project, request| {
+            let spec = spec.clone();
+            async move { project.create_group(request, &spec).await }
+        })
+        .await;
+        None
+    }
+
+    /// Gives everything back. True when there is nothing left.
+    pub(crate) async fn clean(&mut self) -> bool {
+        let Some(sight) = self.look().await else { return false };
+        let Sight { servers, volumes, floating, groups } = &sight;
+        for server in servers.iter().map(|server| server.instance.id) {
+            self.ask(async |project, request| project.delete_server(request, server).await).await;
+        }
+        if !servers.is_empty() {
+            return false;
+        }
+        for address in floating.iter().copied() {
+            self.ask(async |project, request| {
+                project.release_floating_ip(request, address).await
+            })
+            .await;
+        }
+        for volume in volumes.iter().map(|volume| volume.id) {
+            self.ask(async |project, request| project.delete_volume(request, volume).await).await;
+        }
+        for group in groups.iter().copied() {
+            self.ask(async |project, request| project.delete_group(request, group).await).await;
+        }
+        volumes.is_empty() && floating.is_empty() && groups.is_empty()
+    }
+}

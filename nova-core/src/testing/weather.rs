@@ -1,0 +1,179 @@
+//! What happens to machines and processes, and what an operator does meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::domain::{Admission, HostId, HostName, Limit, ProjectId, Quota};
+use crate::port::Topic;
+use crate::testing::audit::Promises;
+use crate::testing::client::Client;
+use crate::testing::fate::Fault;
+use crate::testing::world::World;
+
+/// How often each machine and process has an opportunity to fail.
+const TICK: Duration = Duration::from_secs(1);
+
+const SOON: Duration = Duration::from_millis(200);
+const LATE: Duration = Duration::from_secs(25);
+
+/// Lets machines and processes fail until faults end, and then waits until all are back.
+pub(crate) async fn rage(world: Arc<World>, promises: Arc<Promises>) {
+    let mut events = JoinSet::new();
+    while world.fate.is_awake() {
+        world.pass(TICK).await;
+        for at in 0..world.conductors.len() {
+            let process = &world.conductors[at].process;
+            if let Some(mut strike) = world.fate.strikes(Fault::KillConductor) {
+                let away = strike.time(SOON, LATE);
+                let world = Arc::clone(&world);
+                events.spawn(async move {
+                    let service = &world.conductors[at];
+                    service.kill().await;
+                    world.pass(away).await;
+                    world.start_conductor(service).await;
+                });
+            }
+            befall(&world, process);
+        }
+        for at in 0..world.machines.len() {
+            let machine = &world.machines[at];
+            if let Some(mut strike) = world.fate.strikes(Fault::KillAgent)
+                && let Ok(busy) = Arc::clone(&machine.busy).try_lock_owned()
+            {
+                let away = strike.time(SOON, LATE);
+                let world = Arc::clone(&world);
+                events.spawn(async move {
+                    let machine = &world.machines[at];
+                    machine.agent.kill().await;
+                    world.pass(away).await;
+                    world.start_agent(machine).await;
+                    drop(busy);
+                });
+            }
+            if let Some(mut strike) = world.fate.strikes(Fault::PowerLoss)
+                && let Ok(busy) = Arc::clone(&machine.busy).try_lock_owned()
+            {
+                let (dark, forced) = (strike.time(SOON, LATE * 2), strike.unit() < 0.6);
+                let name = format!("watchman-{at}-{}", world.fate.fired().len());
+                let client = Client::new(&world, &name, "_admin", &promises);
+                let world = Arc::clone(&world);
+                events.spawn(async move {
+                    go_dark(&world, at, dark, forced, client).await;
+                    drop(busy);
+                });
+            }
+            if let Some(mut strike) = world.fate.strikes(Fault::CutHost) {
+                let until = world.clock_after(strike.time(SOON, LATE));
+                if let Some(host) = host_of(&world, &machine.spec.name).await {
+                    machine.agent.process.note("is cut off");
+                    world.cuts.cut(Topic::agent(host), until);
+                }
+            }
+            befall(&world, &machine.agent.process);
+        }
+        while events.try_join_next().is_some() {}
+    }
+    while events.join_next().await.is_some() {}
+}
+
+/// What may happen to any process.
+fn befall(world: &World, process: &crate::testing::process::Process) {
+    if let Some(mut strike) = world.fate.strikes(Fault::Pause) {
+        process.note("is paused");
+        process.pause(strike.time(SOON, LATE));
+    }
+    if let Some(mut strike) = world.fate.strikes(Fault::StoreGone) {
+        process.note("loses the store");
+        process.lose_store(strike.time(SOON, LATE / 2));
+    }
+    if let Some(mut strike) = world.fate.strikes(Fault::Jump) {
+        process.note("its clock jumps");
+        process.jump(strike.time(SOON, LATE));
+    }
+}
+
+async fn host_of(world: &World, name: &HostName) -> Option<HostId> {
+    use crate::store::StoreExt as _;
+    let key = crate::store::record::keys::host_name(name);
+    let claim = world.store.read::<crate::store::record::NameClaim>(&key).await.ok()??;
+    Some(claim.value.host)
+}
+
+/// A host loses power. Somebody may notice and say so, which is a promise: it is taken back only
+/// when the host has come back empty-handed.
+async fn go_dark(world: &World, at: usize, dark: Duration, forced: bool, mut client: Client) {
+    let machine = &world.machines[at];
+    machine.agent.kill().await;
+    machine.driver.lose_power().await;
+    let host = host_of(world, &machine.spec.name).await;
+    let host = host.filter(|_| forced);
+    if let Some(host) = host {
+        client
+            .ask(async |admin, request| admin.force_down(request, host, "it has no power").await)
+            .await;
+    }
+    world.pass(dark).await;
+    machine.driver.regain_power();
+    world.start_agent(machine).await;
+    if let Some(host) = host {
+        world.pass(Duration::from_secs(2)).await;
+        // An operator does not go home before this is done.
+        for _ in 0..10 {
+            let cleared = client
+                .ask(async |admin, request| admin.clear_forced_down(request, host).await)
+                .await;
+            if cleared.is_some() {
+                break;
+            }
+        }
+    }
+}
+
+/// What an operator does on an ordinary day: closes hosts and opens them again, gives more quota.
+pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>) {
+    let world = Arc::clone(&client.world);
+    let mut instances = 10;
+    while world.fate.is_awake() {
+        world.pass(Duration::from_millis(2000 + client.chance.below(6000))).await;
+        let machine = client.chance.index(world.machines.len());
+        match client.chance.below(3) {
+            0 => {
+                instances += 1;
+                let project = projects[client.chance.index(projects.len())].clone();
+                let quota = Quota { instances: Limit::AtMost(instances), ..Quota::default() };
+                client
+                    .ask(|admin, request| {
+                        let project = project.clone();
+                        async move { admin.set_quota(request, &project, quota).await }
+                    })
+                    .await;
+            }
+            _ => {
+                let Some(host) = host_of(&world, &world.machines[machine].spec.name).await else {
+                    continue;
+                };
+                admit(&mut client, host, Admission::Disabled).await;
+                world.pass(Duration::from_secs(3)).await;
+                admit(&mut client, host, Admission::Enabled).await;
+            }
+        }
+    }
+}
+
+async fn admit(client: &mut Client, host: HostId, admission: Admission) {
+    client
+        .ask(|admin, request| {
+            let admission = admission.clone();
+            async move { admin.set_admission(request, host, admission).await }
+        })
+        .await;
+}
+
+impl World {
+    fn clock_after(&self, time: Duration) -> crate::clock::Timestamp {
+        use crate::clock::Clock as _;
+        self.clock.now().after(time)
+    }
+}
