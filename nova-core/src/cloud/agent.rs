@@ -13,7 +13,7 @@ use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::error::ApiError;
 use crate::cloud::options::CloudOptions;
-use crate::cloud::order::{Errand, Order, Report};
+use crate::cloud::order::{Errand, Listing, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
 use crate::domain::{Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState};
@@ -150,6 +150,13 @@ impl Hand {
     }
 
     async fn serve(self: Arc<Self>, delivery: Delivery) {
+        if let Ok(Question::Inventory) = serde_json::from_slice(&delivery.payload) {
+            let listing = self.inventory().await;
+            if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&listing)) {
+                reply.send(bytes.into());
+            }
+            return;
+        }
         let Ok(_place) = self.places.acquire().await else { return };
         let report = match serde_json::from_slice::<Errand>(&delivery.payload) {
             Ok(errand) => self.carry_out(errand.order, Some(errand.generation)).await,
@@ -157,6 +164,14 @@ impl Hand {
         };
         if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&report)) {
             reply.send(bytes.into());
+        }
+    }
+
+    /// What is on the host, as its driver sees it.
+    async fn inventory(&self) -> Listing {
+        match self.in_time(self.driver.guests()).await {
+            Ok(guests) => guests.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("{} hangs", self.driver)),
         }
     }
 

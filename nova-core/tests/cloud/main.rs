@@ -1,5 +1,6 @@
 //! The cloud as its users meet it, on reference parts.
 
+mod doctor;
 mod faults;
 mod life;
 mod world;
