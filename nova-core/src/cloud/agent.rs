@@ -211,18 +211,19 @@ impl Hand {
     /// Why an order must not be carried out any more, if it must not: the server has been
     /// through a later operation, or does not belong on this host.
     async fn outdated(&self, id: InstanceId, order: &Order, generation: u64) -> Option<Report> {
-        let refuse = |reason: &str| {
-            Some(Report::NotDone { reason: format!("out of date: {reason}"), retry: false })
+        let refuse = |reason: &str, retry: bool| {
+            Some(Report::NotDone { reason: format!("out of date: {reason}"), retry })
         };
         match self.ports.store.read::<Instance>(&keys::instance(id)).await {
             Err(error) => Some(Report::Unknown { reason: chain(&error) }),
             Ok(Some(record)) if record.value.generation > generation => {
-                refuse("the server has been through a later operation")
+                // Not the end of it: looking again, the operation sees that it was taken over.
+                refuse("the server has been through a later operation", true)
             }
             Ok(Some(record)) if record.value.host == Some(self.host) => None,
             // What does not belong here may be taken away, and nothing else.
             _ if matches!(order, Order::Remove(_) | Order::Unplug { .. }) => None,
-            _ => refuse("the server does not belong on this host"),
+            _ => refuse("the server does not belong on this host", false),
         }
     }
 
