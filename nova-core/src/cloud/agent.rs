@@ -13,7 +13,7 @@ use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::error::{ApiError, chain};
 use crate::cloud::options::CloudOptions;
-use crate::cloud::order::{Errand, Order, Report};
+use crate::cloud::order::{Errand, Listing, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
 use crate::domain::{Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState};
@@ -150,6 +150,13 @@ impl Hand {
     }
 
     async fn serve(self: Arc<Self>, delivery: Delivery) {
+        if let Ok(Question::Inventory) = serde_json::from_slice(&delivery.payload) {
+            let listing = self.inventory().await;
+            if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&listing)) {
+                reply.send(bytes.into());
+            }
+            return;
+        }
         let Ok(_place) = self.places.acquire().await else { return };
         let report = match serde_json::from_slice::<Errand>(&delivery.payload) {
             Ok(errand) => self.carry_out(errand.order, Some(errand.generation)).await,
@@ -157,6 +164,14 @@ impl Hand {
         };
         if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&report)) {
             reply.send(bytes.into());
+        }
+    }
+
+    /// What is on the host, as its driver sees it.
+    async fn inventory(&self) -> Listing {
+        match self.in_time(self.driver.guests()).await {
+            Ok(guests) => guests.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("{} hangs", self.driver)),
         }
     }
 
@@ -196,20 +211,21 @@ impl Hand {
     /// Why an order must not be carried out any more, if it must not: the server has been
     /// through a later operation, or does not belong on this host.
     async fn outdated(&self, id: InstanceId, order: &Order, generation: u64) -> Option<Report> {
-        let refuse = |reason: &str| {
-            Some(Report::NotDone { reason: format!("out of date: {reason}"), retry: false })
+        let refuse = |reason: &str, retry: bool| {
+            Some(Report::NotDone { reason: format!("out of date: {reason}"), retry })
         };
         match self.ports.store.read::<Instance>(&keys::instance(id)).await {
             Err(error) => Some(Report::Unknown { reason: chain(&error) }),
             Ok(Some(record)) if record.value.generation > generation => {
-                refuse("the server has been through a later operation")
+                // Not the end of it: looking again, the operation sees that it was taken over.
+                refuse("the server has been through a later operation", true)
             }
             Ok(Some(record)) if record.value.host == Some(self.host) => None,
             // A guest that moves may be worked on at both ends, and run at one.
             Ok(Some(record)) if self.is_end(&record.value) && !order.runs() => None,
             // What does not belong here may be taken away, and nothing else.
             _ if matches!(order, Order::Remove(_) | Order::Unplug { .. }) => None,
-            _ => refuse("the server does not belong on this host"),
+            _ => refuse("the server does not belong on this host", false),
         }
     }
 

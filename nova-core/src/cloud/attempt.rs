@@ -93,11 +93,16 @@ impl Runner {
     /// later one, a deletion or a reboot by force, puts everything right.
     async fn superseded(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
         let Some(id) = op.kind.instance() else { return Ok(None) };
-        if matches!(op.kind, OpKind::AssociateFloating { .. } | OpKind::DeleteServer { .. }) {
+        if matches!(op.kind, OpKind::AssociateFloating { .. }) {
             return Ok(None);
         }
         let view = self.fresh().await?;
-        let owner = view.instances.get(&keys::instance(id)).and_then(|i| i.value.operation);
+        let server = view.instances.get(&keys::instance(id));
+        if server.is_none() && matches!(op.kind, OpKind::DeleteServer { .. }) {
+            // It has forgotten the server itself, and goes on with what comes after.
+            return Ok(None);
+        }
+        let owner = server.and_then(|server| server.value.operation);
         Ok((owner != Some(op.id)).then_some(Attempt::Superseded))
     }
 

@@ -75,6 +75,18 @@ impl Order {
     }
 }
 
+/// A question to the agent of a host. It changes nothing, so it is never out of date and waits
+/// for no order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Question {
+    /// Which guests are on the host?
+    Inventory,
+}
+
+/// The answer to [`Question::Inventory`]: every guest, or why the host cannot say.
+pub(crate) type Listing = Result<Vec<Guest>, String>;
+
 /// The answer to an [`Order`]: three-valued, as every effect on the outside is.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -9,7 +9,8 @@ use crate::domain::{
 };
 
 /// Whether an invariant holds always, or only when no work is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Strictness {
     /// Operations may be in the middle of something.
     Busy,

@@ -7,9 +7,13 @@
 //! Nothing here changes anything, and nothing is repaired: repairing is the work of operations
 //! and agents, and a finding means that one of them is wrong.
 
+mod checkup;
 mod invariants;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
+pub use checkup::Checkup;
 pub use invariants::{INVARIANTS, Invariant, Strictness};
 pub use snapshot::Snapshot;
 

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use crate::clock::ClockExt as _;
 use crate::domain::{HostFacts, InstanceId, Reboot, VolumeId};
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, PauseGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, Parcel, PauseGuests, VirtDriver,
+    VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -164,6 +165,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         self.driver.volumes().is_some().then_some(self as &dyn AttachVolumes)
     }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        self.driver.moving().is_some().then_some(self as &dyn MoveGuests)
+    }
 }
 
 fn unable() -> VirtError {
@@ -193,5 +198,24 @@ impl<D: VirtDriver + ?Sized> AttachVolumes for ChaosHost<D> {
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
         let volumes = self.driver.volumes().ok_or_else(unable)?;
         self.act("detach", volumes.detach(instance, volume)).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> MoveGuests for ChaosHost<D> {
+    async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError> {
+        let moving = self.driver.moving().ok_or_else(unable)?;
+        self.reach("pack").await?;
+        moving.pack(instance).await
+    }
+
+    async fn unpack(
+        &self,
+        spec: &GuestSpec,
+        parcel: &Parcel,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        let moving = self.driver.moving().ok_or_else(unable)?;
+        self.act("unpack", moving.unpack(spec, parcel, images)).await
     }
 }

@@ -242,3 +242,30 @@ fn deleting_everything_leaves_what_was_there_before() {
         assert_eq!(admin.network_use().await.unwrap()[0].resting, 3);
     });
 }
+
+#[test]
+fn a_deletion_that_is_asked_for_twice_calls_for_nobody() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        for pause in 0..24 {
+            let id = world.boot("web").await.instance.id;
+            let first = project.delete_server(project.new_request(), id).await.unwrap();
+            // The second one arrives at another moment of the first each time.
+            for _ in 0..pause {
+                tokio::task::yield_now().await;
+            }
+            let second = match project.delete_server(project.new_request(), id).await {
+                Ok(second) => second,
+                Err(error) => {
+                    assert!(matches!(error, ApiError::NotFound { .. }), "{error:?}");
+                    first
+                }
+            };
+            let (first, second) =
+                (world.ended(first.operation).await, world.ended(second.operation).await);
+            assert!(!matches!(first.state, OpState::NeedsOperator(_)), "{pause}: {first:#?}");
+            assert_eq!(second.state, OpState::Done, "{pause}: {second:#?}");
+            assert!(project.server(id).await.is_err());
+        }
+    });
+}

@@ -31,6 +31,7 @@ macro_rules! accept {
 }
 
 mod admin;
+mod doctor;
 mod moves;
 mod networks;
 mod project;
