@@ -4,5 +4,6 @@ mod anew;
 mod faults;
 mod life;
 mod moves;
+mod older;
 mod stubborn;
 mod world;
