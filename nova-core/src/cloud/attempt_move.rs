@@ -91,9 +91,9 @@ impl Runner {
                     other => other,
                 })
             }
-            // The host that was evacuated cannot be asked to plug anything in, nor has it pulled
-            // anything out.
-            Step::LetGo if matches!(op.kind, OpKind::Evacuate { .. }) => {
+            // A host that was declared down cannot be asked to plug anything in. The server stays
+            // there all the same, and can be evacuated.
+            Step::LetGo if self.liveness(from).await? == (Liveness::Down, true) => {
                 self.reconnect(op, from).await
             }
             Step::LetGo => self.take_up(op, from).await,
@@ -268,7 +268,7 @@ impl Runner {
                 AddressState::Owned(owner) => {
                     let to = owner.binding.as_ref()?;
                     (to.instance == instance && to.host != at)
-                        .then(|| (floating.value.address, to.fixed))
+                        .then_some((floating.value.address, to.fixed))
                 }
                 _ => None,
             })

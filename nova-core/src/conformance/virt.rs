@@ -7,10 +7,7 @@
 
 mod moving;
 
-pub use moving::{
-    a_guest_is_unpacked_as_it_was_packed, a_running_guest_is_not_packed, packing_changes_nothing,
-    unpack_is_repeatable,
-};
+pub use moving::*;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -99,6 +99,35 @@ fn where_no_host_can_make_an_evacuated_server_it_stays_where_it_was() {
     }
 }
 
+#[test]
+fn a_move_whose_first_host_is_lost_is_undone_and_the_server_evacuated() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (id, volume) = furnished(world).await;
+        let old = trouble_elsewhere(world, id, &Trouble::NoPlug).await;
+        let accepted = admin.migrate_server(admin.new_request(), id).await.unwrap();
+        let handed_over = async || home(world, id).await != old;
+        while !handed_over().await {
+            tokio::task::yield_now().await;
+        }
+        let name = admin.hosts().await.unwrap();
+        let name = name.iter().find(|h| h.host.id == old).unwrap().host.name.clone();
+        world.cloud.stop_host(&name).await;
+        admin.force_down(admin.new_request(), old, "burnt").await.unwrap();
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        let server = project.server(id).await.unwrap().instance;
+        assert_eq!((server.host, server.task, server.migration), (Some(old), None, None));
+        world.healthy().await;
+        for host in admin.hosts().await.unwrap().iter().filter(|h| h.host.id != old) {
+            let driver = Arc::clone(&world.hosts[&host.host.id]);
+            world.cloud.add_host(spec(host.host.name.as_str()), driver).await.unwrap();
+        }
+        world.done(admin.evacuate_server(admin.new_request(), id).await).await;
+        check_home(world, id, volume, PowerState::Running, "").await;
+    });
+}
+
 fn slow(world: &World, verb: &'static str, begun: &Arc<AtomicBool>) -> Trouble {
     Trouble::Slow {
         verb,

@@ -5,5 +5,6 @@ mod doctor;
 mod faults;
 mod life;
 mod moves;
+mod older;
 mod stubborn;
 mod world;

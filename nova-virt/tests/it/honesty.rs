@@ -8,8 +8,8 @@ use nova_core::clock::{Clock, ClockExt as _};
 use nova_core::domain::{AllocationRatio, MiB, PowerState, Reboot, Resources, VolumeId};
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
-    AttachVolumes as _, Connection, ImageError, PauseGuests as _, VirtDriver as _, VirtError,
-    VolumeLink,
+    AttachVolumes as _, Connection, ImageError, MoveGuests as _, Parcel, PauseGuests as _,
+    VirtDriver as _, VirtError, VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
@@ -36,6 +36,24 @@ fn faults(refused: f64, answer_lost: f64, hang: f64) -> Faults {
 }
 
 #[test]
+fn a_parcel_brings_to_another_host_what_is_on_the_disk_and_leaves_the_guest_where_it_is() {
+    run(async {
+        let (from, to, (images, image)) = (host("from"), host("to"), images().await);
+        from.create(&guest(1, &image), &images).await.unwrap();
+        from.reboot(id(1), Reboot::Hard, 4).await.unwrap();
+        from.write_disk(id(1), "precious").unwrap();
+        from.stop(id(1)).await.unwrap();
+        let parcel = from.pack(id(1)).await.unwrap();
+        to.unpack(&guest(1, &image), &parcel, &images).await.unwrap();
+        for host in [&from, &to] {
+            assert_eq!(host.disk(id(1)).unwrap(), "precious");
+            let guest = host.guest(id(1)).await.unwrap().unwrap();
+            assert_eq!((guest.power, guest.boot), (PowerState::Shutdown, 4));
+        }
+    });
+}
+
+#[test]
 fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_its_disks() {
     run(async {
         let (host, (images, image)) = (host("h"), images().await);
@@ -50,6 +68,7 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
         host.lose_power().unwrap();
         assert!(!host.is_powered());
 
+        let parcel = Parcel { instance: id(1), boot: 0, disks: String::new() };
         let errors = [
             host.facts().await.err(),
             host.guests().await.err(),
@@ -63,6 +82,8 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.unpause(id(1)).await.err(),
             host.attach(id(1), &link).await.err(),
             host.detach(id(1), link.volume).await.err(),
+            host.pack(id(1)).await.err(),
+            host.unpack(&guest(1, &image), &parcel, &images).await.err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());
         for error in errors {

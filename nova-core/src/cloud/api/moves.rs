@@ -194,7 +194,9 @@ impl Admin {
         let view = self.door.fresh().await?;
         let leaves = |server: &&Versioned<Instance>| {
             let from = server.value.migration.as_ref().map(|moving| moving.from);
-            server.value.task == Some(Action::Evacuate.task()) && from == Some(host)
+            // A deletion that interrupted the evacuation has both guests to remove.
+            let tasks = [Some(Action::Evacuate.task()), Some(Action::Delete.task())];
+            tasks.contains(&server.value.task) && from == Some(host)
         };
         match view.instances.values().find(leaves) {
             None => Ok(()),
