@@ -12,6 +12,7 @@ use crate::domain::{
     Action, Fault, HostId, Instance, InstanceId, Liveness, OpKind, Operation, PowerState, VmState,
     VolumeState,
 };
+use crate::plant::{Bug, planted};
 use crate::port::{BusError, MessageBusExt as _, Topic};
 use crate::store::record::keys;
 use crate::store::{StoreError, Txn, Versioned};
@@ -74,6 +75,7 @@ impl Runner {
             return Ok(attempt);
         }
         match step {
+            Step::Spawn if planted(Bug::SkipUndo) => Ok(Attempt::Done(Txn::new())),
             Step::Place => self.unplace(next).await,
             Step::Spawn => self.remove_guest(next).await,
             Step::Connect => self.disconnect(next).await,
@@ -88,11 +90,16 @@ impl Runner {
     /// later one, a deletion or a reboot by force, puts everything right.
     async fn superseded(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
         let Some(id) = op.kind.instance() else { return Ok(None) };
-        if matches!(op.kind, OpKind::AssociateFloating { .. } | OpKind::DeleteServer { .. }) {
+        if matches!(op.kind, OpKind::AssociateFloating { .. }) || planted(Bug::NeverSuperseded) {
             return Ok(None);
         }
         let view = self.fresh().await?;
-        let owner = view.instances.get(&keys::instance(id)).and_then(|i| i.value.operation);
+        let instance = view.instances.get(&keys::instance(id));
+        // A deletion outlives its server, and goes on when the server is gone.
+        if instance.is_none() && matches!(op.kind, OpKind::DeleteServer { .. }) {
+            return Ok(None);
+        }
+        let owner = instance.and_then(|instance| instance.value.operation);
         Ok((owner != Some(op.id)).then_some(Attempt::Superseded))
     }
 
@@ -148,6 +155,8 @@ impl Runner {
     pub(crate) fn attempt_of(&self, report: Report) -> Attempt {
         match report {
             Report::Done { .. } => Attempt::Done(Txn::new()),
+            Report::NotDone { .. } if planted(Bug::NotDoneIsDone) => Attempt::Done(Txn::new()),
+            Report::Unknown { .. } if planted(Bug::UnknownIsDone) => Attempt::Done(Txn::new()),
             Report::NotDone { reason, retry } => {
                 Attempt::NotDone { fault: self.fault(reason), retry }
             }
@@ -177,6 +186,9 @@ impl Runner {
                 return Ok(self.hopeless("the server is gone"));
             };
             let mut next = idle(&instance.value);
+            if planted(Bug::KeepTask) {
+                next.task = instance.value.task;
+            }
             match op.kind {
                 OpKind::CreateServer { .. } => {
                     next.state = VmState::Active;

@@ -43,10 +43,7 @@ pub struct Parts {
 impl Parts {
     /// Records lie in this store; all processes share one.
     #[must_use]
-    pub fn with_store(
-        self,
-        make: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn with_store(self, make: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static) -> Self {
         Self { store: Arc::new(make), ..self }
     }
 

@@ -51,12 +51,8 @@ pub(crate) fn run(parts: &Parts, seed: u64, allow: Allow, log: Log) -> Outcome {
             Err(error) => return Outcome::broken(seed, error.to_string()),
         };
         let stage = Arc::new(tokio::sync::Mutex::new(Stage::Setup));
-        let story = tokio::spawn(tell(
-            Arc::clone(&world),
-            Arc::clone(&promises),
-            Arc::clone(&stage),
-            size,
-        ));
+        let story =
+            tokio::spawn(tell(Arc::clone(&world), Arc::clone(&promises), Arc::clone(&stage), size));
         while auditor.findings.is_empty() {
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
@@ -98,7 +94,8 @@ pub(crate) fn run(parts: &Parts, seed: u64, allow: Allow, log: Log) -> Outcome {
         outcome
     });
     runtime.shutdown_background();
-    let mut outcome = Outcome { hash: log.hash(), fired: fate.fired(), log: log.lines(), ..outcome };
+    let mut outcome =
+        Outcome { hash: log.hash(), fired: fate.fired(), log: log.lines(), ..outcome };
     outcome.operations.retain(|_, tally| *tally != Tally::default());
     outcome
 }

@@ -89,8 +89,7 @@ impl User {
     async fn create(&mut self, sight: &Sight) -> Option<OpId> {
         let chance = &mut self.client.chance;
         let flavor = if chance.happens(0.8) { "small" } else { "large" };
-        let mut spec =
-            ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, self.image);
+        let mut spec = ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, self.image);
         if chance.happens(0.5) {
             spec.group = pick(chance, &sight.groups).copied();
         }
@@ -185,9 +184,8 @@ impl User {
             return self.create_volume().await;
         };
         let server = pick(&mut self.client.chance, &sight.servers)?.instance.id;
-        let call = async |project: Project, request| {
-            project.attach_volume(request, server, volume).await
-        };
+        let call =
+            async |project: Project, request| project.attach_volume(request, server, volume).await;
         self.ask(call).await.map(|accepted| accepted.operation)
     }
 
@@ -273,10 +271,8 @@ impl User {
             return false;
         }
         for address in floating.iter().copied() {
-            self.ask(async |project, request| {
-                project.release_floating_ip(request, address).await
-            })
-            .await;
+            self.ask(async |project, request| project.release_floating_ip(request, address).await)
+                .await;
         }
         for volume in volumes.iter().map(|volume| volume.id) {
             self.ask(async |project, request| project.delete_volume(request, volume).await).await;

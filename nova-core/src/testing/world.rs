@@ -85,7 +85,13 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 impl World {
     /// Everything in place, nothing started.
-    pub(crate) fn new(parts: &Parts, seed: Seed, fate: Arc<Fate>, log: Arc<Log>, size: Size) -> Self {
+    pub(crate) fn new(
+        parts: &Parts,
+        seed: Seed,
+        fate: Arc<Fate>,
+        log: Arc<Log>,
+        size: Size,
+    ) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let options = CloudOptions::default()
             .with_order_limit(Duration::from_secs(10))
