@@ -16,7 +16,10 @@ use crate::cloud::options::CloudOptions;
 use crate::cloud::order::{Errand, Listing, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
-use crate::domain::{Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState};
+use crate::domain::{
+    Attachment, Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState, Volume,
+};
+use crate::plant::{Bug, planted};
 use crate::port::{Delivery, Guest, Topic, VirtDriver, VirtError};
 use crate::store::record::{Beat, keys};
 use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
@@ -216,6 +219,7 @@ impl Hand {
         };
         match self.ports.store.read::<Instance>(&keys::instance(id)).await {
             Err(error) => Some(Report::Unknown { reason: chain(&error) }),
+            _ if planted(Bug::AnyGeneration) => None,
             Ok(Some(record)) if record.value.generation > generation => {
                 // Not the end of it: looking again, the operation sees that it was taken over.
                 refuse("the server has been through a later operation", true)
@@ -289,10 +293,14 @@ impl Hand {
             Order::Start(instance) => {
                 // After the host was down its network has to be there before the guest is.
                 drop(self.ports.network.converge(self.host).await);
+                self.take_out(*instance).await?;
                 driver.start(*instance).await
             }
             Order::Stop(instance) => driver.stop(*instance).await,
-            Order::Reboot { instance, how, boot } => driver.reboot(*instance, *how, *boot).await,
+            Order::Reboot { instance, how, boot } => {
+                self.take_out(*instance).await?;
+                driver.reboot(*instance, *how, *boot).await
+            }
             Order::Pause(instance) => match driver.pausing() {
                 Some(pausing) => pausing.pause(*instance).await,
                 None => Err(unable("pause a guest")),
@@ -317,6 +325,27 @@ impl Hand {
         }
     }
 
+    /// Takes out of a guest the volumes that the records give to somebody else or to nobody: while
+    /// the host was declared down, what it held may have been given away.
+    async fn take_out(&self, id: InstanceId) -> Result<(), VirtError> {
+        let (Some(guest), Some(driver)) = (self.driver.guest(id).await?, self.driver.volumes())
+        else {
+            return Ok(());
+        };
+        for volume in guest.volumes {
+            let record = self.ports.store.read::<Volume>(&keys::volume(volume)).await;
+            let record = record.map_err(|source| VirtError::Host {
+                operation: "compare a guest's volumes with the records",
+                source: source.into(),
+            })?;
+            let mine = Attachment { instance: id, host: self.host };
+            if record.is_none_or(|record| record.value.attachment != Some(mine)) {
+                driver.detach(id, volume).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the host with the records: removes guests that nobody owns, and writes down what
     /// happened to those that somebody does. It goes on after an error; the next sweep tries
     /// again.
@@ -330,6 +359,7 @@ impl Hand {
                 Some(record) if record.value.host == Some(self.host) => {
                     self.note(&record, Some(guest.power)).await;
                 }
+                _ if planted(Bug::ReapNothing) => {}
                 Some(record) if self.is_end(&record.value) => {
                     // The other end has the server. While it moves, its operation sees to both.
                     if record.value.task.is_none() && guest.power != PowerState::Shutdown {
@@ -357,7 +387,8 @@ impl Hand {
     /// While an operation works on it, that operation will.
     async fn note(&self, record: &Versioned<Instance>, power: Option<PowerState>) {
         let old = &record.value;
-        if old.task.is_some() || old.host != Some(self.host) {
+        let busy = old.task.is_some() && !planted(Bug::SweepBusyServers);
+        if busy || old.host != Some(self.host) {
             return;
         }
         let mut next = Instance { power, ..old.clone() };
@@ -368,7 +399,10 @@ impl Hand {
             (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {
                 next.state = VmState::Stopped;
             }
-            (VmState::Stopped, Some(PowerState::Running)) => {
+            // An operation that failed may have had its effect all the same.
+            (VmState::Paused, Some(PowerState::Running)) => next.state = VmState::Active,
+            (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
+            (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
                 // Its owner wants it stopped; that a guest came up by itself does not change it.
                 drop(self.carry_out(Order::Stop(old.id), None).await);
                 return;

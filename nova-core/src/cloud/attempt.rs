@@ -12,6 +12,7 @@ use crate::domain::{
     Action, Fault, HostId, Instance, InstanceId, Liveness, OpKind, Operation, PowerState, VmState,
     VolumeState,
 };
+use crate::plant::{Bug, planted};
 use crate::port::{BusError, MessageBusExt as _, Topic};
 use crate::store::record::keys;
 use crate::store::{StoreError, Txn, Versioned};
@@ -78,6 +79,7 @@ impl Runner {
             return Ok(attempt);
         }
         match step {
+            Step::Spawn if planted(Bug::SkipUndo) => Ok(Attempt::Done(Txn::new())),
             Step::Place => self.unplace(next).await,
             Step::Spawn => self.remove_guest(next).await,
             Step::Connect => self.disconnect(next).await,
@@ -93,16 +95,16 @@ impl Runner {
     /// later one, a deletion or a reboot by force, puts everything right.
     async fn superseded(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
         let Some(id) = op.kind.instance() else { return Ok(None) };
-        if matches!(op.kind, OpKind::AssociateFloating { .. }) {
+        if matches!(op.kind, OpKind::AssociateFloating { .. }) || planted(Bug::NeverSuperseded) {
             return Ok(None);
         }
         let view = self.fresh().await?;
-        let server = view.instances.get(&keys::instance(id));
-        if server.is_none() && matches!(op.kind, OpKind::DeleteServer { .. }) {
-            // It has forgotten the server itself, and goes on with what comes after.
+        let instance = view.instances.get(&keys::instance(id));
+        // A deletion outlives its server, and goes on when the server is gone.
+        if instance.is_none() && matches!(op.kind, OpKind::DeleteServer { .. }) {
             return Ok(None);
         }
-        let owner = server.and_then(|server| server.value.operation);
+        let owner = instance.and_then(|instance| instance.value.operation);
         Ok((owner != Some(op.id)).then_some(Attempt::Superseded))
     }
 
@@ -158,6 +160,8 @@ impl Runner {
     pub(crate) fn attempt_of(&self, report: Report) -> Attempt {
         match report {
             Report::Done { .. } | Report::Packed(_) => Attempt::Done(Txn::new()),
+            Report::NotDone { .. } if planted(Bug::NotDoneIsDone) => Attempt::Done(Txn::new()),
+            Report::Unknown { .. } if planted(Bug::UnknownIsDone) => Attempt::Done(Txn::new()),
             Report::NotDone { reason, retry } => {
                 Attempt::NotDone { fault: self.fault(reason), retry }
             }
@@ -187,6 +191,9 @@ impl Runner {
                 return Ok(self.hopeless("the server is gone"));
             };
             let mut next = idle(&instance.value);
+            if planted(Bug::KeepTask) {
+                next.task = instance.value.task;
+            }
             match op.kind {
                 OpKind::CreateServer { .. } => {
                     next.state = VmState::Active;

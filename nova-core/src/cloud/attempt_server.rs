@@ -13,6 +13,7 @@ use crate::domain::{
     Action, Fault, HostId, Instance, Liveness, OpKind, Operation, RequestSpec, TaskState,
     VolumeState,
 };
+use crate::plant::{Bug, planted};
 use crate::port::{GuestSpec, NetError, Nic, PortRequest};
 use crate::store::record::{Claim, Ledger, keys};
 use crate::store::{Guard, StoreError, Txn, Versioned, Write};
@@ -82,7 +83,7 @@ impl Runner {
             return Err(self.fault(format!("{} chose no known host", self.ports.scheduler)));
         };
         let host = row.id;
-        if let Some(resource) = row.lacks(&amount) {
+        if let Some(resource) = row.lacks(&amount).filter(|_| !planted(Bug::Overcommit)) {
             let name = &row.name;
             let message = format!("{} chose {name}, which lacks {resource}", self.ports.scheduler);
             return Err(self.fault(message));
@@ -95,9 +96,11 @@ impl Runner {
         if let Some(host) = view.hosts.get(&keys::host(host)) {
             txn.unchanged(host);
         }
-        txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
+        if !planted(Bug::SkipHostLedger) {
+            txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
+        }
         txn.create(&Claim { host, instance: id, amount });
-        if let Some(group) = instance.value.group {
+        if let Some(group) = instance.value.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
             txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
         }
         Ok((txn, host))
@@ -114,6 +117,10 @@ impl Runner {
         };
         let view = self.fresh().await?;
         unclaim(&view, &instance.value, instance.value.host, &mut txn);
+        if planted(Bug::KeepAddresses) {
+            txn = Txn::new();
+            unclaim(&view, &instance.value, instance.value.host, &mut txn);
+        }
         let next = Instance { host: None, power: None, ..instance.value.clone() };
         txn.replace(&instance, &next);
         Ok(Attempt::Done(txn))
@@ -234,9 +241,25 @@ impl Runner {
                 .collect()
         };
         for (volume, host) in held {
-            if let (Liveness::Down, false) = self.liveness(host).await? {
-                let message = format!("host {host} is silent and may still use volume {volume}");
-                return Ok(Attempt::NotDone { fault: self.fault(message), retry: true });
+            match self.liveness(host).await? {
+                _ if planted(Bug::UnpluggedUnasked) => {}
+                (Liveness::Down, true) => {}
+                (Liveness::Down, false) => {
+                    let message =
+                        format!("host {host} is silent and may still use volume {volume}");
+                    return Ok(Attempt::NotDone { fault: self.fault(message), retry: true });
+                }
+                // A host that was down when the guest was to be removed may be back by now, and
+                // the guest with it.
+                (Liveness::Up, _) => {
+                    let report = self.order(op, host, Order::Remove(id)).await;
+                    if !matches!(report, Report::Done { .. }) {
+                        return Ok(self.attempt_of(report));
+                    }
+                }
+            }
+            if planted(Bug::StayConnected) {
+                continue;
             }
             if let Err(error) = self.ports.volumes.disconnect(volume, host).await {
                 let fault = self.fault(chain(&error));
@@ -258,7 +281,7 @@ impl Runner {
             return Ok(Attempt::Done(Txn::new()));
         };
         let hosts = instance.value.hosts();
-        for host in &hosts {
+        for host in hosts.iter().filter(|_| !planted(Bug::KeepClaim)) {
             unclaim_one(&view, &instance.value, *host, &mut txn);
         }
         let project = &instance.value.project;

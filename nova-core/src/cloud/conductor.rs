@@ -19,6 +19,7 @@ use crate::cloud::prune::Pruner;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
 use crate::domain::{OpId, Operation};
+use crate::plant::{Bug, planted};
 use crate::port::Topic;
 use crate::store::record::{OpenOperation, Record as _, keys};
 use crate::store::{Revision, StoreError, StoreExt as _};
@@ -148,7 +149,7 @@ impl Desk {
                 true => options.sweep_interval,
                 false => options.takeover_after,
             };
-            if all || now.since(*since) >= patience {
+            if (all || now.since(*since) >= patience) && !planted(Bug::NeverSweep) {
                 found.push(id);
             }
         }

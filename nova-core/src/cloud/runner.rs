@@ -19,6 +19,7 @@ use crate::cloud::steps::{
 };
 use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
+use crate::plant::{Bug, planted};
 use crate::store::record::keys;
 use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
 
@@ -86,7 +87,7 @@ impl Runner {
 
     /// Makes one attempt and records it.
     async fn advance(&self, op: &Versioned<Operation>) -> Result<Progress, StoreError> {
-        if let Some(before) = op.value.after {
+        if let Some(before) = op.value.after.filter(|_| !planted(Bug::NotAfter)) {
             let before = self.ports.store.read::<Operation>(&keys::operation(before)).await?;
             if before.is_some_and(|before| !before.value.state.is_final()) {
                 return Ok(Progress::Wait(PAUSE_MIN));
@@ -217,7 +218,9 @@ impl Runner {
     ) -> Result<Progress, StoreError> {
         if next.state.is_final() {
             next.ended_at = Some(self.ports.clock.now());
-            txn.write(crate::store::Write::Remove(keys::open_operation(next.id)));
+            if !planted(Bug::StayOpen) {
+                txn.write(crate::store::Write::Remove(keys::open_operation(next.id)));
+            }
         }
         txn.replace(op, &next);
         match self.ports.store.commit(txn).await {

@@ -290,7 +290,10 @@ fn volumes_match(s: &Snapshot) -> Vec<String> {
         .guests
         .iter()
         .flat_map(|(host, guests)| {
-            guests.iter().flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
+            // A guest that is shut down uses nothing; before it runs again its agent takes out
+            // what it must not have.
+            let awake = guests.iter().filter(|guest| guest.power != PowerState::Shutdown);
+            awake.flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
         })
         .collect();
     for (volume, host) in plugged {
@@ -332,6 +335,8 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
             wrong.push(format!("server {} has an operation and no task", server.id));
         }
     }
+    let held = s.instances.iter().filter(|i| i.operation.is_some_and(|op| open.contains(&op)));
+    let busy: BTreeSet<InstanceId> = held.map(|server| server.id).collect();
     for volume in &s.volumes {
         let passing = matches!(
             volume.state,
@@ -340,7 +345,9 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
                 | VolumeState::Detaching
                 | VolumeState::Deleting
         );
-        let at_work = volume.operation.is_some_and(|op| open.contains(&op));
+        // An operation that was taken over leaves the volume to the one that took over.
+        let at_work = volume.operation.is_some_and(|op| open.contains(&op))
+            || volume.attachment.is_some_and(|to| busy.contains(&to.instance));
         if passing && !at_work {
             wrong.push(format!("volume {} is {} by nobody", volume.id, volume.state));
         }

@@ -63,6 +63,7 @@ use crate::cloud::ports::Ports;
 use crate::cloud::steps::STEPS_VERSION;
 use crate::cloud::view::View;
 use crate::domain::{OpId, OpKind, OpState, Operation, ProjectId, RequestId};
+use crate::plant::{Bug, planted};
 use crate::port::{MessageBusExt as _, Topic};
 use crate::seed::Chance;
 use crate::store::record::{OpenOperation, Request, keys};
@@ -207,6 +208,10 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
         if known.value.digest != self.request.digest {
             return Err(reused());
         }
+        if planted(Bug::AnswerAnew) {
+            self.door.ports.store.commit(forget(&known)).await?;
+            return Ok(None);
+        }
         serde_json::from_value(known.value.answer).map(Some).map_err(|_| reused())
     }
 
@@ -220,7 +225,12 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
     pub(crate) async fn commit(&mut self, plan: Plan<T>) -> Result<Option<T>, ApiError> {
         let Plan { answer, mut txn, wake } = plan;
         self.request.answer = serde_json::to_value(&answer).unwrap_or_default();
-        txn.create(&self.request);
+        if planted(Bug::AnswerFirst) && self.attempts == 0 {
+            return Ok(Some(answer));
+        }
+        if !planted(Bug::ForgetRequest) {
+            txn.create(&self.request);
+        }
         let ports = &self.door.ports;
         match ports.store.commit(txn).await {
             Ok(_) => {
@@ -244,6 +254,13 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
             Err(ApiError::Busy { attempts: self.attempts, key: self.last.to_string() })
         }
     }
+}
+
+/// Only for a planted mistake.
+fn forget(known: &crate::store::Versioned<Request>) -> Txn {
+    let mut txn = Txn::new();
+    txn.remove(known);
+    txn
 }
 
 /// What a write asks for, as a number: equal content has equal digests.

@@ -10,6 +10,7 @@ use crate::domain::{
     Flavor, Image, InstanceId, KeyPair, KeyPairName, Network, OpId, Operation, ProjectId,
     PublicKey, Quantum, Quota, RequestId, Resources, ServerGroup, ServerGroupId, Volume,
 };
+use crate::plant::{Bug, planted};
 use crate::store::record::{Ledger, Record, keys};
 use crate::store::{StoreExt as _, Txn};
 
@@ -265,7 +266,8 @@ impl Project {
         if let Some(quota) = quota {
             txn.unchanged(quota);
         }
-        if quota.is_none_or(|quota| quota.value.quota != Quota::UNLIMITED) {
+        let limited = quota.is_none_or(|quota| quota.value.quota != Quota::UNLIMITED);
+        if limited && !planted(Bug::SkipProjectLedger) {
             let ledger = Ledger::for_project(self.id.clone());
             txn.touch(view.ledger(&ledger.key()), &ledger);
         }
