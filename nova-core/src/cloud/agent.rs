@@ -206,7 +206,10 @@ impl Hand {
             Err(error) => Some(Report::Unknown { reason: chain(&error) }),
             _ if planted(Bug::AnyGeneration) => None,
             Ok(Some(record)) if record.value.generation > generation => {
-                refuse("the server has been through a later operation")
+                // Not for ever: whoever asks again looks first, and sees that it was taken over.
+                let reason =
+                    "out of date: the server has been through a later operation".to_owned();
+                Some(Report::NotDone { reason, retry: true })
             }
             Ok(Some(record)) if record.value.host == Some(self.host) => None,
             // What does not belong here may be taken away, and nothing else.
