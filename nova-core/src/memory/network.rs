@@ -1,5 +1,7 @@
 //! The reference network manager: records only, no host is ever touched.
 //!
+//! Over 500 lines because the two traits it implements share every helper.
+//!
 //! It hands out addresses and floating IPs by the same laws as a real one and knows nothing of
 //! bridges. Every kind of network is treated alike: a network without a project serves all of
 //! them. It reads the store anew for every answer, which is simple and slow.
