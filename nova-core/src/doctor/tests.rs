@@ -279,3 +279,15 @@ fn a_host_that_was_not_asked_is_listed_with_the_reason() {
     assert_eq!(checkup.unasked, BTreeMap::from([(name("host-2"), "it is down".to_owned())]));
     assert!(checkup.is_healthy());
 }
+
+#[test]
+fn a_deletion_answers_for_the_volumes_of_the_server_that_it_took_over() {
+    let mut snapshot = healthy();
+    snapshot.volumes[0].state = VolumeState::Detaching;
+    snapshot.volumes[0].operation = Some(OpId::from_u128(51));
+    snapshot.instances[0].operation = Some(OP);
+    snapshot.instances[0].task = Some(TaskState::Deleting);
+    snapshot.open.push(OpenOperation { operation: OP });
+    snapshot.operations = vec![operation(OpState::Running)];
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
+}
