@@ -102,8 +102,8 @@ fn operation(state: OpState) -> Operation {
 
 /// One of everything, all as it should be.
 fn healthy() -> Snapshot {
-    let mut s = Snapshot::default();
-    s.hosts = vec![host(HOST), host(OTHER)];
+    let hosts = vec![host(HOST), host(OTHER)];
+    let mut s = Snapshot { hosts, ..Snapshot::default() };
     s.instances = vec![server(SERVER, HOST)];
     s.claims = vec![claim(SERVER, HOST)];
     let vlan = VlanId::new(100).unwrap();
