@@ -1,7 +1,10 @@
-//! What the examples share: measuring themselves, saying what went wrong, and the story that
-//! `private_cloud` tells, so that tests can tell it too.
+//! What the examples share: measuring themselves, saying what went wrong, examining what a process
+//! has left, and what `private_cloud` and `kill` tell, so that tests can tell it too.
 
+pub mod cold;
+pub mod kill;
 pub mod private_cloud;
+pub mod race;
 
 use std::error::Error;
 use std::time::Duration;

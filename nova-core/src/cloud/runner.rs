@@ -21,7 +21,7 @@ use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
 use crate::plant::{Bug, planted};
 use crate::store::record::keys;
-use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
+use crate::store::{Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned};
 
 /// Everything an operation needs to run.
 #[derive(Debug, Clone)]
@@ -73,7 +73,10 @@ impl Runner {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
-                self.advance(&op).await?
+                match self.see(op.revision, conflicts > 0).await? {
+                    true => self.advance(&op).await?,
+                    false => Progress::Wait(PAUSE_MIN),
+                }
             };
             conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
             match progress {
@@ -83,6 +86,17 @@ impl Runner {
                 Progress::Wait(pause) => self.ports.clock.sleep(pause).await,
             }
         }
+    }
+
+    /// Lets the view see the operation's last record, with everything that was committed beside
+    /// it: a server that has not been heard of yet would look as if it were gone. After a
+    /// conflict it has to see whatever there is, or it would only decide the same again.
+    async fn see(&self, record: Revision, everything: bool) -> Result<bool, StoreError> {
+        let wanted = match everything {
+            true => self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision,
+            false => record,
+        };
+        self.view.lock().await.reach(wanted, &*self.ports.clock, PAUSE_MAX).await
     }
 
     /// Makes one attempt and records it.

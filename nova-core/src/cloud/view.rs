@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, ClockExt as _, Timestamp};
 use crate::cloud::board::Board;
 use crate::domain::{
     Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host, HostId, HostTable,
@@ -15,7 +16,9 @@ use crate::domain::{
     ServerGroupId, Volume,
 };
 use crate::store::record::{Beat, Claim, Ledger, ProjectQuota, keys};
-use crate::store::{Change, Event, Key, Prefix, Record, Scan, Store, StoreError, Versioned, Watch};
+use crate::store::{
+    Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, Versioned, Watch,
+};
 
 /// All records of one kind, sorted by key.
 pub(crate) type Table<R> = BTreeMap<Key, Versioned<R>>;
@@ -27,6 +30,8 @@ macro_rules! view {
         pub(crate) struct View {
             store: Arc<dyn Store>,
             watch: Watch,
+            /// What happened up to and including this revision has been applied.
+            seen: Revision,
             board: Board,
             /// Something could not be read: nothing here counts before everything was read again.
             stale: bool,
@@ -42,6 +47,7 @@ macro_rules! view {
                 let mut view = Self {
                     store,
                     watch,
+                    seen: revision,
                     board: Board::default(),
                     stale: true,
                     $($field: Table::new(),)+
@@ -52,11 +58,14 @@ macro_rules! view {
 
             async fn reload(&mut self) -> Result<(), StoreError> {
                 self.stale = true;
+                let everything = Scan::new(Prefix::all()).with_limit(1);
+                let revision = self.store.scan(everything).await?.revision;
                 $(self.$field = load::<$record>(&*self.store).await?;)+
                 for host in self.hosts.values() {
                     self.board.soil(host.value.id);
                 }
                 self.board.forget_others(self.hosts.values().map(|host| host.value.id).collect());
+                self.seen = self.seen.max(revision);
                 self.stale = false;
                 Ok(())
             }
@@ -77,6 +86,7 @@ macro_rules! view {
                     put(&mut self.$field, &change)?;
                 })+
                 self.after(&change, now);
+                self.seen = self.seen.max(change.revision);
                 Ok(())
             }
         }
@@ -153,6 +163,32 @@ impl View {
             }
         }
         Ok(())
+    }
+
+    /// Waits until what happened up to `revision` has arrived, at most for `limit`; false when it
+    /// has not. A store may tell its watchers late.
+    ///
+    /// # Errors
+    /// As for [`catch_up`](Self::catch_up).
+    pub(crate) async fn reach(
+        &mut self,
+        revision: Revision,
+        clock: &dyn Clock,
+        limit: Duration,
+    ) -> Result<bool, StoreError> {
+        let end = clock.now().after(limit);
+        self.catch_up(clock.now()).await?;
+        while self.seen < revision {
+            let left = end.since(clock.now());
+            match clock.within(left, self.watch.next()).await {
+                Some(Some(Event::Changed(change))) => self.apply(change, clock.now())?,
+                Some(Some(Event::Resync)) => self.reload().await?,
+                Some(None) | None => return Ok(false),
+            }
+        }
+        // The rest of the commit whose first change was seen.
+        self.catch_up(clock.now()).await?;
+        Ok(true)
     }
 
     /// Notes which hosts look different because of what is about to disappear or be replaced.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
 use crate::domain::{
-    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, VmState,
-    VolumeState,
+    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
+    VmState, VolumeState,
 };
 
 /// Whether an invariant holds always, or only when no work is under way.
@@ -335,8 +335,13 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
             wrong.push(format!("server {} has an operation and no task", server.id));
         }
     }
-    let held = s.instances.iter().filter(|i| i.operation.is_some_and(|op| open.contains(&op)));
-    let busy: BTreeSet<InstanceId> = held.map(|server| server.id).collect();
+    let deleting: BTreeSet<InstanceId> = s
+        .instances
+        .iter()
+        .filter(|server| server.task == Some(TaskState::Deleting))
+        .filter(|server| server.operation.is_some_and(|op| open.contains(&op)))
+        .map(|server| server.id)
+        .collect();
     for volume in &s.volumes {
         let passing = matches!(
             volume.state,
@@ -345,10 +350,10 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
                 | VolumeState::Detaching
                 | VolumeState::Deleting
         );
-        // An operation that was taken over leaves the volume to the one that took over.
-        let at_work = volume.operation.is_some_and(|op| open.contains(&op))
-            || volume.attachment.is_some_and(|to| busy.contains(&to.instance));
-        if passing && !at_work {
+        let at_work = volume.operation.is_some_and(|op| open.contains(&op));
+        // A deletion that takes a server over frees its volumes, whatever was being done to them.
+        let deleted = volume.attachment.is_some_and(|to| deleting.contains(&to.instance));
+        if passing && !at_work && !deleted {
             wrong.push(format!("volume {} is {} by nobody", volume.id, volume.state));
         }
     }

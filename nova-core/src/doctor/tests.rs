@@ -103,8 +103,8 @@ fn operation(state: OpState) -> Operation {
 
 /// One of everything, all as it should be.
 fn healthy() -> Snapshot {
-    let mut s = Snapshot::default();
-    s.hosts = vec![host(HOST), host(OTHER)];
+    let hosts = vec![host(HOST), host(OTHER)];
+    let mut s = Snapshot { hosts, ..Snapshot::default() };
     s.instances = vec![server(SERVER, HOST)];
     s.claims = vec![claim(SERVER, HOST)];
     let vlan = VlanId::new(100).unwrap();
@@ -279,4 +279,16 @@ fn a_host_that_was_not_asked_is_listed_with_the_reason() {
     let checkup = Checkup::of(&snapshot, &BTreeMap::from([(OTHER, "it is down".to_owned())]));
     assert_eq!(checkup.unasked, BTreeMap::from([(name("host-2"), "it is down".to_owned())]));
     assert!(checkup.is_healthy());
+}
+
+#[test]
+fn a_deletion_answers_for_the_volumes_of_the_server_that_it_took_over() {
+    let mut snapshot = healthy();
+    snapshot.volumes[0].state = VolumeState::Detaching;
+    snapshot.volumes[0].operation = Some(OpId::from_u128(51));
+    snapshot.instances[0].operation = Some(OP);
+    snapshot.instances[0].task = Some(TaskState::Deleting);
+    snapshot.open.push(OpenOperation { operation: OP });
+    snapshot.operations = vec![operation(OpState::Running)];
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
 }
