@@ -3,7 +3,7 @@
 //! It carries out orders, shows that it lives, and compares its host with the records now and
 //! then. It decides nothing about other hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -162,7 +162,7 @@ impl Hand {
         }
         let Ok(_place) = self.places.acquire().await else { return };
         let report = match serde_json::from_slice::<Errand>(&delivery.payload) {
-            Ok(errand) => self.carry_out(errand.order, Some(errand.generation)).await,
+            Ok(errand) => self.carry_out(errand.order, errand.generation).await,
             Err(error) => Report::NotDone { reason: format!("no order: {error}"), retry: false },
         };
         if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&report)) {
@@ -179,35 +179,27 @@ impl Hand {
     }
 
     /// Carries out one order: do, then look whether it was done. Orders for one guest wait for
-    /// each other. One that came by message has a generation and may be out of date; one that
-    /// the agent gives itself was decided on what it has just read.
-    async fn carry_out(&self, order: Order, generation: Option<u64>) -> Report {
+    /// each other, and are checked for being out of date when their turn has come.
+    async fn carry_out(&self, order: Order, generation: u64) -> Report {
         let Some(instance) = order.instance() else {
-            return match self.ports.network.converge(self.host).await {
-                Ok(()) => Report::Done { guest: None },
-                Err(error) => Report::NotDone {
-                    reason: error.to_string(),
+            return match self.in_time(self.ports.network.converge(self.host)).await {
+                Ok(Ok(())) => Report::Done { guest: None },
+                Ok(Err(error)) => Report::NotDone {
+                    reason: chain(&error),
                     retry: error.class() != Class::Permanent,
                 },
+                Err(late) => late,
             };
         };
         let lock = Arc::clone(self.guests.lock().await.entry(instance).or_default());
         let report = {
             let _alone = lock.lock().await;
-            let outdated = match generation {
-                Some(generation) => self.outdated(instance, &order, generation).await,
-                None => None,
-            };
-            match outdated {
+            match self.outdated(instance, &order, generation).await {
                 Some(refusal) => refusal,
                 None => self.on_guest(instance, &order).await,
             }
         };
-        let mut guests = self.guests.lock().await;
-        // Whoever waits holds a copy of the lock; the last one takes it away.
-        if guests.get(&instance).is_some_and(|known| Arc::strong_count(known) <= 2) {
-            guests.remove(&instance);
-        }
+        self.forget_lock(instance).await;
         report
     }
 
@@ -350,37 +342,51 @@ impl Hand {
     /// happened to those that somebody does. It goes on after an error; the next sweep tries
     /// again.
     async fn sweep(&self) {
-        // Guests first, records second: a guest that appears in between has a record already.
         let Ok(Ok(guests)) = self.in_time(self.driver.guests()).await else { return };
-        for guest in &guests {
-            let key = keys::instance(guest.instance);
-            let Ok(record) = self.ports.store.read::<Instance>(&key).await else { continue };
-            match record {
-                Some(record) if record.value.host == Some(self.host) => {
-                    self.note(&record, Some(guest.power)).await;
-                }
-                _ if planted(Bug::ReapNothing) => {}
-                Some(record) if self.is_end(&record.value) => {
-                    // The other end has the server. While it moves, its operation sees to both.
-                    if record.value.task.is_none() && guest.power != PowerState::Shutdown {
-                        drop(self.carry_out(Order::Stop(guest.instance), None).await);
-                    }
-                }
-                _ => drop(self.carry_out(Order::Remove(guest.instance), None).await),
-            }
-        }
         let claims = keys::claims_on(self.host);
         let claims = self.ports.store.read_all::<crate::store::record::Claim>(&claims).await;
-        for claim in claims.unwrap_or_default() {
-            let id = claim.value.instance;
-            if guests.iter().any(|guest| guest.instance == id) {
-                continue;
-            }
-            if let Ok(Some(record)) = self.ports.store.read(&keys::instance(id)).await {
-                self.note(&record, None).await;
-            }
+        let mut known: BTreeSet<InstanceId> = guests.iter().map(|guest| guest.instance).collect();
+        known.extend(claims.unwrap_or_default().iter().map(|claim| claim.value.instance));
+        for id in known {
+            let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
+            let alone = lock.lock().await;
+            self.tidy(id).await;
+            drop(alone);
+            self.forget_lock(id).await;
         }
-        drop(self.ports.network.converge(self.host).await);
+        drop(self.in_time(self.ports.network.converge(self.host)).await);
+    }
+
+    /// Compares one guest with its record. No order is carried out for it meanwhile, and both are
+    /// looked at only now: the list that a sweep began with may be minutes old.
+    async fn tidy(&self, id: InstanceId) {
+        let Ok(record) = self.ports.store.read::<Instance>(&keys::instance(id)).await else {
+            return;
+        };
+        let Ok(Ok(guest)) = self.in_time(self.driver.guest(id)).await else { return };
+        match (record, guest) {
+            (Some(record), guest) if record.value.host == Some(self.host) => {
+                self.note(&record, guest.map(|guest| guest.power)).await;
+            }
+            (_, None) => {}
+            _ if planted(Bug::ReapNothing) => {}
+            (Some(record), Some(guest)) if self.is_end(&record.value) => {
+                // The other end has the server. While it moves, its operation sees to both.
+                if record.value.task.is_none() && guest.power != PowerState::Shutdown {
+                    drop(self.on_guest(id, &Order::Stop(id)).await);
+                }
+            }
+            _ => drop(self.on_guest(id, &Order::Remove(id)).await),
+        }
+    }
+
+    /// Takes a guest's lock away when nobody waits for it any more.
+    async fn forget_lock(&self, id: InstanceId) {
+        let mut guests = self.guests.lock().await;
+        // Whoever waits holds a copy of the lock; the last one takes it away.
+        if guests.get(&id).is_some_and(|known| Arc::strong_count(known) <= 2) {
+            guests.remove(&id);
+        }
     }
 
     /// Writes down that a server is not in the state that it was left in (Nova's power sync).
@@ -404,7 +410,7 @@ impl Hand {
             (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
             (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
                 // Its owner wants it stopped; that a guest came up by itself does not change it.
-                drop(self.carry_out(Order::Stop(old.id), None).await);
+                drop(self.on_guest(old.id, &Order::Stop(old.id)).await);
                 return;
             }
             (VmState::Resized, None) => {

@@ -34,6 +34,35 @@ pub(crate) enum Attempt {
     Superseded,
 }
 
+/// What an operation has in its hand while it works on a step.
+enum Hold {
+    /// Its server, as it was when the step began.
+    Server(Box<Versioned<Instance>>),
+    /// It needs no server.
+    Nothing,
+    /// The server belongs to another operation, or is gone.
+    Lost,
+}
+
+impl Hold {
+    /// The attempt, valid only if nobody took the server over since it began: otherwise an
+    /// operation could finish on top of the one that interrupted it, and undo its claim.
+    fn over(&self, attempt: Attempt) -> Attempt {
+        let Self::Server(server) = self else { return attempt };
+        match attempt {
+            Attempt::Done(mut txn) => {
+                txn.unchanged(server);
+                Attempt::Done(txn)
+            }
+            Attempt::Again { mut txn, reason } => {
+                txn.unchanged(server);
+                Attempt::Again { txn, reason }
+            }
+            other => other,
+        }
+    }
+}
+
 impl Runner {
     /// Tries one step. `next` is the operation's next record, which the step may add to.
     pub(crate) async fn attempt(
@@ -41,9 +70,14 @@ impl Runner {
         step: Step,
         next: &mut Operation,
     ) -> Result<Attempt, StoreError> {
-        if let Some(attempt) = self.superseded(next).await? {
-            return Ok(attempt);
-        }
+        let held = match self.hold(next).await? {
+            Hold::Lost => return Ok(Attempt::Superseded),
+            held => held,
+        };
+        Ok(held.over(self.forward(step, next).await?))
+    }
+
+    async fn forward(&self, step: Step, next: &mut Operation) -> Result<Attempt, StoreError> {
         match step {
             Step::Place => self.place(next).await,
             Step::Wire => self.wire(next).await,
@@ -75,9 +109,14 @@ impl Runner {
         step: Step,
         next: &mut Operation,
     ) -> Result<Attempt, StoreError> {
-        if let Some(attempt) = self.superseded(next).await? {
-            return Ok(attempt);
-        }
+        let held = match self.hold(next).await? {
+            Hold::Lost => return Ok(Attempt::Superseded),
+            held => held,
+        };
+        Ok(held.over(self.backward(step, next).await?))
+    }
+
+    async fn backward(&self, step: Step, next: &mut Operation) -> Result<Attempt, StoreError> {
         match step {
             Step::Spawn if planted(Bug::SkipUndo) => Ok(Attempt::Done(Txn::new())),
             Step::Place => self.unplace(next).await,
@@ -91,21 +130,34 @@ impl Runner {
         }
     }
 
-    /// Whether a later operation has taken the server over. Then this one stops where it is: the
-    /// later one, a deletion or a reboot by force, puts everything right.
-    async fn superseded(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
-        let Some(id) = op.kind.instance() else { return Ok(None) };
+    /// Whether the server is still this operation's. A later one, a deletion or a reboot by
+    /// force, may have taken it over; then this one stops where it is, and the later one puts
+    /// everything right.
+    async fn hold(&self, op: &Operation) -> Result<Hold, StoreError> {
+        let Some(id) = op.kind.instance() else { return Ok(Hold::Nothing) };
         if matches!(op.kind, OpKind::AssociateFloating { .. }) || planted(Bug::NeverSuperseded) {
-            return Ok(None);
+            return Ok(Hold::Nothing);
         }
         let view = self.fresh().await?;
-        let instance = view.instances.get(&keys::instance(id));
-        // A deletion outlives its server, and goes on when the server is gone.
-        if instance.is_none() && matches!(op.kind, OpKind::DeleteServer { .. }) {
-            return Ok(None);
-        }
-        let owner = instance.and_then(|instance| instance.value.operation);
-        Ok((owner != Some(op.id)).then_some(Attempt::Superseded))
+        Ok(match view.instances.get(&keys::instance(id)) {
+            Some(server) if server.value.operation == Some(op.id) => {
+                Hold::Server(Box::new(server.clone()))
+            }
+            // A deletion outlives its server, and goes on when the server is gone.
+            None if matches!(op.kind, OpKind::DeleteServer { .. }) => Hold::Nothing,
+            _ => Hold::Lost,
+        })
+    }
+
+    /// The server of an operation, if it is still this operation's.
+    pub(crate) async fn held(
+        &self,
+        op: &Operation,
+    ) -> Result<Option<Versioned<Instance>>, StoreError> {
+        Ok(match self.hold(op).await? {
+            Hold::Server(server) => Some(*server),
+            Hold::Nothing | Hold::Lost => None,
+        })
     }
 
     /// The view, caught up.
@@ -241,9 +293,10 @@ impl Runner {
 
     /// Leaves the server and the volume as an operation that failed has to leave them.
     pub(crate) async fn give_up(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
-        if let Some(attempt) = self.superseded(op).await? {
-            return Ok(attempt);
-        }
+        let held = match self.hold(op).await? {
+            Hold::Lost => return Ok(Attempt::Superseded),
+            held => held,
+        };
         let fault = match &op.state {
             crate::domain::OpState::Undoing(fault) => fault.clone(),
             _ => self.fault("nothing went wrong".to_owned()),
@@ -278,7 +331,7 @@ impl Runner {
             };
             txn.replace(volume, &next);
         }
-        Ok(Attempt::Done(txn))
+        Ok(held.over(Attempt::Done(txn)))
     }
 }
 

@@ -1,16 +1,20 @@
 //! The steps of volumes and floating IPs.
 
+use std::net::IpAddr;
+
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
+use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, FloatingBinding, HostId, InstanceId, Liveness, OpKind, Operation, VolumeId,
+    AddressState, FloatingBinding, FloatingIp, FloatingOwner, HostId, InstanceId, Liveness, OpKind,
+    Operation, VolumeId,
 };
 use crate::port::{FloatingIps, NetError, VolumeError, VolumeLink};
 use crate::store::record::keys;
-use crate::store::{StoreError, Txn};
+use crate::store::{StoreError, Txn, Versioned};
 
 impl Runner {
     /// Connects the volume to the server's host.
@@ -92,7 +96,7 @@ impl Runner {
         let OpKind::AssociateFloating { address, instance } = op.kind else {
             return Ok(self.hopeless("no floating IP"));
         };
-        let (binding, server, old) = {
+        let (binding, server, known, old) = {
             let view = self.fresh().await?;
             let server = view.instances.get(&keys::instance(instance)).cloned();
             let Some((server, host)) = server.and_then(|server| {
@@ -104,12 +108,12 @@ impl Runner {
             let Some(port) = view.ports_of(instance).next() else {
                 return Ok(self.hopeless("the server has no address"));
             };
-            let floating = view.floating_ips.get(&keys::floating_ip(address));
-            let old = floating.and_then(|floating| match &floating.value.state {
-                AddressState::Owned(owner) => owner.binding.as_ref().map(|b| b.host),
-                _ => None,
-            });
-            (FloatingBinding { instance, fixed: port.address, host }, server, old)
+            let Some((known, owner)) = own_floating(&view, op, address) else {
+                return Ok(self.hopeless("the floating IP is not the project's any more"));
+            };
+            let old = owner.binding.as_ref().map(|binding| binding.host);
+            let binding = FloatingBinding { instance, fixed: port.address, host };
+            (binding, server, known.clone(), old)
         };
         let host = binding.host;
         let Some(floating) = self.floating() else {
@@ -118,7 +122,7 @@ impl Runner {
         Ok(match floating.associate(address, binding).await {
             Ok(mut draft) => {
                 // A server that moves away meanwhile would leave the address behind.
-                draft.txn.unchanged(&server);
+                draft.txn.unchanged(&server).unchanged(&known);
                 op.settle = old.into_iter().filter(|old| *old != host).chain([host]).collect();
                 Attempt::Done(draft.txn)
             }
@@ -133,19 +137,26 @@ impl Runner {
         else {
             return Ok(self.hopeless("no floating IP"));
         };
-        let old = {
+        let (known, old) = {
             let view = self.fresh().await?;
-            match view.floating_ips.get(&keys::floating_ip(address)).map(|f| &f.value.state) {
-                Some(AddressState::Owned(owner)) => owner.binding.as_ref().map(|b| b.host),
-                _ => None,
+            // An address that somebody else has by now is left alone.
+            let Some((known, owner)) = own_floating(&view, op, address) else {
+                return Ok(Attempt::Done(Txn::new()));
+            };
+            let Some(binding) = &owner.binding else { return Ok(Attempt::Done(Txn::new())) };
+            if op.kind.instance().is_some_and(|instance| instance != binding.instance) {
+                // This operation never led it there, so it has nothing to take back.
+                return Ok(Attempt::Done(Txn::new()));
             }
+            (known.clone(), binding.host)
         };
         let Some(floating) = self.floating() else {
             return Ok(self.hopeless("these networks have no floating IPs"));
         };
         Ok(match floating.disassociate(address).await {
-            Ok(draft) => {
-                op.settle = old.into_iter().collect();
+            Ok(mut draft) => {
+                draft.txn.unchanged(&known);
+                op.settle = vec![old];
                 Attempt::Done(draft.txn)
             }
             // Nobody holds it, so it leads nowhere.
@@ -172,6 +183,19 @@ impl Runner {
     pub(crate) fn volume_failed(&self, error: &VolumeError) -> Attempt {
         let retry = error.class() == Class::Retry;
         Attempt::NotDone { fault: self.fault(format!("volume: {}", chain(error))), retry }
+    }
+}
+
+/// A floating IP that the operation's project holds, with who holds it.
+fn own_floating<'v>(
+    view: &'v View,
+    op: &Operation,
+    address: IpAddr,
+) -> Option<(&'v Versioned<FloatingIp>, &'v FloatingOwner)> {
+    let known = view.floating_ips.get(&keys::floating_ip(address))?;
+    match &known.value.state {
+        AddressState::Owned(owner) if owner.project == op.project => Some((known, owner)),
+        _ => None,
     }
 }
 

@@ -204,9 +204,7 @@ impl Runner {
             Action::Stop => Order::Stop(id),
             Action::Pause => Order::Pause(id),
             Action::Unpause => Order::Unpause(id),
-            Action::Reboot(how) => {
-                Order::Reboot { instance: id, how, boot: instance.value.boots + 1 }
-            }
+            Action::Reboot(how) => Order::Reboot { instance: id, how, boot: op.generation },
             _ => return Ok(self.hopeless("not a power operation")),
         };
         let report = self.order_if_up(op, host, order).await?;

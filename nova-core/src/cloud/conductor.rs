@@ -136,9 +136,10 @@ impl Desk {
             if self.lock().contains(&id) {
                 continue;
             }
-            let Some(op) = ports.store.read::<Operation>(&keys::operation(id)).await? else {
-                continue;
-            };
+            // One that cannot be read, written by a newer release perhaps, must not keep all
+            // others from being found.
+            let op = ports.store.read::<Operation>(&keys::operation(id)).await;
+            let Ok(Some(op)) = op else { continue };
             let (revision, since) = idle.entry(id).or_insert((op.revision, now));
             if *revision != op.revision {
                 (*revision, *since) = (op.revision, now);

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::attempt::Attempt;
+use crate::cloud::attempt_move::renew;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::steps::{
@@ -214,6 +215,12 @@ impl Runner {
             // believed, and undoing nothing costs nothing.
             next.step += 1;
             next.state = OpState::Undoing(fault);
+            // What was ordered on the way forward may still be on its way; it must not arrive
+            // after its own undo.
+            if let Some(server) = self.held(&next).await? {
+                let txn = renew(&mut next, &server);
+                return self.record(op, next, txn).await;
+            }
         } else {
             next.state = OpState::NeedsOperator(fault);
         }

@@ -94,6 +94,8 @@ macro_rules! view {
 }
 
 view! {
+    // First: a ledger that is read before what it covers is at most too old, and then conflicts.
+    ledgers: Ledger,
     hosts: Host,
     beats: Beat,
     aggregates: Aggregate,
@@ -108,7 +110,6 @@ view! {
     volumes: Volume,
     groups: ServerGroup,
     quotas: ProjectQuota,
-    ledgers: Ledger,
 }
 
 async fn load<R: Record>(store: &dyn Store) -> Result<Table<R>, StoreError> {
@@ -181,7 +182,11 @@ impl View {
         while self.seen < revision {
             let left = end.since(clock.now());
             match clock.within(left, self.watch.next()).await {
-                Some(Some(Event::Changed(change))) => self.apply(change, clock.now())?,
+                Some(Some(Event::Changed(change))) => {
+                    self.stale = true;
+                    self.apply(change, clock.now())?;
+                    self.stale = false;
+                }
                 Some(Some(Event::Resync)) => self.reload().await?,
                 Some(None) | None => return Ok(false),
             }
@@ -200,7 +205,7 @@ impl View {
             self.board.soil(claim.value.host);
         }
         if let Some(instance) = self.instances.get(&change.key) {
-            instance.value.host.into_iter().for_each(|host| self.board.soil(host));
+            instance.value.hosts().into_iter().for_each(|host| self.board.soil(host));
         }
         if let Some(host) = self.hosts.get(&change.key) {
             self.board.soil(host.value.id);

@@ -286,7 +286,7 @@ fn volumes_match(s: &Snapshot) -> Vec<String> {
         }
     }
     let Some(real) = &s.real_volumes else { return wrong };
-    let plugged: BTreeMap<_, _> = s
+    let plugged: Vec<_> = s
         .guests
         .iter()
         .flat_map(|(host, guests)| {
@@ -296,6 +296,9 @@ fn volumes_match(s: &Snapshot) -> Vec<String> {
             awake.flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
         })
         .collect();
+    wrong.extend(repeated(plugged.iter().map(|(volume, _)| *volume), |volume| {
+        format!("volume {volume} is in two guests")
+    }));
     for (volume, host) in plugged {
         let connected = real.iter().find(|facts| facts.volume == volume);
         if connected.and_then(|facts| facts.connected_to) != Some(host) {

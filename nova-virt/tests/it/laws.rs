@@ -15,7 +15,7 @@ use nova_core::port::{
     Parcel, PauseGuests, VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
-use nova_virt::{DirImageStore, FileVolumes, SimHost, SimOptions};
+use nova_virt::{DirImageStore, FileError, FileVolumes, SimHost, SimOptions};
 
 use crate::world::{SkipClock, TOTAL, host};
 
@@ -90,7 +90,15 @@ impl Reopened {
     }
 
     fn host(&self) -> SimHost {
-        SimHost::open(self.0.path().join("host.json"), "h".parse().unwrap(), TOTAL).unwrap()
+        let path = self.0.path().join("host.json");
+        // A process that another test is just starting holds every open file for a moment.
+        for _ in 0..1_000_000 {
+            match SimHost::open(&path, "h".parse().unwrap(), TOTAL) {
+                Err(FileError::InUse { .. }) => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("{path:?} stays in use")
     }
 
     fn images(&self) -> DirImageStore {

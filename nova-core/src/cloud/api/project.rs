@@ -135,7 +135,8 @@ impl Project {
     /// Waits until one of its operations has ended, however it ended.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], also when the cloud is shut down meanwhile.
+    /// [`ApiError::NotFound`]. It waits on when the cloud is stopped: what was accepted goes on
+    /// when it is started again.
     pub async fn wait(&self, id: OpId) -> Result<Operation, ApiError> {
         self.operation(id).await?;
         self.door.wait(id).await
@@ -263,9 +264,10 @@ impl Project {
     /// not get into each other's way.
     pub(crate) fn touch(&self, view: &crate::cloud::view::View, txn: &mut Txn) {
         let quota = view.quotas.get(&keys::quota(&self.id));
-        if let Some(quota) = quota {
-            txn.unchanged(quota);
-        }
+        match quota {
+            Some(quota) => txn.unchanged(quota),
+            None => txn.guard(crate::store::Guard::Absent(keys::quota(&self.id))),
+        };
         let limited = quota.is_none_or(|quota| quota.value.quota != Quota::UNLIMITED);
         if limited && !planted(Bug::SkipProjectLedger) {
             let ledger = Ledger::for_project(self.id.clone());
