@@ -50,7 +50,11 @@ impl Agent {
         spec: HostSpec,
         driver: Arc<dyn VirtDriver>,
     ) -> Result<Self, ApiError> {
-        let facts = driver.facts().await;
+        // A host that hangs must not hold up whoever adds it.
+        let facts = ports.clock.within(options.order_limit, driver.facts()).await;
+        let facts = facts.unwrap_or_else(|| {
+            Err(VirtError::Host { operation: "say what it is", source: "it hangs".into() })
+        });
         let facts =
             facts.map_err(|source| ApiError::Driver { host: spec.name.to_string(), source })?;
         let host = register(&ports, &spec, &facts).await?;
