@@ -17,7 +17,8 @@ use crate::domain::{
 };
 use crate::store::record::{Beat, Claim, Ledger, ProjectQuota, keys};
 use crate::store::{
-    Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, Versioned, Watch,
+    Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _,
+    Versioned, Watch,
 };
 
 /// All records of one kind, sorted by key.
@@ -113,18 +114,8 @@ view! {
 }
 
 async fn load<R: Record>(store: &dyn Store) -> Result<Table<R>, StoreError> {
-    let mut table = Table::new();
-    let mut scan = Scan::new(R::all());
-    loop {
-        let page = store.scan(scan.clone()).await?;
-        for entry in &page.entries {
-            table.insert(entry.key.clone(), Versioned::decode(entry)?);
-        }
-        match page.entries.last() {
-            Some(last) if page.more => scan = scan.with_after(last.key.clone()),
-            _ => return Ok(table),
-        }
-    }
+    let records = store.read_all::<R>(&R::all()).await?;
+    Ok(records.into_iter().map(|record| (record.value.key(), record)).collect())
 }
 
 fn put<R: Record>(table: &mut Table<R>, change: &Change) -> Result<(), StoreError> {
