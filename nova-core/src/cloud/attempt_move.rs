@@ -4,6 +4,7 @@
 //! guests runs: the one on the host that the record says the server is on.
 
 use crate::cloud::attempt::{Attempt, idle};
+use crate::cloud::attempt_elsewhere::why_elsewhere;
 use crate::cloud::attempt_server::{guest_spec, server_id, unclaim};
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
@@ -42,10 +43,19 @@ impl Runner {
         op.settle = vec![from, to];
         let id = server.value.id;
         match step {
-            Step::WireThere => self.plain(op, to, Order::Converge).await,
+            Step::WireThere | Step::Carry | Step::SpawnThere if op.tried.contains(&to) => {
+                self.leave_there(op, &server, &moving, to).await
+            }
+            Step::WireThere => {
+                let wired = self.wire_there(op, &server, to).await?;
+                self.elsewhere_there(op, to, wired).await
+            }
             Step::Halt => self.plain(op, from, Order::Stop(id)).await,
             Step::Carry => self.carry(op, &server.value, from, to).await,
-            Step::SpawnThere => self.spawn_at(op, &server.value, to, moving.was).await,
+            Step::SpawnThere => {
+                let spawned = self.spawn_at(op, &server.value, to, moving.was).await?;
+                self.elsewhere_there(op, to, spawned).await
+            }
             Step::LetGo => self.let_go(op, from, to).await,
             Step::HandOver => Ok(belong(&server, to, &moving.new_flavor)),
             Step::HandBack => Ok(belong(&server, to, &moving.old_flavor)),
@@ -68,20 +78,22 @@ impl Runner {
         step: Step,
         op: &mut Operation,
     ) -> Result<Attempt, StoreError> {
-        let Some((server, moving, Some(there))) = self.mover(op).await? else {
+        let Some((server, moving, there)) = self.mover(op).await? else {
             return Ok(Attempt::Done(Txn::new()));
         };
         let from = moving.from;
+        if step == Step::Halt && moving.was == VmState::Active {
+            // A host that is down finds the guest shut down when it returns, and says so.
+            if self.liveness(from).await?.0 == Liveness::Down {
+                return Ok(Attempt::Done(Txn::new()));
+            }
+            let report = self.order(op, from, Order::Start(server.value.id)).await;
+            return Ok(self.attempt_of(report));
+        }
+        // Where no host is chosen any more, nothing else is left to undo.
+        let Some(there) = there else { return Ok(Attempt::Done(Txn::new())) };
         match step {
             Step::ClaimThere => self.unclaim_there(&server, &moving, there).await,
-            Step::Halt if moving.was == VmState::Active => {
-                // A host that is down finds the guest shut down when it returns, and says so.
-                if self.liveness(from).await?.0 == Liveness::Down {
-                    return Ok(Attempt::Done(Txn::new()));
-                }
-                let report = self.order(op, from, Order::Start(server.value.id)).await;
-                Ok(self.attempt_of(report))
-            }
             Step::Carry => {
                 let removed = self.remove_if_up(op, there).await?;
                 // Orders of the way forward that are still under way are out of date from here:
@@ -144,7 +156,12 @@ impl Runner {
         let wanted = Versioned { value: wanted, revision: server.revision };
         let (claim, host) = match self.claim(&mut view, &wanted, op) {
             Ok(claimed) => claimed,
-            Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
+            Err(mut fault) => {
+                if let Some(reason) = why_elsewhere(op) {
+                    fault.message = format!("{}; before, {reason}", fault.message);
+                }
+                return Ok(Attempt::NotDone { fault, retry: false });
+            }
         };
         if host == moving.from {
             let name = &self.ports.scheduler;
@@ -157,7 +174,7 @@ impl Runner {
         Ok(Attempt::Done(txn))
     }
 
-    async fn unclaim_there(
+    pub(crate) async fn unclaim_there(
         &self,
         server: &Versioned<Instance>,
         moving: &Migration,
@@ -174,7 +191,7 @@ impl Runner {
     /// Packs the guest up where it is and unpacks it, shut down, where it goes.
     async fn carry(
         &self,
-        op: &Operation,
+        op: &mut Operation,
         server: &Instance,
         from: HostId,
         to: HostId,
@@ -193,7 +210,8 @@ impl Runner {
             Some(report) => return Ok(self.attempt_of(report)),
         };
         let order = Order::Unpack { spec: Box::new(spec), parcel: packed };
-        self.plain(op, to, order).await
+        let carried = self.plain(op, to, order).await?;
+        self.elsewhere_there(op, to, carried).await
     }
 
     /// Takes every volume of the server from one host, and notes that it goes to another. Only
@@ -290,7 +308,11 @@ impl Runner {
     }
 
     /// Removes the guest from a host that must not run it any more: silence is not enough.
-    async fn remove_surely(&self, op: &Operation, at: HostId) -> Result<Attempt, StoreError> {
+    pub(crate) async fn remove_surely(
+        &self,
+        op: &Operation,
+        at: HostId,
+    ) -> Result<Attempt, StoreError> {
         let report = match self.liveness(at).await? {
             (Liveness::Down, true) => return Ok(Attempt::Done(Txn::new())),
             (Liveness::Down, false) => Report::NotDone {

@@ -129,6 +129,7 @@ impl Runner {
     /// Lets the network of the chosen host follow the claim, before the guest needs it.
     pub(crate) async fn wire(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         match op.settle.first().copied() {
+            Some(host) if op.tried.contains(&host) => self.leave(op, host).await,
             Some(host) => {
                 let report = self.order_if_up(op, host, Order::Converge).await?;
                 self.elsewhere(op, host, report).await
@@ -145,47 +146,15 @@ impl Runner {
         let Some(host) = instance.value.host else {
             return Ok(self.hopeless("the server has no host"));
         };
+        if op.tried.contains(&host) {
+            return self.leave(op, host).await;
+        }
         let spec = guest_spec(&*self.fresh().await?, &instance.value);
         let Some(spec) = spec else {
             return Ok(self.hopeless("the image or a network of the server is gone"));
         };
         let report = self.order_if_up(op, host, Order::Create(Box::new(spec))).await?;
         self.elsewhere(op, host, report).await
-    }
-
-    /// Where a host certainly cannot take the guest, and there are others to try, the operation
-    /// goes back to placing. The addresses stay with the server.
-    async fn elsewhere(
-        &self,
-        op: &mut Operation,
-        host: HostId,
-        report: Option<Report>,
-    ) -> Result<Attempt, StoreError> {
-        let Some(report) = report else { return Ok(Attempt::Absent) };
-        let Report::NotDone { reason, .. } = &report else { return Ok(self.attempt_of(report)) };
-        let reason = format!("host {host}: {reason}");
-        if op.tried.len() + 1 >= self.options.hosts_tried_max {
-            return Ok(self.hopeless(reason));
-        }
-        // Nothing of the guest may be left before another host is asked to make it.
-        match self.order_if_up(op, host, Order::Remove(server_id(op))).await? {
-            Some(Report::Done { .. }) => {}
-            Some(_) => return Ok(self.hopeless(reason)),
-            None => return Ok(Attempt::Absent),
-        }
-        let Some(instance) = self.server_of(op).await? else {
-            return Ok(self.hopeless("the server is gone"));
-        };
-        let view = self.fresh().await?;
-        let mut txn = Txn::new();
-        unclaim(&view, &instance.value, instance.value.host, &mut txn);
-        let next =
-            Instance { host: None, task: Some(TaskState::Scheduling), ..instance.value.clone() };
-        txn.replace(&instance, &next);
-        op.tried.insert(host);
-        op.settle.clear();
-        op.step = 0;
-        Ok(Attempt::Again { txn, reason })
     }
 
     /// Starts, stops, reboots, pauses or unpauses.
@@ -207,8 +176,14 @@ impl Runner {
             Action::Reboot(how) => Order::Reboot { instance: id, how, boot: op.generation },
             _ => return Ok(self.hopeless("not a power operation")),
         };
-        let report = self.order_if_up(op, host, order).await?;
-        Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
+        if matches!(action, Action::Start | Action::Reboot(_)) {
+            // A host that was declared down could not be asked to plug in what it was given back.
+            match self.take_up(op, host).await? {
+                Attempt::Done(_) => {}
+                other => return Ok(other),
+            }
+        }
+        self.plain(op, host, order).await
     }
 
     /// Removes the guest. A host that is down is not waited for: when it comes back, its agent

@@ -14,6 +14,7 @@ mod api;
 mod attempt;
 mod attempt_anew;
 mod attempt_attach;
+mod attempt_elsewhere;
 mod attempt_move;
 mod attempt_server;
 mod board;

@@ -213,7 +213,7 @@ impl Runner {
         if can_go_back {
             // The step itself is undone too: that it was not done is what the last attempt
             // believed, and undoing nothing costs nothing.
-            next.step += 1;
+            next.step = furthest(&next) + 1;
             next.state = OpState::Undoing(fault);
             // What was ordered on the way forward may still be on its way; it must not arrive
             // after its own undo.
@@ -265,4 +265,12 @@ impl Runner {
     pub(crate) fn fault(&self, message: String) -> Fault {
         Fault { message, at: self.ports.clock.now(), refusal: None }
     }
+}
+
+/// The last step of the list that an operation ever began: one that went back, to try another
+/// host, has later steps to undo than the one that it is at.
+fn furthest(op: &Operation) -> usize {
+    let begun = |step: &Step| op.journal.iter().any(|record| record.step == step.name());
+    let last = steps(&op.kind).iter().rposition(begun).unwrap_or(op.step);
+    last.max(op.step)
 }

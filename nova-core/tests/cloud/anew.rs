@@ -13,7 +13,7 @@ use crate::stubborn::{Stubborn, Trouble};
 use crate::world::{World, pump, run, spec};
 
 /// The host of a server loses its power, and an operator says so.
-async fn lose_host(world: &mut World, id: InstanceId) -> HostId {
+pub(crate) async fn lose_host(world: &mut World, id: InstanceId) -> HostId {
     let host = home(world, id).await;
     let name = world.project().server(id).await.unwrap().host.unwrap();
     world.cloud.stop_host(&name).await;
@@ -25,7 +25,7 @@ async fn lose_host(world: &mut World, id: InstanceId) -> HostId {
     host
 }
 
-async fn host_returns(world: &mut World, host: HostId) {
+pub(crate) async fn host_returns(world: &mut World, host: HostId) {
     let admin = world.admin();
     admin.clear_forced_down(admin.new_request(), host).await.unwrap();
     let known = admin.hosts().await.unwrap();

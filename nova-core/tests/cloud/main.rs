@@ -3,6 +3,7 @@
 mod anew;
 mod chaos;
 mod doctor;
+mod elsewhere;
 mod faults;
 mod life;
 mod moves;
