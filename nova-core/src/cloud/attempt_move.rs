@@ -154,7 +154,7 @@ impl Runner {
         op.tried.insert(moving.from);
         let wanted = Instance { flavor: moving.new_flavor.clone(), ..server.value.clone() };
         let wanted = Versioned { value: wanted, revision: server.revision };
-        let (claim, host) = match self.claim(&mut view, &wanted, op) {
+        let (claim, host) = match self.claim(&mut view, &wanted, op).await? {
             Ok(claimed) => claimed,
             Err(mut fault) => {
                 if let Some(reason) = why_elsewhere(op) {

@@ -25,6 +25,7 @@ mod order;
 mod ports;
 mod prune;
 mod register;
+mod rivals;
 mod runner;
 mod steps;
 mod view;

@@ -15,6 +15,7 @@ use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_move::renew;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
+use crate::cloud::rivals::Rivals;
 use crate::cloud::steps::{
     CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, Step, goes_back, steps,
 };
@@ -22,7 +23,9 @@ use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
 use crate::plant::{Bug, planted};
 use crate::store::record::keys;
-use crate::store::{Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned};
+use crate::store::{
+    Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write,
+};
 
 /// Everything an operation needs to run.
 #[derive(Debug, Clone)]
@@ -32,9 +35,11 @@ pub(crate) struct Runner {
     pub(crate) view: Arc<Mutex<View>>,
     /// How many steps run at the same time; nobody holds a place while waiting to try again.
     pub(crate) places: Arc<Semaphore>,
-    /// Placements that conflicted once go one after the other, so that many that want the same
-    /// host do not conflict with each other again and again.
+    /// Placements go one after the other, each knowing those before it: decided side by side
+    /// they would want the same host.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// What is known of other conductors that place servers.
+    pub(crate) rivals: Arc<Rivals>,
 }
 
 /// The first pause before a step is tried again; each further one is twice as long.
@@ -69,15 +74,25 @@ impl Runner {
             }
             let progress = {
                 let Ok(_place) = self.places.acquire().await else { return Ok(()) };
-                let places = steps(&op.value.kind).get(op.value.step) == Some(&Step::Place);
-                let _turn = match conflicts > 0 && places {
+                let places = places(&op.value);
+                // Waiting for news must not keep others from placing.
+                let seen = self.see(op.revision, conflicts > 0).await?;
+                let _turn = match places {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
-                match self.see(op.revision, conflicts > 0).await? {
+                let progress = match seen {
+                    // While it waited for its turn another conductor may have placed it.
+                    true if places && self.moved(&op).await? => continue,
                     true => self.advance(&op).await?,
                     false => Progress::Wait(PAUSE_MIN),
+                };
+                match progress {
+                    Progress::Conflicted if places => self.rivals.lose(id),
+                    Progress::Recorded if places => self.rivals.settle(id),
+                    _ => {}
                 }
+                progress
             };
             conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
             match progress {
@@ -87,6 +102,12 @@ impl Runner {
                 Progress::Wait(pause) => self.ports.clock.sleep(pause).await,
             }
         }
+    }
+
+    /// Whether the operation's record is not as it was read.
+    async fn moved(&self, op: &Versioned<Operation>) -> Result<bool, StoreError> {
+        let now = self.ports.store.get(&keys::operation(op.value.id)).await?;
+        Ok(now.is_none_or(|entry| entry.revision != op.revision))
     }
 
     /// Lets the view see the operation's last record, with everything that was committed beside
@@ -240,12 +261,19 @@ impl Runner {
         if next.state.is_final() {
             next.ended_at = Some(self.ports.clock.now());
             if !planted(Bug::StayOpen) {
-                txn.write(crate::store::Write::Remove(keys::open_operation(next.id)));
+                txn.write(Write::Remove(keys::open_operation(next.id)));
             }
         }
         txn.replace(op, &next);
+        let news = places(&op.value).then(|| txn.clone());
         match self.ports.store.commit(txn).await {
-            Ok(_) => Ok(Progress::Recorded),
+            Ok(revision) => {
+                let removes = |write: &Write| matches!(write, Write::Remove(_));
+                if let Some(news) = news.filter(|news| !news.writes().iter().any(removes)) {
+                    self.view.lock().await.learn(news, revision, self.ports.clock.now())?;
+                }
+                Ok(Progress::Recorded)
+            }
             Err(error) if error.class() == Class::Conflict => Ok(Progress::Conflicted),
             // Whether it was done shows when the record is read again.
             Err(error) if error.class() == Class::Retry => Ok(Progress::Wait(PAUSE_MAX)),
@@ -273,4 +301,10 @@ fn furthest(op: &Operation) -> usize {
     let begun = |step: &Step| op.journal.iter().any(|record| record.step == step.name());
     let last = steps(&op.kind).iter().rposition(begun).unwrap_or(op.step);
     last.max(op.step)
+}
+
+/// Whether the operation is about to choose a host.
+fn places(op: &Operation) -> bool {
+    let step = steps(&op.kind).get(op.step);
+    !matches!(op.state, OpState::Undoing(_)) && matches!(step, Some(Step::Place | Step::ClaimThere))
 }
