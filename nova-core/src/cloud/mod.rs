@@ -20,6 +20,7 @@ mod attempt_server;
 mod board;
 mod conductor;
 mod error;
+mod guard;
 mod options;
 mod order;
 mod ports;
@@ -27,6 +28,7 @@ mod prune;
 mod register;
 mod runner;
 mod steps;
+mod sweep;
 mod view;
 mod whole;
 

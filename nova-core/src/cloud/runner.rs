@@ -13,6 +13,7 @@ use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_move::renew;
+use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::steps::{
@@ -41,6 +42,37 @@ pub(crate) struct Runner {
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What an operation has to do next.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Forward(Step),
+    Back(Step),
+    GiveUp,
+}
+
+impl Turn {
+    /// None when the operation's list has no such step.
+    fn of(op: &Operation) -> Option<Self> {
+        let step = |at: usize| steps(&op.kind).get(at).copied();
+        match op.state {
+            OpState::Undoing(_) => match op.step.checked_sub(1) {
+                Some(at) => step(at).map(Self::Back),
+                None => Some(Self::GiveUp),
+            },
+            _ => step(op.step).map(Self::Forward),
+        }
+    }
+
+    /// The name under which the journal knows it.
+    fn name(self) -> String {
+        match self {
+            Self::Forward(step) => step.name().to_owned(),
+            Self::Back(step) => format!("undo {}", step.name()),
+            Self::GiveUp => "give up".to_owned(),
+        }
+    }
+}
 
 /// What came of trying to get ahead.
 #[derive(Debug)]
@@ -75,9 +107,13 @@ impl Runner {
                     false => None,
                 };
                 match self.see(op.revision, conflicts > 0).await? {
-                    true => self.advance(&op).await?,
-                    false => Progress::Wait(PAUSE_MIN),
+                    true => Some(self.advance(&op).await?),
+                    false => None,
                 }
+            };
+            let Some(progress) = progress else {
+                self.ports.clock.sleep(PAUSE_MIN).await;
+                continue;
             };
             conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
             match progress {
@@ -91,13 +127,14 @@ impl Runner {
 
     /// Lets the view see the operation's last record, with everything that was committed beside
     /// it: a server that has not been heard of yet would look as if it were gone. After a
-    /// conflict it has to see whatever there is, or it would only decide the same again.
+    /// conflict it has to see whatever there is, or it would only decide the same again. A store
+    /// may tell its watchers late; whoever waits for it holds neither the view nor a place.
     async fn see(&self, record: Revision, everything: bool) -> Result<bool, StoreError> {
         let wanted = match everything {
             true => self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision,
             false => record,
         };
-        self.view.lock().await.reach(wanted, &*self.ports.clock, PAUSE_MAX).await
+        Ok(self.fresh().await?.has_seen(wanted))
     }
 
     /// Makes one attempt and records it.
@@ -108,23 +145,25 @@ impl Runner {
                 return Ok(Progress::Wait(PAUSE_MIN));
             }
         }
+        let Some(turn) = Turn::of(&op.value) else { return self.unknown_list(op).await };
         let mut next = op.value.clone();
-        let (name, attempt) = match op.value.state {
-            OpState::Undoing(_) => match op.value.step.checked_sub(1) {
-                Some(at) => match steps(&op.value.kind).get(at) {
-                    Some(step) => {
-                        (format!("undo {}", step.name()), self.undo(*step, &mut next).await?)
-                    }
-                    None => return self.unknown_list(op).await,
-                },
-                None => ("give up".to_owned(), self.give_up(&mut next).await?),
-            },
-            _ => match steps(&op.value.kind).get(op.value.step) {
-                Some(step) => (step.name().to_owned(), self.attempt(*step, &mut next).await?),
-                None => return self.unknown_list(op).await,
-            },
+        let (next, attempt) = match caught(self.take(turn, &mut next)).await {
+            Ok(attempt) => (next, attempt?),
+            // Nothing that it noted counts; whether it had an effect shows when it is repeated.
+            Err(Panicked(words)) => {
+                let reason = format!("a part of the cloud panicked: {words}");
+                (op.value.clone(), Attempt::Unknown { reason })
+            }
         };
-        self.settle(op, next, name, attempt).await
+        self.settle(op, next, turn.name(), attempt).await
+    }
+
+    async fn take(&self, turn: Turn, next: &mut Operation) -> Result<Attempt, StoreError> {
+        match turn {
+            Turn::Forward(step) => self.attempt(step, next).await,
+            Turn::Back(step) => self.undo(step, next).await,
+            Turn::GiveUp => self.give_up(next).await,
+        }
     }
 
     /// An operation whose step this release does not know was written by another one.

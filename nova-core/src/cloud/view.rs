@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, ClockExt as _, Timestamp};
+use crate::clock::Timestamp;
 use crate::cloud::board::Board;
 use crate::domain::{
     Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host, HostId, HostTable,
@@ -157,34 +157,9 @@ impl View {
         Ok(())
     }
 
-    /// Waits until what happened up to `revision` has arrived, at most for `limit`; false when it
-    /// has not. A store may tell its watchers late.
-    ///
-    /// # Errors
-    /// As for [`catch_up`](Self::catch_up).
-    pub(crate) async fn reach(
-        &mut self,
-        revision: Revision,
-        clock: &dyn Clock,
-        limit: Duration,
-    ) -> Result<bool, StoreError> {
-        let end = clock.now().after(limit);
-        self.catch_up(clock.now()).await?;
-        while self.seen < revision {
-            let left = end.since(clock.now());
-            match clock.within(left, self.watch.next()).await {
-                Some(Some(Event::Changed(change))) => {
-                    self.stale = true;
-                    self.apply(change, clock.now())?;
-                    self.stale = false;
-                }
-                Some(Some(Event::Resync)) => self.reload().await?,
-                Some(None) | None => return Ok(false),
-            }
-        }
-        // The rest of the commit whose first change was seen.
-        self.catch_up(clock.now()).await?;
-        Ok(true)
+    /// Whether what happened up to `revision` has arrived.
+    pub(crate) fn has_seen(&self, revision: Revision) -> bool {
+        self.seen >= revision
     }
 
     /// Notes which hosts look different because of what is about to disappear or be replaced.
@@ -213,11 +188,16 @@ impl View {
 
     /// The hosts as the scheduler sees them. A host that was silent since `silent_since` or
     /// longer is down.
-    pub(crate) fn hosts(&mut self, now: Timestamp, down_after: std::time::Duration) -> &HostTable {
+    pub(crate) fn hosts(&mut self, now: Timestamp, down_after: Duration) -> &HostTable {
         let mut board = std::mem::take(&mut self.board);
         board.refresh(self, now, down_after);
         self.board = board;
         self.board.table()
+    }
+
+    /// Why a host is not ready, if its agent says that it is not.
+    pub(crate) fn unready(&self, host: HostId) -> Option<&str> {
+        self.beats.get(&keys::beat(host))?.value.unready.as_deref()
     }
 
     /// Who has which volume.
