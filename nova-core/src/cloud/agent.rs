@@ -274,7 +274,12 @@ impl Hand {
             let _alone = lock.lock().await;
             match self.outdated(instance, &order, generation).await {
                 Some(refusal) => refusal,
-                None => self.on_guest(instance, &order).await,
+                None => match order {
+                    Order::Snapshot { instance, image, format } => {
+                        self.snapshot(instance, image, format).await
+                    }
+                    order => self.on_guest(instance, &order).await,
+                },
             }
         };
         self.forget_lock(instance).await;
@@ -422,7 +427,7 @@ impl Hand {
                 Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
                 None => Err(unable("unpack a guest")),
             },
-            Order::Pack(_) | Order::Converge => Ok(()),
+            Order::Pack(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
         }
     }
 
@@ -465,7 +470,8 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
             guest.is_none_or(|guest| !guest.volumes.contains(volume))
         }
         (_, None) => false,
-        (Order::Create(_), Some(_)) | (Order::Pack(_) | Order::Converge, _) => true,
+        (Order::Create(_), Some(_))
+        | (Order::Pack(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
         (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
         (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
         (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
@@ -481,6 +487,6 @@ fn too_many() -> Report {
     Report::NotDone { reason, retry: true }
 }
 
-fn unable(operation: &'static str) -> VirtError {
+pub(super) fn unable(operation: &'static str) -> VirtError {
     VirtError::Host { operation, source: "this host cannot".into() }
 }

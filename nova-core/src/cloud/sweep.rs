@@ -71,7 +71,7 @@ impl Hand {
             _ => self.on_guest(id, &Order::Remove(id)).await,
         };
         match report {
-            Report::Done { .. } | Report::Packed(_) => Ok(()),
+            Report::Done { .. } | Report::Packed(_) | Report::Stored(_) => Ok(()),
             late => Err(format!("guest {id}: {}", late.reason())),
         }
     }

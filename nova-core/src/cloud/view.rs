@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::clock::{Clock, ClockExt as _, Timestamp};
 use crate::cloud::board::Board;
 use crate::domain::{
     Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host, HostId, HostTable,
@@ -265,6 +267,38 @@ impl View {
     pub(crate) fn aggregates_of(&self, host: HostId) -> Vec<Arc<Aggregate>> {
         let within = self.aggregates.values().filter(|a| a.value.hosts.contains(&host));
         within.map(|aggregate| Arc::new(aggregate.value.clone())).collect()
+    }
+}
+
+/// How long whoever waits for a view leaves it to others before looking again.
+const REACH_PAUSE: Duration = Duration::from_millis(50);
+
+/// The view as soon as it has seen what happened up to `revision`; none when it has not within
+/// `limit`. A store may tell its watchers late, and nobody else may wait for that: the view is
+/// not held meanwhile.
+///
+/// # Errors
+/// As for [`View::catch_up`].
+pub(crate) async fn reach<'v>(
+    view: &'v Mutex<View>,
+    revision: Revision,
+    clock: &dyn Clock,
+    limit: Duration,
+) -> Result<Option<MutexGuard<'v, View>>, StoreError> {
+    let end = clock.now().after(limit);
+    loop {
+        {
+            let mut view = view.lock().await;
+            view.catch_up(clock.now()).await?;
+            if view.has_seen(revision) {
+                return Ok(Some(view));
+            }
+        }
+        let left = end.since(clock.now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        clock.sleep(left.min(REACH_PAUSE)).await;
     }
 }
 

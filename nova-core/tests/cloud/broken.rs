@@ -16,7 +16,8 @@ use nova_core::domain::{
 use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
 use nova_core::port::{
     AttachVolumes, FloatingIps, Guest, GuestSpec, ImageStore, MoveGuests, NetError, NetworkManager,
-    NetworkSpec, NoValidHost, PauseGuests, PortRequest, Scheduler, VirtDriver, VirtError,
+    NetworkSpec, NoValidHost, PauseGuests, PortRequest, Scheduler, SnapshotGuests, VirtDriver,
+    VirtError,
 };
 use nova_core::seed::Seed;
 use nova_core::store::Draft;
@@ -122,6 +123,10 @@ impl VirtDriver for Broken {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         self.host.moving()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        self.host.snapshots()
     }
 }
 

@@ -9,5 +9,6 @@ mod faults;
 mod life;
 mod moves;
 mod older;
+mod snapshots;
 mod stubborn;
 mod world;
