@@ -75,7 +75,7 @@ impl User {
     }
 
     /// Asks as this project.
-    async fn ask<T: crate::testing::client::Answer, F>(
+    pub(crate) async fn ask<T: crate::testing::client::Answer, F>(
         &mut self,
         call: impl Fn(Project, crate::domain::RequestId) -> F,
     ) -> Option<T>
