@@ -31,7 +31,8 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// What was made on a host is not removed when its operation goes back.
+    /// What was made on a host is not removed when its operation goes back, nor by a sweep, which
+    /// would make it good.
     SkipUndo "skip-undo";
     /// A claim does not write the ledger of its host.
     SkipHostLedger "skip-host-ledger";
