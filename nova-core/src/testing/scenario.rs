@@ -63,6 +63,7 @@ impl Setting {
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
             | OpKind::Rebuild { .. }
+            | OpKind::Snapshot { .. }
             | OpKind::DetachVolume { .. }
             | OpKind::DisassociateFloating { .. } => self.everything().await?,
             OpKind::ConfirmResize { instance } | OpKind::RevertResize { instance } => {
@@ -154,6 +155,14 @@ impl Setting {
                 let server = server()?;
                 let asked =
                     self.ask(async |p: Project, id| p.rebuild_server(id, server, image).await);
+                Ok(asked.await?.operation)
+            }
+            OpKind::Snapshot { .. } => {
+                let (server, name) = (server()?, Label::new("image").map_err(broken)?);
+                let asked = self.ask(|p: Project, id| {
+                    let name = name.clone();
+                    async move { p.snapshot_server(id, server, &name).await }
+                });
                 Ok(asked.await?.operation)
             }
             OpKind::CreateVolume { .. } => {

@@ -111,7 +111,8 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         Some(OpKind::ConfirmResize { .. }) => Some(OpKind::RevertResize { instance }),
         Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance }),
         Some(OpKind::Evacuate { .. }) => Some(OpKind::Rebuild { instance, image }),
-        Some(OpKind::Rebuild { .. }) => Some(OpKind::CreateVolume { volume }),
+        Some(OpKind::Rebuild { .. }) => Some(OpKind::Snapshot { instance, image }),
+        Some(OpKind::Snapshot { .. }) => Some(OpKind::CreateVolume { volume }),
         Some(OpKind::CreateVolume { .. }) => Some(OpKind::DeleteVolume { volume }),
         Some(OpKind::DeleteVolume { .. }) => Some(OpKind::AttachVolume { instance, volume }),
         Some(OpKind::AttachVolume { .. }) => Some(OpKind::DetachVolume { instance, volume }),
@@ -135,6 +136,7 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::Halt
         | Step::Strip
         | Step::Recreate
+        | Step::Capture
         | Step::DropMoved => &[AgentHere, PowerHere],
         Step::WireThere | Step::SpawnThere | Step::PowerThere | Step::DropOld => {
             &[AgentThere, PowerThere]
@@ -157,6 +159,7 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::FinishRebuild
         | Step::FinishMove
         | Step::HandBack
+        | Step::FinishSnapshot
         | Step::EndMove => &[],
     }
 }
