@@ -17,11 +17,12 @@ use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::steps::{
-    CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, Step, goes_back, steps,
+    CONFLICTS_MAX, Doing, FORWARD_ATTEMPTS_MAX, Moment, STUBBORN_ATTEMPTS_MAX, Step, goes_back,
+    steps,
 };
 use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
-use crate::plant::{Bug, planted};
+use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
 use crate::store::{Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned};
 
@@ -42,37 +43,6 @@ pub(crate) struct Runner {
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// What an operation has to do next.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
-    Forward(Step),
-    Back(Step),
-    GiveUp,
-}
-
-impl Turn {
-    /// None when the operation's list has no such step.
-    fn of(op: &Operation) -> Option<Self> {
-        let step = |at: usize| steps(&op.kind).get(at).copied();
-        match op.state {
-            OpState::Undoing(_) => match op.step.checked_sub(1) {
-                Some(at) => step(at).map(Self::Back),
-                None => Some(Self::GiveUp),
-            },
-            _ => step(op.step).map(Self::Forward),
-        }
-    }
-
-    /// The name under which the journal knows it.
-    fn name(self) -> String {
-        match self {
-            Self::Forward(step) => step.name().to_owned(),
-            Self::Back(step) => format!("undo {}", step.name()),
-            Self::GiveUp => "give up".to_owned(),
-        }
-    }
-}
 
 /// What came of trying to get ahead.
 #[derive(Debug)]
@@ -145,9 +115,16 @@ impl Runner {
                 return Ok(Progress::Wait(PAUSE_MIN));
             }
         }
-        let Some(turn) = Turn::of(&op.value) else { return self.unknown_list(op).await };
+        let list = steps(&op.value.kind);
+        let doing = match (&op.value.state, op.value.step.checked_sub(1)) {
+            (OpState::Undoing(_), Some(at)) => list.get(at).copied().map(Doing::Undo),
+            (OpState::Undoing(_), None) => Some(Doing::GiveUp),
+            _ => list.get(op.value.step).copied().map(Doing::Step),
+        };
+        let Some(doing) = doing else { return self.unknown_list(op).await };
+        reach(op.value.id, doing, Moment::Begins).await;
         let mut next = op.value.clone();
-        let (next, attempt) = match caught(self.take(turn, &mut next)).await {
+        let (next, attempt) = match caught(self.take(doing, &mut next)).await {
             Ok(attempt) => (next, attempt?),
             // Nothing that it noted counts; whether it had an effect shows when it is repeated.
             Err(Panicked(words)) => {
@@ -155,14 +132,26 @@ impl Runner {
                 (op.value.clone(), Attempt::Unknown { reason })
             }
         };
-        self.settle(op, next, turn.name(), attempt).await
+        let done = matches!(attempt, Attempt::Done(_));
+        if done {
+            reach(op.value.id, doing, Moment::Done).await;
+        }
+        let attempt = match done && refused(op.value.id, doing) {
+            true => self.hopeless("refused on purpose"),
+            false => attempt,
+        };
+        let progress = self.settle(op, next, doing.name(), attempt).await?;
+        if done && matches!(progress, Progress::Recorded) {
+            reach(op.value.id, doing, Moment::Recorded).await;
+        }
+        Ok(progress)
     }
 
-    async fn take(&self, turn: Turn, next: &mut Operation) -> Result<Attempt, StoreError> {
-        match turn {
-            Turn::Forward(step) => self.attempt(step, next).await,
-            Turn::Back(step) => self.undo(step, next).await,
-            Turn::GiveUp => self.give_up(next).await,
+    async fn take(&self, doing: Doing, next: &mut Operation) -> Result<Attempt, StoreError> {
+        match doing {
+            Doing::Step(step) => self.attempt(step, next).await,
+            Doing::Undo(step) => self.undo(step, next).await,
+            Doing::GiveUp => self.give_up(next).await,
         }
     }
 

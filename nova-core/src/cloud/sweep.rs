@@ -60,7 +60,7 @@ impl Hand {
                 return Ok(());
             }
             (_, None) => return Ok(()),
-            _ if planted(Bug::ReapNothing) => return Ok(()),
+            _ if planted(Bug::ReapNothing) || planted(Bug::SkipUndo) => return Ok(()),
             (Some(record), Some(guest)) if self.is_end(&record.value) => {
                 // The other end has the server. While it moves, its operation sees to both.
                 if record.value.task.is_some() || guest.power == PowerState::Shutdown {
