@@ -8,5 +8,6 @@ mod faults;
 mod life;
 mod moves;
 mod older;
+mod regressions;
 mod stubborn;
 mod world;
