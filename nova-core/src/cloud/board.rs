@@ -96,6 +96,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                     | TaskState::Spawning
                     | TaskState::Resizing
                     | TaskState::Rebuilding
+                    | TaskState::Snapshotting
             )
         ) {
             row.io_ops += 1;

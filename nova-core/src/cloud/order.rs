@@ -1,6 +1,6 @@
 //! What a conductor tells an agent, and what the agent answers.
 
-use crate::domain::{InstanceId, OpId, Reboot, VolumeId};
+use crate::domain::{ImageContent, ImageFormat, ImageId, InstanceId, OpId, Reboot, VolumeId};
 use crate::port::{Guest, GuestSpec, Parcel, VolumeLink};
 
 /// A message to the conductors: there is an operation to work on.
@@ -47,6 +47,8 @@ pub(crate) enum Order {
     Pack(InstanceId),
     /// The guest of another host is here, shut down.
     Unpack { spec: Box<GuestSpec>, parcel: Box<Parcel> },
+    /// What is on the guest's root disk is in the image store.
+    Snapshot { instance: InstanceId, image: ImageId, format: ImageFormat },
     /// The host's network is what the records say.
     Converge,
 }
@@ -63,6 +65,7 @@ impl Order {
             | Self::Unpause(instance)
             | Self::Pack(instance)
             | Self::Reboot { instance, .. }
+            | Self::Snapshot { instance, .. }
             | Self::Plug { instance, .. }
             | Self::Unplug { instance, .. } => Some(*instance),
             Self::Converge => None,
@@ -98,6 +101,8 @@ pub(crate) enum Report {
     },
     /// The guest was packed.
     Packed(Box<Parcel>),
+    /// The image was stored.
+    Stored(ImageContent),
     /// The target is certainly not reached.
     NotDone {
         /// Why.

@@ -7,7 +7,9 @@ use crate::domain::OpKind;
 ///
 /// - 1: servers, power, volumes, floating IPs.
 /// - 2: moves and rebuilding were added; every list of version 1 is as it was.
-pub(crate) const STEPS_VERSION: u16 = 2;
+/// - 3: live migration, snapshots, shelving, rescue and drains were added; lists of versions 1 and
+///   2 are as they were.
+pub(crate) const STEPS_VERSION: u16 = 3;
 
 /// One step. Every step may be repeated, and so may its undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,10 @@ pub(crate) enum Step {
     DropOld,
     /// Record that a move is over: one end keeps the server, the other end's claim is given back.
     EndMove,
+    /// Store the guest's root disk as an image. Undone by removing the image.
+    Capture,
+    /// Record that the image is whole.
+    FinishSnapshot,
 }
 
 impl Step {
@@ -123,6 +129,8 @@ impl Step {
             Self::HandBack => "hand back",
             Self::DropOld => "drop old",
             Self::EndMove => "end move",
+            Self::Capture => "capture",
+            Self::FinishSnapshot => "finish snapshot",
         }
     }
 }
@@ -130,10 +138,11 @@ impl Step {
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
-        Bind, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld, EndMove,
-        Finish, FinishMove, FinishRebuild, FreeVolumes, Halt, HandBack, HandOver, LeadFloating,
-        LetGo, MakeVolume, Place, Plug, Power, PowerThere, Recreate, Release, RemoveGuest, Settle,
-        Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
+        Bind, Capture, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld,
+        EndMove, Finish, FinishMove, FinishRebuild, FinishSnapshot, FreeVolumes, Halt, HandBack,
+        HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug, Power, PowerThere, Recreate,
+        Release, RemoveGuest, Settle, Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire,
+        WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -168,6 +177,7 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
             EndMove,
         ],
         OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
+        OpKind::Snapshot { .. } => &[Capture, FinishSnapshot],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -188,6 +198,7 @@ pub(crate) const fn goes_back(kind: &OpKind) -> bool {
             | OpKind::Migrate { .. }
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
+            | OpKind::Snapshot { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

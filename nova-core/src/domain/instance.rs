@@ -81,13 +81,15 @@ pub enum TaskState {
     Reverting,
     /// Being made anew from an image.
     Rebuilding,
+    /// Having an image taken of its disk.
+    Snapshotting,
     /// Being deleted.
     Deleting,
 }
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -102,6 +104,7 @@ impl TaskState {
         Self::Confirming,
         Self::Reverting,
         Self::Rebuilding,
+        Self::Snapshotting,
         Self::Deleting,
     ];
 }
@@ -123,6 +126,7 @@ impl std::fmt::Display for TaskState {
             Self::Confirming => "confirming",
             Self::Reverting => "reverting",
             Self::Rebuilding => "rebuilding",
+            Self::Snapshotting => "snapshotting",
             Self::Deleting => "deleting",
         })
     }
@@ -192,13 +196,15 @@ pub enum Action {
     Evacuate,
     /// Make it anew from an image.
     Rebuild,
+    /// Take an image of its disk.
+    Snapshot,
     /// Delete it.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -213,6 +219,7 @@ impl Action {
         Self::RevertResize,
         Self::Evacuate,
         Self::Rebuild,
+        Self::Snapshot,
         Self::Delete,
     ];
 
@@ -230,6 +237,7 @@ impl Action {
             Self::Resize | Self::Migrate => &[Active, Stopped],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
             Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
+            Self::Snapshot => &[Active, Paused, Stopped],
             Self::Delete => &[Building, Active, Paused, Stopped, Resized, Error],
         }
     }
@@ -259,6 +267,7 @@ impl Action {
                 TaskState::Confirming,
                 TaskState::Reverting,
                 TaskState::Rebuilding,
+                TaskState::Snapshotting,
                 TaskState::Deleting,
             ],
             _ => &[],
@@ -286,6 +295,7 @@ impl Action {
             Self::ConfirmResize => TaskState::Confirming,
             Self::RevertResize => TaskState::Reverting,
             Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
+            Self::Snapshot => TaskState::Snapshotting,
             Self::Delete => TaskState::Deleting,
         }
     }
@@ -297,7 +307,7 @@ impl Action {
             Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
-            Self::AttachVolume | Self::DetachVolume => Some(state),
+            Self::AttachVolume | Self::DetachVolume | Self::Snapshot => Some(state),
             Self::Resize | Self::Migrate => Some(VmState::Resized),
             Self::ConfirmResize | Self::RevertResize => Some(VmState::Active),
             Self::Evacuate | Self::Rebuild => Some(match state {
@@ -326,6 +336,7 @@ impl std::fmt::Display for Action {
             Self::RevertResize => "revert-resize",
             Self::Evacuate => "evacuate",
             Self::Rebuild => "rebuild",
+            Self::Snapshot => "snapshot",
             Self::Delete => "delete",
         })
     }
@@ -381,6 +392,9 @@ pub struct Instance {
     /// The move that it is in the middle of, or that waits to be confirmed.
     #[serde(default)]
     pub migration: Option<Migration>,
+    /// The image that the operation on it needs: it cannot be deleted meanwhile.
+    #[serde(default)]
+    pub lent: Option<ImageId>,
     /// How often it was started by an operation: a reboot that is repeated knows from it.
     pub boots: u64,
     /// What went wrong last.
@@ -413,6 +427,7 @@ mod tests {
         (Action::RevertResize, &[Resized]),
         (Action::Evacuate, &[Active, Stopped, Error]),
         (Action::Rebuild, &[Active, Stopped, Error]),
+        (Action::Snapshot, &[Active, Paused, Stopped]),
         (Action::Delete, &[Building, Active, Paused, Stopped, Resized, Error]),
     ];
 
@@ -444,7 +459,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 15 * 6 * 16);
+        assert_eq!(walked, 16 * 6 * 17);
     }
 
     #[test]

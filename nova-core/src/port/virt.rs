@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::class::Class;
 use crate::domain::{
-    GiB, HostFacts, Image, InstanceId, InterfaceName, Mac, MiB, PowerState, ProjectId, PublicKey,
-    Reboot, ServerName, Vcpus, VolumeId,
+    GiB, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, InterfaceName, Mac, MiB,
+    PowerState, ProjectId, PublicKey, Reboot, ServerName, Vcpus, VolumeId,
 };
 use crate::port::{Connection, ImageStore};
 
@@ -106,7 +106,9 @@ pub struct Parcel {
 ///   stopped or rebooted (of [`PauseGuests`]);
 /// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]);
 /// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
-///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]).
+///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
+/// - `a_snapshot_changes_nothing`, `a_snapshot_is_repeatable`, `a_snapshot_makes_a_guest`,
+///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]).
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// What this host is and has.
@@ -165,6 +167,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Taking guests to other hosts, where this host can.
     fn moving(&self) -> Option<&dyn MoveGuests>;
+
+    /// Taking images of guests, where this host can.
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests>;
 }
 
 /// Freezes guests in memory.
@@ -222,6 +227,26 @@ pub trait MoveGuests: Send + Sync {
         parcel: &Parcel,
         images: &dyn ImageStore,
     ) -> Result<(), VirtError>;
+}
+
+/// Takes images of guests' root disks.
+#[async_trait]
+pub trait SnapshotGuests: Send + Sync {
+    /// Stores what is on the root disk of a guest, in `format`, as `image`, and says what was
+    /// stored. The guest is afterwards as it was, running, paused or shut down; what a running
+    /// guest had not written yet may be missing. An image that is stored already is left as it
+    /// is. Volumes and other disks are not stored.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`]; nothing was stored
+    /// then, or everything.
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        format: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError>;
 }
 
 /// What went wrong on a host.
@@ -325,6 +350,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         (**self).moving()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        (**self).snapshots()
     }
 }
 

@@ -9,5 +9,6 @@ mod life;
 mod moves;
 mod older;
 mod regressions;
+mod snapshots;
 mod stubborn;
 mod world;

@@ -9,6 +9,7 @@ mod dice;
 mod driver;
 mod fleet;
 mod options;
+mod snapshot;
 mod state;
 
 use std::collections::BTreeMap;

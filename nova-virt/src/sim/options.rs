@@ -37,11 +37,13 @@ pub enum Verb {
     Pack,
     /// Make a guest of another host.
     Unpack,
+    /// Store a guest's disk as an image.
+    Snapshot,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -56,6 +58,7 @@ impl Verb {
         Self::Detach,
         Self::Pack,
         Self::Unpack,
+        Self::Snapshot,
     ];
 
     /// What it does, as it follows "cannot".
@@ -75,6 +78,7 @@ impl Verb {
             Self::Detach => "detach a volume",
             Self::Pack => "pack a guest",
             Self::Unpack => "unpack a guest",
+            Self::Snapshot => "take an image of a guest",
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nova_core::clock::{Clock, ClockExt as _};
-use nova_core::domain::{AllocationRatio, MiB, PowerState, Reboot, Resources, VolumeId};
+use nova_core::domain::{AllocationRatio, ImageId, MiB, PowerState, Reboot, Resources, VolumeId};
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
     AttachVolumes as _, Connection, ImageError, MoveGuests as _, Parcel, PauseGuests as _,
-    VirtDriver as _, VirtError, VolumeLink,
+    SnapshotGuests as _, VirtDriver as _, VirtError, VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
@@ -84,6 +84,7 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.detach(id(1), link.volume).await.err(),
             host.pack(id(1)).await.err(),
             host.unpack(&guest(1, &image), &parcel, &images).await.err(),
+            host.snapshot(id(1), ImageId::from_u128(8), image.format, &images).await.err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());
         for error in errors {

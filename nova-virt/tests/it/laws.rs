@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::conformance::virt::Subject;
 use nova_core::domain::{
-    HostFacts, HostId, ImageContent, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
+    HostFacts, HostId, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
 };
 use nova_core::port::{
     AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, MoveGuests,
-    Parcel, PauseGuests, VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
+    Parcel, PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeDriver, VolumeError,
+    VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, FileVolumes, SimHost, SimOptions};
@@ -160,6 +161,23 @@ impl VirtDriver for Reopened {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         Some(self)
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl SnapshotGuests for Reopened {
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        format: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError> {
+        self.host().snapshot(instance, image, format, images).await
     }
 }
 

@@ -12,8 +12,8 @@ use nova_core::cloud::{Cloud, CloudOptions};
 use nova_core::domain::{HostFacts, HostId, HostName, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, PauseGuests, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, PauseGuests, SnapshotGuests,
+    VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -215,6 +215,10 @@ impl VirtDriver for Moody {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         self.host.moving()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        self.host.snapshots()
     }
 }
 

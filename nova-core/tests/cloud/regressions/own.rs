@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use nova_core::clock::Clock;
 use nova_core::cloud::{CloudOptions, VolumeSpec};
-use nova_core::domain::{FloatingPool, GiB, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize};
+use nova_core::domain::{
+    FloatingPool, GiB, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
+};
 use nova_core::port::VirtDriver;
 
 use super::hosts::{Mood, Moody, name_of, turns};

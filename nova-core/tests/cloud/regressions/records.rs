@@ -54,10 +54,8 @@ fn a_restart_takes_up_more_operations_than_a_page_holds() {
             let limit = world.clock.now().after(never / 2);
             let project = world.project();
             for operation in &accepted {
-                let ended = world.clock.within(
-                    limit.since(world.clock.now()),
-                    project.wait(*operation),
-                );
+                let ended =
+                    world.clock.within(limit.since(world.clock.now()), project.wait(*operation));
                 let op = ended.await.expect("somebody took it up").unwrap();
                 assert_eq!(op.state, OpState::Done);
             }
