@@ -9,6 +9,7 @@ mod faults;
 mod life;
 mod moves;
 mod older;
+mod regressions;
 mod sites;
 mod snapshots;
 mod stubborn;
