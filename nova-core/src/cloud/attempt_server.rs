@@ -10,7 +10,7 @@ use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
-use crate::cloud::view::{View, group_admits};
+use crate::cloud::view::{View, group_admits, reach};
 use crate::domain::{
     Action, Fault, HostId, HostTable, Instance, Liveness, OpKind, Operation, RequestSpec,
     TaskState, VolumeState,
@@ -18,7 +18,7 @@ use crate::domain::{
 use crate::plant::{Bug, planted};
 use crate::port::{GuestSpec, NetError, Nic, PortRequest};
 use crate::store::record::{Claim, Ledger, keys};
-use crate::store::{Guard, Prefix, Scan, Store as _, StoreError, Txn, Versioned, Write};
+use crate::store::{Guard, StoreError, Txn, Versioned, Write};
 
 /// How many hosts are looked at again before one is taken that would do, though by now another
 /// may be better.
@@ -33,15 +33,12 @@ impl Runner {
         let OpKind::CreateServer { instance: id } = op.kind else {
             return Ok(self.hopeless("only a new server is placed"));
         };
-        let (mut txn, host) = {
-            let mut view = self.fresh().await?;
-            let Some(instance) = view.instances.get(&keys::instance(id)).cloned() else {
-                return Ok(self.hopeless("the server is gone"));
-            };
-            match self.claim(&mut view, &instance, op).await? {
-                Ok(claimed) => claimed,
-                Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
-            }
+        let Some(instance) = self.server(id).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let (mut txn, host) = match self.claim(&instance, op).await? {
+            Ok(claimed) => claimed,
+            Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
         };
         let Some(instance) = self.server(id).await? else {
             return Ok(self.hopeless("the server is gone"));
@@ -72,31 +69,30 @@ impl Runner {
     /// view that has seen everything there was when the question came.
     pub(crate) async fn claim(
         &self,
-        view: &mut View,
         instance: &Versioned<Instance>,
         op: &Operation,
     ) -> Result<Result<(Txn, HostId), Fault>, StoreError> {
-        let mut host = match self.choose(view, &instance.value, op) {
+        let mut view = self.fresh().await?;
+        let mut chosen = self.choose(&mut view, &instance.value, op);
+        if chosen.is_err() {
+            drop(view);
+            let newest = self.newest().await?;
+            view = match reach(&self.view, newest, &*self.ports.clock, SEEN_WITHIN).await? {
+                Some(view) => view,
+                None => self.fresh().await?,
+            };
+            chosen = self.choose(&mut view, &instance.value, op);
+        }
+        let mut host = match chosen {
             Ok(host) => host,
-            Err(fault) => {
-                let newest = Scan::new(Prefix::all()).with_limit(1);
-                let newest = self.ports.store.scan(newest).await?.revision;
-                // As long as that takes, others of this process wait for the same view.
-                if !view.reach(newest, &*self.ports.clock, SEEN_WITHIN).await? {
-                    return Ok(Err(fault));
-                }
-                match self.choose(view, &instance.value, op) {
-                    Ok(host) => host,
-                    Err(fault) => return Ok(Err(fault)),
-                }
-            }
+            Err(fault) => return Ok(Err(fault)),
         };
         for look in 1..=LOOKS_MAX {
             let as_shown = !view.look_at(host).await?;
-            if as_shown || look == LOOKS_MAX && self.suits(view, &instance.value, op, host) {
+            if as_shown || look == LOOKS_MAX && self.suits(&mut view, &instance.value, op, host) {
                 break;
             }
-            host = match self.choose(view, &instance.value, op) {
+            host = match self.choose(&mut view, &instance.value, op) {
                 Ok(host) => host,
                 Err(fault) => return Ok(Err(fault)),
             };

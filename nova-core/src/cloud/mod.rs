@@ -22,6 +22,7 @@ mod attempt_server;
 mod board;
 mod conductor;
 mod error;
+mod guard;
 mod options;
 mod order;
 mod ports;
@@ -29,7 +30,8 @@ mod prune;
 mod register;
 mod rivals;
 mod runner;
-mod steps;
+pub(crate) mod steps;
+mod sweep;
 mod view;
 mod whole;
 

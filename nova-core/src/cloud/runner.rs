@@ -13,15 +13,17 @@ use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_move::renew;
+use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::rivals::Rivals;
 use crate::cloud::steps::{
-    CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, Step, goes_back, steps,
+    CONFLICTS_MAX, Doing, FORWARD_ATTEMPTS_MAX, Moment, STUBBORN_ATTEMPTS_MAX, Step, goes_back,
+    steps,
 };
 use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
-use crate::plant::{Bug, planted};
+use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
 use crate::store::{
     Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write,
@@ -66,35 +68,43 @@ impl Runner {
     /// goes on from there.
     pub(crate) async fn run(&self, id: OpId) -> Result<(), StoreError> {
         let mut conflicts = 0;
+        // What the view has to have seen, because of the last conflict.
+        let mut wanted = Revision(0);
         loop {
             let key = keys::operation(id);
             let Some(op) = self.ports.store.read::<Operation>(&key).await? else { return Ok(()) };
             if op.value.state.is_final() {
                 return Ok(());
             }
+            let places = places(&op.value);
             let progress = {
                 let Ok(_place) = self.places.acquire().await else { return Ok(()) };
-                let places = places(&op.value);
-                // Waiting for news must not keep others from placing.
-                let seen = self.see(op.revision, conflicts > 0).await?;
                 let _turn = match places {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
-                let progress = match seen {
+                match self.see(op.revision.max(wanted)).await? {
                     // While it waited for its turn another conductor may have placed it.
                     true if places && self.moved(&op).await? => continue,
-                    true => self.advance(&op).await?,
-                    false => Progress::Wait(PAUSE_MIN),
-                };
-                match progress {
-                    Progress::Conflicted if places => self.rivals.lose(id),
-                    Progress::Recorded if places => self.rivals.settle(id),
-                    _ => {}
+                    true => Some(self.advance(&op).await?),
+                    false => None,
                 }
-                progress
             };
-            conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
+            let Some(progress) = progress else {
+                self.ports.clock.sleep(PAUSE_MIN).await;
+                continue;
+            };
+            if matches!(progress, Progress::Conflicted) {
+                conflicts += 1;
+                wanted = self.newest().await?;
+            } else {
+                conflicts = 0;
+            }
+            match progress {
+                Progress::Conflicted if places => self.rivals.lose(id),
+                Progress::Recorded if places => self.rivals.settle(id),
+                _ => {}
+            }
             match progress {
                 Progress::Recorded => {}
                 Progress::Conflicted if conflicts < CONFLICTS_MAX => {}
@@ -110,15 +120,17 @@ impl Runner {
         Ok(now.is_none_or(|entry| entry.revision != op.revision))
     }
 
-    /// Lets the view see the operation's last record, with everything that was committed beside
-    /// it: a server that has not been heard of yet would look as if it were gone. After a
-    /// conflict it has to see whatever there is, or it would only decide the same again.
-    async fn see(&self, record: Revision, everything: bool) -> Result<bool, StoreError> {
-        let wanted = match everything {
-            true => self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision,
-            false => record,
-        };
-        self.view.lock().await.reach(wanted, &*self.ports.clock, PAUSE_MAX).await
+    /// Whether the view has seen the operation's last record, with everything that was committed
+    /// beside it: a server that has not been heard of yet would look as if it were gone. After a
+    /// conflict it has to have seen whatever there was, or it would only decide the same again. A
+    /// store may tell its watchers late; whoever waits for it holds neither the view nor a place.
+    async fn see(&self, wanted: Revision) -> Result<bool, StoreError> {
+        Ok(self.fresh().await?.has_seen(wanted))
+    }
+
+    /// The revision of the store now.
+    pub(crate) async fn newest(&self) -> Result<Revision, StoreError> {
+        Ok(self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision)
     }
 
     /// Makes one attempt and records it.
@@ -129,23 +141,44 @@ impl Runner {
                 return Ok(Progress::Wait(PAUSE_MIN));
             }
         }
-        let mut next = op.value.clone();
-        let (name, attempt) = match op.value.state {
-            OpState::Undoing(_) => match op.value.step.checked_sub(1) {
-                Some(at) => match steps(&op.value.kind).get(at) {
-                    Some(step) => {
-                        (format!("undo {}", step.name()), self.undo(*step, &mut next).await?)
-                    }
-                    None => return self.unknown_list(op).await,
-                },
-                None => ("give up".to_owned(), self.give_up(&mut next).await?),
-            },
-            _ => match steps(&op.value.kind).get(op.value.step) {
-                Some(step) => (step.name().to_owned(), self.attempt(*step, &mut next).await?),
-                None => return self.unknown_list(op).await,
-            },
+        let list = steps(&op.value.kind);
+        let doing = match (&op.value.state, op.value.step.checked_sub(1)) {
+            (OpState::Undoing(_), Some(at)) => list.get(at).copied().map(Doing::Undo),
+            (OpState::Undoing(_), None) => Some(Doing::GiveUp),
+            _ => list.get(op.value.step).copied().map(Doing::Step),
         };
-        self.settle(op, next, name, attempt).await
+        let Some(doing) = doing else { return self.unknown_list(op).await };
+        reach(op.value.id, doing, Moment::Begins).await;
+        let mut next = op.value.clone();
+        let (next, attempt) = match caught(self.take(doing, &mut next)).await {
+            Ok(attempt) => (next, attempt?),
+            // Nothing that it noted counts; whether it had an effect shows when it is repeated.
+            Err(Panicked(words)) => {
+                let reason = format!("a part of the cloud panicked: {words}");
+                (op.value.clone(), Attempt::Unknown { reason })
+            }
+        };
+        let done = matches!(attempt, Attempt::Done(_));
+        if done {
+            reach(op.value.id, doing, Moment::Done).await;
+        }
+        let attempt = match done && refused(op.value.id, doing) {
+            true => self.hopeless("refused on purpose"),
+            false => attempt,
+        };
+        let progress = self.settle(op, next, doing.name(), attempt).await?;
+        if done && matches!(progress, Progress::Recorded) {
+            reach(op.value.id, doing, Moment::Recorded).await;
+        }
+        Ok(progress)
+    }
+
+    async fn take(&self, doing: Doing, next: &mut Operation) -> Result<Attempt, StoreError> {
+        match doing {
+            Doing::Step(step) => self.attempt(step, next).await,
+            Doing::Undo(step) => self.undo(step, next).await,
+            Doing::GiveUp => self.give_up(next).await,
+        }
     }
 
     /// An operation whose step this release does not know was written by another one.
