@@ -3,6 +3,8 @@
 //! It carries out orders, shows that it lives, and compares its host with the records now and
 //! then. It decides nothing about other hosts.
 
+mod live;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -253,6 +255,9 @@ impl Hand {
         if let Order::Pack(instance) = order {
             return self.pack(*instance).await;
         }
+        if let Order::Live(order) = order {
+            return self.on_live(order).await;
+        }
         let done = match self.in_time(self.act(order)).await {
             Ok(done) => done,
             Err(late) => return late,
@@ -317,7 +322,7 @@ impl Hand {
                 Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
                 None => Err(unable("unpack a guest")),
             },
-            Order::Pack(_) | Order::Converge => Ok(()),
+            Order::Pack(_) | Order::Live(_) | Order::Converge => Ok(()),
         }
     }
 
@@ -411,6 +416,9 @@ impl Hand {
             }
             // An operation that failed may have had its effect all the same.
             (VmState::Paused, Some(PowerState::Running)) => next.state = VmState::Active,
+            (VmState::Active, Some(PowerState::Paused)) if self.recalls(old.id).await => {
+                next.power = Some(PowerState::Running);
+            }
             (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
             (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
                 // Its owner wants it stopped; that a guest came up by itself does not change it.
@@ -444,7 +452,9 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
             guest.is_none_or(|guest| !guest.volumes.contains(volume))
         }
         (_, None) => false,
-        (Order::Create(_), Some(_)) | (Order::Pack(_) | Order::Converge, _) => true,
+        (Order::Create(_), Some(_)) | (Order::Pack(_) | Order::Live(_) | Order::Converge, _) => {
+            true
+        }
         (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
         (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
         (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,

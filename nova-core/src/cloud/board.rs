@@ -95,6 +95,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                 TaskState::Scheduling
                     | TaskState::Spawning
                     | TaskState::Resizing
+                    | TaskState::Migrating
                     | TaskState::Rebuilding
             )
         ) {

@@ -15,6 +15,7 @@ mod attempt;
 mod attempt_anew;
 mod attempt_attach;
 mod attempt_elsewhere;
+mod attempt_live;
 mod attempt_move;
 mod attempt_server;
 mod board;

@@ -149,7 +149,12 @@ fn healthy() -> Snapshot {
         attachment: Some(Attachment { instance: SERVER, host: HOST }),
         operation: None,
     }];
-    s.real_volumes = Some(vec![VolumeFacts { volume: VOLUME, size, connected_to: Some(HOST) }]);
+    s.real_volumes = Some(vec![VolumeFacts {
+        volume: VOLUME,
+        size,
+        connected_to: Some(HOST),
+        shared_with: None,
+    }]);
     s.groups = vec![ServerGroup {
         id: GROUP,
         project: name("shop"),

@@ -75,6 +75,8 @@ pub enum TaskState {
     DetachingVolume,
     /// Moving to another host.
     Resizing,
+    /// Moving to another host while it runs.
+    Migrating,
     /// Giving up where it came from.
     Confirming,
     /// Going back to where it came from.
@@ -87,7 +89,7 @@ pub enum TaskState {
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -99,6 +101,7 @@ impl TaskState {
         Self::AttachingVolume,
         Self::DetachingVolume,
         Self::Resizing,
+        Self::Migrating,
         Self::Confirming,
         Self::Reverting,
         Self::Rebuilding,
@@ -120,6 +123,7 @@ impl std::fmt::Display for TaskState {
             Self::AttachingVolume => "attaching-volume",
             Self::DetachingVolume => "detaching-volume",
             Self::Resizing => "resizing",
+            Self::Migrating => "migrating",
             Self::Confirming => "confirming",
             Self::Reverting => "reverting",
             Self::Rebuilding => "rebuilding",
@@ -184,6 +188,8 @@ pub enum Action {
     Resize,
     /// Move it to another host as it is.
     Migrate,
+    /// Move it to another host while it runs.
+    LiveMigrate,
     /// Keep what a move made of it.
     ConfirmResize,
     /// Take a move back.
@@ -198,7 +204,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -209,6 +215,7 @@ impl Action {
         Self::DetachVolume,
         Self::Resize,
         Self::Migrate,
+        Self::LiveMigrate,
         Self::ConfirmResize,
         Self::RevertResize,
         Self::Evacuate,
@@ -228,6 +235,7 @@ impl Action {
             Self::Unpause => &[Paused],
             Self::AttachVolume | Self::DetachVolume => &[Active, Paused, Stopped, Resized],
             Self::Resize | Self::Migrate => &[Active, Stopped],
+            Self::LiveMigrate => &[Active, Paused],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
             Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
             Self::Delete => &[Building, Active, Paused, Stopped, Resized, Error],
@@ -256,6 +264,7 @@ impl Action {
                 TaskState::AttachingVolume,
                 TaskState::DetachingVolume,
                 TaskState::Resizing,
+                TaskState::Migrating,
                 TaskState::Confirming,
                 TaskState::Reverting,
                 TaskState::Rebuilding,
@@ -283,6 +292,7 @@ impl Action {
             Self::AttachVolume => TaskState::AttachingVolume,
             Self::DetachVolume => TaskState::DetachingVolume,
             Self::Resize | Self::Migrate => TaskState::Resizing,
+            Self::LiveMigrate => TaskState::Migrating,
             Self::ConfirmResize => TaskState::Confirming,
             Self::RevertResize => TaskState::Reverting,
             Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
@@ -297,7 +307,7 @@ impl Action {
             Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
-            Self::AttachVolume | Self::DetachVolume => Some(state),
+            Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate => Some(state),
             Self::Resize | Self::Migrate => Some(VmState::Resized),
             Self::ConfirmResize | Self::RevertResize => Some(VmState::Active),
             Self::Evacuate | Self::Rebuild => Some(match state {
@@ -322,6 +332,7 @@ impl std::fmt::Display for Action {
             Self::DetachVolume => "detach-volume",
             Self::Resize => "resize",
             Self::Migrate => "migrate",
+            Self::LiveMigrate => "live-migrate",
             Self::ConfirmResize => "confirm-resize",
             Self::RevertResize => "revert-resize",
             Self::Evacuate => "evacuate",
@@ -409,6 +420,7 @@ mod tests {
         (Action::DetachVolume, &[Active, Paused, Stopped, Resized]),
         (Action::Resize, &[Active, Stopped]),
         (Action::Migrate, &[Active, Stopped]),
+        (Action::LiveMigrate, &[Active, Paused]),
         (Action::ConfirmResize, &[Resized]),
         (Action::RevertResize, &[Resized]),
         (Action::Evacuate, &[Active, Stopped, Error]),
@@ -444,7 +456,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 15 * 6 * 16);
+        assert_eq!(walked, 16 * 6 * 17);
     }
 
     #[test]

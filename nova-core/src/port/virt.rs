@@ -10,7 +10,7 @@ use crate::domain::{
     GiB, HostFacts, Image, InstanceId, InterfaceName, Mac, MiB, PowerState, ProjectId, PublicKey,
     Reboot, ServerName, Vcpus, VolumeId,
 };
-use crate::port::{Connection, ImageStore};
+use crate::port::{Connection, ImageStore, LiveMigrate};
 
 /// A guest as it should be made. It says everything; a driver asks nobody.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,7 +106,8 @@ pub struct Parcel {
 ///   stopped or rebooted (of [`PauseGuests`]);
 /// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]);
 /// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
-///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]).
+///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
+/// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// What this host is and has.
@@ -165,6 +166,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Taking guests to other hosts, where this host can.
     fn moving(&self) -> Option<&dyn MoveGuests>;
+
+    /// Taking guests to other hosts while they run, where this host can.
+    fn live(&self) -> Option<&dyn LiveMigrate>;
 }
 
 /// Freezes guests in memory.
@@ -325,6 +329,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         (**self).moving()
+    }
+
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        (**self).live()
     }
 }
 

@@ -97,6 +97,10 @@ impl VirtDriver for Odd {
     fn moving(&self) -> Option<&dyn MoveGuests> {
         self.host.moving()
     }
+
+    fn live(&self) -> Option<&dyn nova_core::port::LiveMigrate> {
+        self.host.live()
+    }
 }
 
 #[test]

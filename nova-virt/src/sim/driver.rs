@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, MoveGuests, Parcel, PauseGuests,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, Parcel,
+    PauseGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -84,6 +84,10 @@ impl VirtDriver for SimHost {
     fn moving(&self) -> Option<&dyn MoveGuests> {
         Some(self)
     }
+
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -141,7 +145,7 @@ struct Call {
 
 impl SimHost {
     /// One call from its beginning to its end.
-    async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         verb: Verb,
         work: impl FnOnce(&mut State) -> Result<T, VirtError> + Send + 'static,

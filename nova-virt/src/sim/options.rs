@@ -37,11 +37,21 @@ pub enum Verb {
     Pack,
     /// Make a guest of another host.
     Unpack,
+    /// Make room for a guest that comes while it runs.
+    Expect,
+    /// Send a guest while it runs.
+    Send,
+    /// Complete a guest that came.
+    Receive,
+    /// Whether a guest is complete.
+    IsComplete,
+    /// End the sending of a guest.
+    Recall,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -56,6 +66,11 @@ impl Verb {
         Self::Detach,
         Self::Pack,
         Self::Unpack,
+        Self::Expect,
+        Self::Send,
+        Self::Receive,
+        Self::IsComplete,
+        Self::Recall,
     ];
 
     /// What it does, as it follows "cannot".
@@ -75,6 +90,11 @@ impl Verb {
             Self::Detach => "detach a volume",
             Self::Pack => "pack a guest",
             Self::Unpack => "unpack a guest",
+            Self::Expect => "expect a guest",
+            Self::Send => "send a guest",
+            Self::Receive => "receive a guest",
+            Self::IsComplete => "look whether a guest is complete",
+            Self::Recall => "recall a guest",
         }
     }
 }
