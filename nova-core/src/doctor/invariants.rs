@@ -276,17 +276,20 @@ fn live_ends(s: &Snapshot, id: InstanceId) -> [Option<HostId>; 2] {
 }
 
 fn guests_are_live_once(s: &Snapshot) -> Vec<String> {
-    let mut awake: BTreeMap<InstanceId, Vec<HostId>> = BTreeMap::new();
+    let mut awake: BTreeMap<InstanceId, (u32, Vec<HostId>)> = BTreeMap::new();
     for (host, guests) in &s.guests {
         for guest in guests.iter().filter(|guest| guest.power != PowerState::Shutdown) {
-            awake.entry(guest.instance).or_default().push(*host);
+            let (running, hosts) = awake.entry(guest.instance).or_default();
+            *running += u32::from(guest.power == PowerState::Running);
+            hosts.push(*host);
         }
     }
-    awake.retain(|id, hosts| {
+    // That two of them run is another invariant's to tell.
+    awake.retain(|id, (running, hosts)| {
         let ends = live_ends(s, *id);
-        hosts.len() > 1 && !hosts.iter().all(|host| ends.contains(&Some(*host)))
+        *running < 2 && hosts.len() > 1 && !hosts.iter().all(|host| ends.contains(&Some(*host)))
     });
-    awake.iter().map(|(id, hosts)| format!("guest {id} is in memory on {hosts:?}")).collect()
+    awake.iter().map(|(id, (_, hosts))| format!("guest {id} is in memory on {hosts:?}")).collect()
 }
 
 fn volumes_match(s: &Snapshot) -> Vec<String> {

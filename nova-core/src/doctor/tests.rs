@@ -213,6 +213,14 @@ const CASES: &[Case] = &[
         s.operations = vec![operation(OpState::Running)];
         s.guests.insert(OTHER, vec![guest(SERVER)]);
     }),
+    ("a guest is in memory twice only in a live migration", |s| {
+        s.open.push(OpenOperation { operation: OP });
+        s.operations = vec![operation(OpState::Running)];
+        s.guests.insert(OTHER, vec![Guest { power: PowerState::Paused, ..guest(SERVER) }]);
+    }),
+    ("a volume is where its record says", |s| {
+        s.real_volumes.iter_mut().flatten().for_each(|facts| facts.shared_with = Some(OTHER));
+    }),
     ("a volume is where its record says", |s| s.volumes[0].state = VolumeState::Available),
     ("a volume is where its record says", |s| s.volumes[0].attachment = None),
     ("a volume is where its record says", |s| {

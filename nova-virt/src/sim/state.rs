@@ -34,7 +34,7 @@ pub(super) struct State {
 pub(super) struct SimGuest {
     pub(super) power: PowerState,
     pub(super) boot: u64,
-    size: Resources,
+    pub(super) size: Resources,
     pub(super) volumes: BTreeMap<VolumeId, Connection>,
     /// What is written on its disk.
     #[serde(default)]
