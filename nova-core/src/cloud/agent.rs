@@ -118,11 +118,11 @@ pub(crate) async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<
 
 /// What the agent's tasks share.
 #[derive(Debug)]
-struct Hand {
-    ports: Ports,
+pub(super) struct Hand {
+    pub(super) ports: Ports,
     options: CloudOptions,
     host: HostId,
-    driver: Arc<dyn VirtDriver>,
+    pub(super) driver: Arc<dyn VirtDriver>,
     /// One lock for each guest that an order is being carried out for.
     guests: Mutex<BTreeMap<InstanceId, Arc<Mutex<()>>>>,
     places: Semaphore,
@@ -202,7 +202,12 @@ impl Hand {
             let _alone = lock.lock().await;
             match self.outdated(instance, &order, generation).await {
                 Some(refusal) => refusal,
-                None => self.on_guest(instance, &order).await,
+                None => match order {
+                    Order::Snapshot { instance, image, format } => {
+                        self.snapshot(instance, image, format).await
+                    }
+                    order => self.on_guest(instance, &order).await,
+                },
             }
         };
         self.forget_lock(instance).await;
@@ -281,7 +286,10 @@ impl Hand {
     }
 
     /// Waits for the driver, but not longer than an order may take.
-    async fn in_time<T: Send>(&self, work: impl Future<Output = T> + Send) -> Result<T, Report> {
+    pub(super) async fn in_time<T: Send>(
+        &self,
+        work: impl Future<Output = T> + Send,
+    ) -> Result<T, Report> {
         let answer = self.ports.clock.within(self.options.order_limit, work).await;
         answer.ok_or_else(|| Report::Unknown { reason: format!("{} hangs", self.driver) })
     }
@@ -322,7 +330,7 @@ impl Hand {
                 Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
                 None => Err(unable("unpack a guest")),
             },
-            Order::Pack(_) | Order::Live(_) | Order::Converge => Ok(()),
+            Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
         }
     }
 
@@ -452,9 +460,8 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
             guest.is_none_or(|guest| !guest.volumes.contains(volume))
         }
         (_, None) => false,
-        (Order::Create(_), Some(_)) | (Order::Pack(_) | Order::Live(_) | Order::Converge, _) => {
-            true
-        }
+        (Order::Create(_), Some(_))
+        | (Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
         (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
         (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
         (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
@@ -465,6 +472,6 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
     }
 }
 
-fn unable(operation: &'static str) -> VirtError {
+pub(super) fn unable(operation: &'static str) -> VirtError {
     VirtError::Host { operation, source: "this host cannot".into() }
 }

@@ -98,6 +98,8 @@ impl Runner {
             Step::Bind => self.bind(next).await,
             Step::Unbind => self.unbind(next).await,
             Step::Finish => self.finish(next).await,
+            Step::Capture => self.capture(next).await,
+            Step::FinishSnapshot => self.finish_snapshot(next).await,
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => {
                 self.attempt_rebuild(step, next).await
             }
@@ -127,6 +129,7 @@ impl Runner {
             Step::Plug => self.unplug(next).await,
             Step::MakeVolume => self.destroy_volume(next).await,
             Step::Bind => self.unbind(next).await,
+            Step::Capture => self.uncapture(next).await,
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => self.undo_rebuild(step, next).await,
             _ => self.undo_move(step, next).await,
         }
@@ -213,7 +216,7 @@ impl Runner {
     /// The attempt that a report amounts to, when nothing else depends on it.
     pub(crate) fn attempt_of(&self, report: Report) -> Attempt {
         match report {
-            Report::Done { .. } | Report::Packed(_) | Report::Expected(_) => {
+            Report::Done { .. } | Report::Packed(_) | Report::Expected(_) | Report::Stored(_) => {
                 Attempt::Done(Txn::new())
             }
             Report::UnderWay => Attempt::UnderWay,
@@ -355,5 +358,5 @@ fn unanswered(error: &BusError) -> Report {
 
 /// The same server with nothing being done to it.
 pub(crate) fn idle(instance: &Instance) -> Instance {
-    Instance { task: None, operation: None, ..instance.clone() }
+    Instance { task: None, operation: None, lent: None, ..instance.clone() }
 }

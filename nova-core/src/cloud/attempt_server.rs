@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
+use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
@@ -259,6 +260,11 @@ impl Runner {
     /// Forgets the server and everything it held, in one transaction.
     pub(crate) async fn release(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let id = server_id(op);
+        let unfinished: Vec<_> = unfinished_images(&*self.fresh().await?, id).cloned().collect();
+        let images = match self.drop_images(&unfinished).await? {
+            Attempt::Done(txn) => txn,
+            not_yet => return Ok(not_yet),
+        };
         let mut txn = match self.ports.network.release(id).await {
             Ok(draft) => draft.txn,
             Err(error) => return Ok(self.network_failed(&error)),
@@ -283,6 +289,7 @@ impl Runner {
             next.state = VolumeState::Available;
             txn.replace(volume, &next);
         }
+        txn.merge(images);
         txn.remove(instance);
         op.settle = hosts;
         Ok(Attempt::Done(txn))

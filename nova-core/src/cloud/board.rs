@@ -97,6 +97,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                     | TaskState::Resizing
                     | TaskState::Migrating
                     | TaskState::Rebuilding
+                    | TaskState::Snapshotting
             )
         ) {
             row.io_ops += 1;

@@ -10,11 +10,13 @@
 //! agents of the hosts concerned and records what came of each.
 
 mod agent;
+mod agent_image;
 mod api;
 mod attempt;
 mod attempt_anew;
 mod attempt_attach;
 mod attempt_elsewhere;
+mod attempt_image;
 mod attempt_live;
 mod attempt_move;
 mod attempt_server;

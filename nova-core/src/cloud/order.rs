@@ -1,6 +1,6 @@
 //! What a conductor tells an agent, and what the agent answers.
 
-use crate::domain::{InstanceId, OpId, Reboot, VolumeId};
+use crate::domain::{ImageContent, ImageFormat, ImageId, InstanceId, OpId, Reboot, VolumeId};
 use crate::port::{Guest, GuestSpec, Invitation, Parcel, VolumeLink};
 
 /// A message to the conductors: there is an operation to work on.
@@ -49,6 +49,8 @@ pub(crate) enum Order {
     Unpack { spec: Box<GuestSpec>, parcel: Box<Parcel> },
     /// Something for a guest that goes elsewhere while it runs.
     Live(LiveOrder),
+    /// What is on the guest's root disk is in the image store.
+    Snapshot { instance: InstanceId, image: ImageId, format: ImageFormat },
     /// The host's network is what the records say.
     Converge,
 }
@@ -91,6 +93,7 @@ impl Order {
             | Self::Unpause(instance)
             | Self::Pack(instance)
             | Self::Reboot { instance, .. }
+            | Self::Snapshot { instance, .. }
             | Self::Plug { instance, .. }
             | Self::Unplug { instance, .. } => Some(*instance),
             Self::Live(order) => Some(order.instance()),
@@ -137,6 +140,8 @@ pub(crate) enum Report {
     Expected(Box<Invitation>),
     /// The guest is being sent; it takes its time.
     UnderWay,
+    /// The image was stored.
+    Stored(ImageContent),
     /// The target is certainly not reached.
     NotDone {
         /// Why.

@@ -7,8 +7,8 @@ use crate::domain::OpKind;
 ///
 /// - 1: servers, power, volumes, floating IPs.
 /// - 2: moves and rebuilding were added; every list of version 1 is as it was.
-/// - 3: live migration, snapshots, shelving, rescue, drains were added; lists of versions 1 and 2
-///   stay as they were.
+/// - 3: live migration, snapshots, shelving, rescue and drains were added; lists of versions 1 and
+///   2 are as they were.
 pub(crate) const STEPS_VERSION: u16 = 3;
 
 /// One step. Every step may be repeated, and so may its undo.
@@ -94,6 +94,10 @@ pub(crate) enum Step {
     DropOld,
     /// Record that a move is over: one end keeps the server, the other end's claim is given back.
     EndMove,
+    /// Store the guest's root disk as an image. Undone by removing the image.
+    Capture,
+    /// Record that the image is whole.
+    FinishSnapshot,
 }
 
 impl Step {
@@ -140,6 +144,8 @@ impl Step {
             Self::HandBack => "hand back",
             Self::DropOld => "drop old",
             Self::EndMove => "end move",
+            Self::Capture => "capture",
+            Self::FinishSnapshot => "finish snapshot",
         }
     }
 }
@@ -147,11 +153,11 @@ impl Step {
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
-        Bind, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume, Disconnect, Disown,
-        DropMoved, DropOld, EndMove, Finish, FinishMove, FinishRebuild, FreeVolumes, GoOn, Halt,
-        HandBack, HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug, Power, PowerThere,
-        Recreate, Release, RemoveGuest, Settle, ShareVolumes, Spawn, SpawnThere, Strip, TakeUp,
-        Unbind, Unplug, Wire, WireThere,
+        Bind, Capture, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume, Disconnect,
+        Disown, DropMoved, DropOld, EndMove, Finish, FinishMove, FinishRebuild, FinishSnapshot,
+        FreeVolumes, GoOn, Halt, HandBack, HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug,
+        Power, PowerThere, Recreate, Release, RemoveGuest, Settle, ShareVolumes, Spawn, SpawnThere,
+        Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -199,6 +205,7 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
             EndMove,
         ],
         OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
+        OpKind::Snapshot { .. } => &[Capture, FinishSnapshot],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -224,6 +231,7 @@ pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
             | OpKind::Migrate { .. }
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
+            | OpKind::Snapshot { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
 use crate::clock::{ClockExt as _, SystemClock};
 use crate::domain::ImageId;
-use crate::port::{ImageBytes, ImageError, ImageStore};
+use crate::port::{ImageBytes, ImageError, ImageStore, ImageStoreExt as _};
 use crate::seed::Seed;
 
 /// One test for each law of an image store; the expression makes a store without images.
@@ -30,6 +30,7 @@ macro_rules! image_laws {
                 put_measures,
                 an_image_is_written_once,
                 a_failed_put_leaves_nothing,
+                ensure_is_repeatable,
                 remove_is_repeatable,
                 list_is_sorted,
             ]
@@ -105,6 +106,13 @@ pub async fn a_failed_put_leaves_nothing(store: impl ImageStore) {
 
     done(store.put(A, stream(b"whole")).await);
     assert_eq!(read(&store, A).await, b"whole");
+}
+
+/// Bytes are kept once, and what is kept is told again.
+pub async fn ensure_is_repeatable(store: impl ImageStore) {
+    let first = done(store.ensure(A, stream(b"first")).await);
+    assert_eq!(done(store.ensure(A, stream(b"again")).await), first);
+    assert_eq!(read(&store, A).await, b"first");
 }
 
 /// Removing twice, or what never was, is success; the id is free afterwards.

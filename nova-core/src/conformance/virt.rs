@@ -7,16 +7,18 @@
 
 mod attaching;
 mod moving;
+mod snapshots;
 
 pub use attaching::*;
 pub use moving::*;
+pub use snapshots::*;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::domain::{
-    GiB, Image, ImageContent, ImageFormat, ImageId, ImageProperties, InstanceId, Label, MiB,
-    PowerState, ProjectId, Reboot, ServerName, Vcpus, VolumeId,
+    GiB, Image, ImageContent, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label,
+    MiB, PowerState, ProjectId, Reboot, ServerName, Vcpus, VolumeId,
 };
 use crate::memory::MemoryImages;
 use crate::port::{
@@ -53,6 +55,10 @@ macro_rules! virt_laws {
                 a_running_guest_is_not_packed,
                 a_guest_is_unpacked_as_it_was_packed,
                 unpack_is_repeatable,
+                a_snapshot_changes_nothing,
+                a_snapshot_is_repeatable,
+                a_snapshot_makes_a_guest,
+                a_snapshot_of_nothing_leaves_nothing,
             ]
         );
     };
@@ -475,6 +481,8 @@ async fn tiny_image(chance: &mut Chance) -> (Arc<dyn ImageStore>, Image) {
         min_memory: MiB::ZERO,
         min_disk: GiB::ZERO,
         properties: ImageProperties::default(),
+        state: ImageState::Active,
+        server: None,
     };
     (Arc::new(images), image)
 }

@@ -8,6 +8,7 @@
 //! and agents, and a finding means that one of them is wrong.
 
 mod checkup;
+mod images;
 mod invariants;
 mod snapshot;
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Aggregate, FixedIp, FloatingIp, FloatingPool, Host, HostId, Instance, MacClaim, Network,
-    Operation, Port, ServerGroup, VlanClaim, Volume,
+    Aggregate, FixedIp, FloatingIp, FloatingPool, Host, HostId, Image, ImageId, Instance, MacClaim,
+    Network, Operation, Port, ServerGroup, VlanClaim, Volume,
 };
 use crate::port::{Guest, VolumeFacts};
 use crate::store::record::{Claim, OpenOperation, ProjectQuota};
@@ -22,6 +22,8 @@ macro_rules! snapshot {
             pub guests: BTreeMap<HostId, Vec<Guest>>,
             /// The volumes that really exist, when their driver could be asked.
             pub real_volumes: Option<Vec<VolumeFacts>>,
+            /// The images whose bytes really exist, when their store could be asked.
+            pub real_images: Option<Vec<ImageId>>,
         }
 
         impl Snapshot {
@@ -77,6 +79,8 @@ snapshot! {
     hosts: Host,
     /// Aggregates.
     aggregates: Aggregate,
+    /// Images.
+    images: Image,
     /// Servers.
     instances: Instance,
     /// Capacity that servers have claimed.
@@ -151,5 +155,11 @@ impl Snapshot {
     #[must_use]
     pub fn with_volumes(self, volumes: Vec<VolumeFacts>) -> Self {
         Self { real_volumes: Some(volumes), ..self }
+    }
+
+    /// Adds which images' bytes really exist.
+    #[must_use]
+    pub fn with_images(self, images: Vec<ImageId>) -> Self {
+        Self { real_images: Some(images), ..self }
     }
 }

@@ -55,6 +55,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
         operation: None,
         generation: 1,
         migration: None,
+        lent: None,
         power: Some(PowerState::Running),
         host: Some(at),
         boots: 0,
@@ -107,6 +108,8 @@ fn healthy() -> Snapshot {
     let mut s = Snapshot { hosts, ..Snapshot::default() };
     s.instances = vec![server(SERVER, HOST)];
     s.claims = vec![claim(SERVER, HOST)];
+    s.images = vec![image(7, ImageState::Active)];
+    s.real_images = Some(vec![ImageId::from_u128(7)]);
     let vlan = VlanId::new(100).unwrap();
     s.networks = vec![Network {
         id: NETWORK,
@@ -168,10 +171,33 @@ fn healthy() -> Snapshot {
     s
 }
 
+fn image(id: u128, state: ImageState) -> Image {
+    Image {
+        id: ImageId::from_u128(id),
+        name: name("tiny"),
+        owner: None,
+        format: ImageFormat::Raw,
+        content: ImageContent::none(),
+        min_memory: MiB::ZERO,
+        min_disk: GiB::ZERO,
+        properties: ImageProperties::default(),
+        state,
+        server: Some(SERVER),
+    }
+}
+
 /// What is broken, and the invariant that has to notice it.
 type Case = (&'static str, fn(&mut Snapshot));
 
 const CASES: &[Case] = &[
+    ("an image that is being taken has somebody who takes it", |s| {
+        s.images[0].state = ImageState::Saving;
+    }),
+    ("an image has its bytes, and bytes have an image", |s| {
+        s.images[0].state = ImageState::Deleting;
+    }),
+    ("an image has its bytes, and bytes have an image", |s| s.real_images = Some(vec![])),
+    ("an image has its bytes, and bytes have an image", |s| s.images.clear()),
     ("an address has one owner, and its owner has it", |s| {
         s.fixed_ips[0].state = AddressState::Owned(GONE);
     }),

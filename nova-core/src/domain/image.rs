@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{GiB, ImageId, Invalid, KeyPairName, Label, MiB, ProjectId};
+use crate::domain::{GiB, ImageId, InstanceId, Invalid, KeyPairName, Label, MiB, ProjectId};
 
 /// The format of an image's bytes. It is always stated, never guessed from the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -26,6 +26,38 @@ pub struct ImageContent {
     pub sha256: String,
 }
 
+impl ImageContent {
+    /// What an image holds of which nothing was stored yet: no byte.
+    pub fn none() -> Self {
+        const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        Self { size_bytes: 0, sha256: EMPTY.to_owned() }
+    }
+}
+
+/// Where an image is in its life.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ImageState {
+    /// Its bytes are being taken from a server's disk; it cannot be used yet.
+    Saving,
+    /// It may be used.
+    #[default]
+    Active,
+    /// It is being deleted; nothing new may use it.
+    Deleting,
+}
+
+impl std::fmt::Display for ImageState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Saving => "saving",
+            Self::Active => "active",
+            Self::Deleting => "deleting",
+        })
+    }
+}
+
 /// What is known of an image; its bytes are with the [`ImageStore`](crate::port::ImageStore).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
@@ -45,6 +77,12 @@ pub struct Image {
     pub min_disk: GiB,
     /// Properties that filters read, such as `hw_architecture`.
     pub properties: ImageProperties,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub state: ImageState,
+    /// The server whose disk it was taken of, which may be gone.
+    #[serde(default)]
+    pub server: Option<InstanceId>,
 }
 
 /// Properties of an image, such as `hw_architecture = x86_64`.

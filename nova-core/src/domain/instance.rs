@@ -83,13 +83,15 @@ pub enum TaskState {
     Reverting,
     /// Being made anew from an image.
     Rebuilding,
+    /// Having an image taken of its disk.
+    Snapshotting,
     /// Being deleted.
     Deleting,
 }
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -105,6 +107,7 @@ impl TaskState {
         Self::Confirming,
         Self::Reverting,
         Self::Rebuilding,
+        Self::Snapshotting,
         Self::Deleting,
     ];
 }
@@ -127,6 +130,7 @@ impl std::fmt::Display for TaskState {
             Self::Confirming => "confirming",
             Self::Reverting => "reverting",
             Self::Rebuilding => "rebuilding",
+            Self::Snapshotting => "snapshotting",
             Self::Deleting => "deleting",
         })
     }
@@ -198,13 +202,15 @@ pub enum Action {
     Evacuate,
     /// Make it anew from an image.
     Rebuild,
+    /// Take an image of its disk.
+    Snapshot,
     /// Delete it.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -220,6 +226,7 @@ impl Action {
         Self::RevertResize,
         Self::Evacuate,
         Self::Rebuild,
+        Self::Snapshot,
         Self::Delete,
     ];
 
@@ -238,6 +245,7 @@ impl Action {
             Self::LiveMigrate => &[Active, Paused],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
             Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
+            Self::Snapshot => &[Active, Paused, Stopped],
             Self::Delete => &[Building, Active, Paused, Stopped, Resized, Error],
         }
     }
@@ -268,6 +276,7 @@ impl Action {
                 TaskState::Confirming,
                 TaskState::Reverting,
                 TaskState::Rebuilding,
+                TaskState::Snapshotting,
                 TaskState::Deleting,
             ],
             _ => &[],
@@ -296,6 +305,7 @@ impl Action {
             Self::ConfirmResize => TaskState::Confirming,
             Self::RevertResize => TaskState::Reverting,
             Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
+            Self::Snapshot => TaskState::Snapshotting,
             Self::Delete => TaskState::Deleting,
         }
     }
@@ -307,7 +317,9 @@ impl Action {
             Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
-            Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate => Some(state),
+            Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate | Self::Snapshot => {
+                Some(state)
+            }
             Self::Resize | Self::Migrate => Some(VmState::Resized),
             Self::ConfirmResize | Self::RevertResize => Some(VmState::Active),
             Self::Evacuate | Self::Rebuild => Some(match state {
@@ -337,6 +349,7 @@ impl std::fmt::Display for Action {
             Self::RevertResize => "revert-resize",
             Self::Evacuate => "evacuate",
             Self::Rebuild => "rebuild",
+            Self::Snapshot => "snapshot",
             Self::Delete => "delete",
         })
     }
@@ -392,6 +405,9 @@ pub struct Instance {
     /// The move that it is in the middle of, or that waits to be confirmed.
     #[serde(default)]
     pub migration: Option<Migration>,
+    /// The image that the operation on it needs: it cannot be deleted meanwhile.
+    #[serde(default)]
+    pub lent: Option<ImageId>,
     /// How often it was started by an operation: a reboot that is repeated knows from it.
     pub boots: u64,
     /// What went wrong last.
@@ -425,6 +441,7 @@ mod tests {
         (Action::RevertResize, &[Resized]),
         (Action::Evacuate, &[Active, Stopped, Error]),
         (Action::Rebuild, &[Active, Stopped, Error]),
+        (Action::Snapshot, &[Active, Paused, Stopped]),
         (Action::Delete, &[Building, Active, Paused, Stopped, Resized, Error]),
     ];
 
@@ -456,7 +473,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 16 * 6 * 17);
+        assert_eq!(walked, 17 * 6 * 18);
     }
 
     #[test]

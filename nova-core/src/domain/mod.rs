@@ -25,7 +25,9 @@ pub use host::{
     HostTable, Liveness,
 };
 pub use id::{AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, ServerGroupId, VolumeId};
-pub use image::{Image, ImageContent, ImageFormat, ImageProperties, KeyPair, PublicKey};
+pub use image::{
+    Image, ImageContent, ImageFormat, ImageProperties, ImageState, KeyPair, PublicKey,
+};
 pub use instance::{Action, Fault, Instance, PowerState, Reboot, TaskState, VmState};
 pub use invalid::Invalid;
 pub use migration::Migration;

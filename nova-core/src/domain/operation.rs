@@ -65,6 +65,13 @@ pub enum OpKind {
         /// From which image.
         image: ImageId,
     },
+    /// Take an image of a server's root disk.
+    Snapshot {
+        /// The server.
+        instance: InstanceId,
+        /// The image that comes of it.
+        image: ImageId,
+    },
     /// Make a volume.
     CreateVolume {
         /// The volume.
@@ -117,6 +124,7 @@ impl OpKind {
             | Self::RevertResize { instance }
             | Self::Evacuate { instance }
             | Self::Rebuild { instance, .. }
+            | Self::Snapshot { instance, .. }
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
@@ -162,6 +170,7 @@ impl OpKind {
             Self::RevertResize { .. } => "revert resize",
             Self::Evacuate { .. } => "evacuate server",
             Self::Rebuild { .. } => "rebuild server",
+            Self::Snapshot { .. } => "snapshot server",
             Self::CreateVolume { .. } => "create volume",
             Self::DeleteVolume { .. } => "delete volume",
             Self::AttachVolume { .. } => "attach volume",

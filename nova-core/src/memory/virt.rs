@@ -9,11 +9,12 @@ use async_trait::async_trait;
 
 use super::images::{measure, read_all};
 use crate::domain::{
-    GiB, GuestKind, HostFacts, InstanceId, PowerState, Reboot, Resources, Vcpus, VolumeId,
+    GiB, GuestKind, HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, PowerState, Reboot,
+    Resources, Vcpus, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, ImageStoreExt as _, LiveMigrate,
+    MoveGuests, Parcel, PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -150,8 +151,8 @@ impl VirtDriver for MemoryHost {
             return Ok(());
         }
         let fetched = fetch(spec, images).await;
-        fetched.map_err(|source| VirtError::Image { instance, source })?;
-        self.guests().entry(instance).or_insert(Kept::NEW);
+        let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
+        self.guests().entry(instance).or_insert(Kept { disk, ..Kept::NEW });
         Ok(())
     }
 
@@ -212,6 +213,26 @@ impl VirtDriver for MemoryHost {
 
     fn live(&self) -> Option<&dyn LiveMigrate> {
         Some(self)
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl SnapshotGuests for MemoryHost {
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        _: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError> {
+        let disk = self.with(instance, |guest| Ok(guest.disk.clone()))?;
+        let bytes = std::io::Cursor::new([WRITTEN, disk.as_bytes()].concat());
+        let stored = images.ensure(image, Box::new(bytes)).await;
+        stored.map_err(|source| VirtError::Image { instance, source })
     }
 }
 
@@ -279,12 +300,18 @@ fn describe(instance: InstanceId, kept: &Kept) -> Guest {
     }
 }
 
-/// Reads the guest's image and compares it with what was registered.
-async fn fetch(spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), ImageError> {
+/// What an image of a guest's disk begins with; what was written on the disk follows. Other images
+/// are disks on which nothing was written.
+const WRITTEN: &[u8] = b"written on a disk in memory:";
+
+/// Reads the guest's image, compares it with what was registered, and says what is written on it.
+async fn fetch(spec: &GuestSpec, images: &dyn ImageStore) -> Result<String, ImageError> {
     let image = spec.image.id;
-    let found = measure(&read_all(image, images.open(image).await?).await?);
+    let bytes = read_all(image, images.open(image).await?).await?;
+    let found = measure(&bytes);
     if found == spec.image.content {
-        return Ok(());
+        let written = bytes.strip_prefix(WRITTEN).unwrap_or_default();
+        return Ok(String::from_utf8_lossy(written).into_owned());
     }
     let show = |content: &crate::domain::ImageContent| {
         format!("{} bytes with SHA-256 {}", content.size_bytes, content.sha256)

@@ -50,6 +50,27 @@ pub trait ImageStore: Display + Debug + Send + Sync + 'static {
     async fn list(&self) -> Result<Vec<ImageId>, ImageError>;
 }
 
+/// What every image store can do besides.
+#[async_trait]
+pub trait ImageStoreExt: ImageStore {
+    /// Keeps the bytes, unless the image is there already, and says what it holds: a put that may
+    /// be repeated under an id that only one writer uses.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`]; [`ImageError::NoSuchImage`] when it was removed at the same time.
+    async fn ensure(&self, image: ImageId, bytes: ImageBytes) -> Result<ImageContent, ImageError> {
+        match self.put(image, bytes).await {
+            Err(ImageError::Exists { image }) => {
+                self.content(image).await?.ok_or(ImageError::NoSuchImage { image })
+            }
+            put => put,
+        }
+    }
+}
+
+#[async_trait]
+impl<I: ImageStore + ?Sized> ImageStoreExt for I {}
+
 /// What went wrong with an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

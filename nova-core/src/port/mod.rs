@@ -16,14 +16,14 @@ mod virt;
 mod volumes;
 
 pub use bus::{BusError, Delivery, Inbox, MessageBus, MessageBusExt, Payload, ReplyTo, Topic};
-pub use images::{ImageBytes, ImageError, ImageStore};
+pub use images::{ImageBytes, ImageError, ImageStore, ImageStoreExt};
 pub use live::{Invitation, LiveMigrate, Transfer};
 pub use network::{
     FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, SnapshotGuests,
+    VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};

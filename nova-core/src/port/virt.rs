@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::class::Class;
 use crate::domain::{
-    GiB, HostFacts, Image, InstanceId, InterfaceName, Mac, MiB, PowerState, ProjectId, PublicKey,
-    Reboot, ServerName, Vcpus, VolumeId,
+    GiB, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, InterfaceName, Mac, MiB,
+    PowerState, ProjectId, PublicKey, Reboot, ServerName, Vcpus, VolumeId,
 };
 use crate::port::{Connection, ImageStore, LiveMigrate};
 
@@ -107,6 +107,8 @@ pub struct Parcel {
 /// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]);
 /// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
 ///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
+/// - `a_snapshot_changes_nothing`, `a_snapshot_is_repeatable`, `a_snapshot_makes_a_guest`,
+///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -169,6 +171,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Taking guests to other hosts while they run, where this host can.
     fn live(&self) -> Option<&dyn LiveMigrate>;
+
+    /// Taking images of guests, where this host can.
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests>;
 }
 
 /// Freezes guests in memory.
@@ -226,6 +231,26 @@ pub trait MoveGuests: Send + Sync {
         parcel: &Parcel,
         images: &dyn ImageStore,
     ) -> Result<(), VirtError>;
+}
+
+/// Takes images of guests' root disks.
+#[async_trait]
+pub trait SnapshotGuests: Send + Sync {
+    /// Stores what is on the root disk of a guest, in `format`, as `image`, and says what was
+    /// stored. The guest is afterwards as it was, running, paused or shut down; what a running
+    /// guest had not written yet may be missing. An image that is stored already is left as it
+    /// is. Volumes and other disks are not stored.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`]; nothing was stored
+    /// then, or everything.
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        format: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError>;
 }
 
 /// What went wrong on a host.
@@ -333,6 +358,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn live(&self) -> Option<&dyn LiveMigrate> {
         (**self).live()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        (**self).snapshots()
     }
 }
 

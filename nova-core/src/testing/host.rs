@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
-use crate::domain::{HostFacts, InstanceId, Reboot, VolumeId};
+use crate::domain::{HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId};
 use crate::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -173,6 +173,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
     fn live(&self) -> Option<&dyn LiveMigrate> {
         self.driver.live().is_some().then_some(self as &dyn LiveMigrate)
     }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        self.driver.snapshots().is_some().then_some(self as &dyn SnapshotGuests)
+    }
 }
 
 fn unable() -> VirtError {
@@ -202,6 +206,25 @@ impl<D: VirtDriver + ?Sized> AttachVolumes for ChaosHost<D> {
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
         let volumes = self.driver.volumes().ok_or_else(unable)?;
         self.act("detach", volumes.detach(instance, volume)).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> SnapshotGuests for ChaosHost<D> {
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        format: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError> {
+        let snapshots = self.driver.snapshots().ok_or_else(unable)?;
+        self.reach("snapshot").await?;
+        let stored = snapshots.snapshot(instance, image, format, images).await;
+        if self.process.fate().strikes(Fault::FalseNo).is_some() {
+            return Err(Self::error("snapshot", "something went wrong"));
+        }
+        stored
     }
 }
 

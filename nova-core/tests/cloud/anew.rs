@@ -128,7 +128,7 @@ fn a_move_whose_first_host_is_lost_is_undone_and_the_server_evacuated() {
     });
 }
 
-fn slow(world: &World, verb: &'static str, begun: &Arc<AtomicBool>) -> Trouble {
+pub(crate) fn slow(world: &World, verb: &'static str, begun: &Arc<AtomicBool>) -> Trouble {
     Trouble::Slow {
         verb,
         clock: Arc::clone(&world.clock),
@@ -137,7 +137,7 @@ fn slow(world: &World, verb: &'static str, begun: &Arc<AtomicBool>) -> Trouble {
     }
 }
 
-async fn until(begun: &AtomicBool) {
+pub(crate) async fn until(begun: &AtomicBool) {
     while !begun.load(Ordering::SeqCst) {
         tokio::task::yield_now().await;
     }
@@ -166,7 +166,7 @@ fn a_server_that_is_deleted_while_it_is_evacuated_leaves_nothing() {
 }
 
 /// Another image than that of the world.
-async fn other_image(world: &World) -> ImageId {
+pub(crate) async fn other_image(world: &World) -> ImageId {
     let admin = world.admin();
     let image = ImageSpec::new("other".parse().unwrap(), ImageFormat::Raw);
     let bytes = Box::new(&b"another disk"[..]);
@@ -215,7 +215,7 @@ fn a_server_that_cannot_be_rebuilt_is_in_error_and_can_be_rebuilt_later() {
 }
 
 /// Every host of the world gets this trouble.
-async fn trouble_everywhere(world: &mut World, trouble: &Trouble) {
+pub(crate) async fn trouble_everywhere(world: &mut World, trouble: &Trouble) {
     for host in world.admin().hosts().await.unwrap() {
         let driver = Stubborn::new(Arc::clone(&world.hosts[&host.host.id]), trouble.clone());
         world.cloud.add_host(spec(host.host.name.as_str()), driver).await.unwrap();

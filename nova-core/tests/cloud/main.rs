@@ -9,5 +9,6 @@ mod life;
 mod live;
 mod moves;
 mod older;
+mod snapshots;
 mod stubborn;
 mod world;

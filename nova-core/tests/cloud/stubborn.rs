@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::clock::Clock;
-use nova_core::domain::{HostFacts, InstanceId, Reboot, VolumeId};
+use nova_core::domain::{
+    HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
+};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// What goes wrong.
@@ -28,6 +30,8 @@ pub(crate) enum Trouble {
     No(&'static str),
     /// It plugs no volume in.
     NoPlug,
+    /// It takes no image.
+    NoSnapshot,
     /// This verb takes this long; the flag says that it has begun.
     Slow { verb: &'static str, clock: Arc<VirtualClock>, time: Duration, begun: Arc<AtomicBool> },
 }
@@ -51,6 +55,7 @@ impl Stubborn {
             Trouble::NoPlug => "plug",
             Trouble::NotLive => return Ok(()),
             Trouble::No(verb) => verb,
+            Trouble::NoSnapshot => "snapshot",
             Trouble::Slow { verb: slow, clock, time, begun } => {
                 if *slow == verb {
                     begun.store(true, Ordering::SeqCst);
@@ -128,6 +133,10 @@ impl VirtDriver for Stubborn {
             _ => Some(self),
         }
     }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -139,6 +148,22 @@ impl AttachVolumes for Stubborn {
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
         self.host.detach(instance, volume).await
+    }
+}
+
+#[async_trait]
+impl SnapshotGuests for Stubborn {
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        format: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError> {
+        // The bytes are there before the trouble is: what an answer that is lost looks like.
+        let stored = self.host.snapshot(instance, image, format, images).await;
+        self.pass("snapshot").await?;
+        stored
     }
 }
 

@@ -118,6 +118,7 @@ impl World {
             snapshot = snapshot.with_guests(*id, host.guests().await.unwrap());
         }
         let snapshot = snapshot.with_volumes(ports.volumes.list().await.unwrap());
+        let snapshot = snapshot.with_images(ports.images.list().await.unwrap());
         assert_eq!(examine(&snapshot, Strictness::Idle), []);
     }
 

@@ -1,4 +1,4 @@
-use nova_core::domain::{Image, ImageContent, ImageId, ImageProperties, Label};
+use nova_core::domain::{Image, ImageContent, ImageId, ImageProperties, ImageState, Label};
 
 use super::*;
 
@@ -21,6 +21,8 @@ fn guest(change: impl FnOnce(&mut GuestSpec)) -> GuestSpec {
             min_memory: MiB(0),
             min_disk: GiB(0),
             properties: ImageProperties::default(),
+            state: ImageState::Active,
+            server: None,
         },
         nics: Vec::new(),
         public_key: None,

@@ -8,10 +8,11 @@ use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
+use super::snapshot::written_on;
 use super::state::State;
 use super::{SimFailure, SimHost};
 use crate::digest;
@@ -88,6 +89,10 @@ impl VirtDriver for SimHost {
     fn live(&self) -> Option<&dyn LiveMigrate> {
         Some(self)
     }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -137,7 +142,7 @@ impl AttachVolumes for SimHost {
 }
 
 /// A call under way.
-struct Call {
+pub(super) struct Call {
     verb: Verb,
     outages: u64,
     fate: Fate,
@@ -157,7 +162,7 @@ impl SimHost {
     }
 
     /// Sleeps and fails as chance says, before anything was done.
-    async fn begin(&self, verb: Verb) -> Result<Call, VirtError> {
+    pub(super) async fn begin(&self, verb: Verb) -> Result<Call, VirtError> {
         let outages = self.machine.state().outages;
         let (latency, fate) = self.dice().roll(verb, &self.options);
         if latency > Duration::ZERO {
@@ -177,7 +182,7 @@ impl SimHost {
     ///
     /// A host in a file works on a thread that may wait for the disk; the work goes on to its end
     /// there when the caller gives up, so that memory and file never part.
-    async fn commit<T: Send + 'static>(
+    pub(super) async fn commit<T: Send + 'static>(
         &self,
         call: &Call,
         work: impl FnOnce(&mut State) -> Result<T, VirtError> + Send + 'static,
@@ -202,7 +207,7 @@ impl SimHost {
     }
 
     /// Fails as chance says, after the work was done.
-    async fn end(&self, call: &Call) -> Result<(), VirtError> {
+    pub(super) async fn end(&self, call: &Call) -> Result<(), VirtError> {
         match call.fate {
             Fate::AnswerLost => Err(SimFailure::AnswerLost.of(call.verb)),
             Fate::DoneThenHang => {
@@ -229,11 +234,14 @@ impl SimHost {
         }
         let content = download(&image, images).await;
         let content = content.map_err(|source| VirtError::Image { instance, source })?;
+        let written = written_on(&image, images).await;
+        let written = written.map_err(|source| VirtError::Image { instance, source })?;
         let remember = move |state: &mut State| {
             state.image_downloads += 1;
             let right = check(&image, &content);
             right.map_err(|source| VirtError::Image { instance, source })?;
             state.images.insert(id, content);
+            state.written.extend(written.map(|text| (id, text)));
             Ok(())
         };
         self.commit(call, remember).await

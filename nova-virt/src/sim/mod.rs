@@ -10,6 +10,7 @@ mod driver;
 mod fleet;
 mod live;
 mod options;
+mod snapshot;
 mod state;
 
 use std::collections::BTreeMap;

@@ -47,11 +47,13 @@ pub enum Verb {
     IsComplete,
     /// End the sending of a guest.
     Recall,
+    /// Store a guest's disk as an image.
+    Snapshot,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -71,6 +73,7 @@ impl Verb {
         Self::Receive,
         Self::IsComplete,
         Self::Recall,
+        Self::Snapshot,
     ];
 
     /// What it does, as it follows "cannot".
@@ -95,6 +98,7 @@ impl Verb {
             Self::Receive => "receive a guest",
             Self::IsComplete => "look whether a guest is complete",
             Self::Recall => "recall a guest",
+            Self::Snapshot => "take an image of a guest",
         }
     }
 }

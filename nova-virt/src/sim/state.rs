@@ -20,6 +20,9 @@ pub(super) struct State {
     pub(super) guests: BTreeMap<InstanceId, SimGuest>,
     /// The images that were fetched, as they were measured.
     pub(super) images: BTreeMap<ImageId, ImageContent>,
+    /// What is written on the disks that those of them hold that were taken of guests.
+    #[serde(default)]
+    pub(super) written: BTreeMap<ImageId, String>,
     /// How often power was lost: a call that began before did not survive it.
     #[serde(skip)]
     pub(super) outages: u64,
@@ -54,6 +57,7 @@ impl State {
             powered: true,
             guests: BTreeMap::new(),
             images: BTreeMap::new(),
+            written: BTreeMap::new(),
             outages: 0,
             boots: 0,
             image_downloads: 0,
@@ -103,9 +107,12 @@ impl State {
         capacity: Capacity,
     ) -> Result<(), VirtError> {
         self.has_room(&spec, total, capacity)?;
-        if !self.guests.contains_key(&spec.instance) {
+        let instance = spec.instance;
+        if !self.guests.contains_key(&instance) {
             self.boots += 1;
-            self.guests.insert(spec.instance, SimGuest::new(size(&spec), Some(spec)));
+            let disk = self.written.get(&spec.image.id).cloned().unwrap_or_default();
+            let guest = SimGuest { disk, ..SimGuest::new(size(&spec), Some(spec)) };
+            self.guests.insert(instance, guest);
         }
         Ok(())
     }

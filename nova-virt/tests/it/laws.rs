@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::conformance::virt::Subject;
 use nova_core::domain::{
-    HostFacts, HostId, ImageContent, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
+    HostFacts, HostId, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
 };
 use nova_core::port::{
     AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
-    LiveMigrate, MoveGuests, Parcel, PauseGuests, ShareVolumes, Transfer, VirtDriver, VirtError,
-    VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
+    LiveMigrate, MoveGuests, Parcel, PauseGuests, ShareVolumes, SnapshotGuests, Transfer,
+    VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, FileVolumes, SimHost, SimOptions};
@@ -178,6 +178,10 @@ impl VirtDriver for Reopened {
     fn live(&self) -> Option<&dyn LiveMigrate> {
         Some(self)
     }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -204,6 +208,19 @@ impl LiveMigrate for Reopened {
 
     async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.host().recall(instance).await
+    }
+}
+
+#[async_trait]
+impl SnapshotGuests for Reopened {
+    async fn snapshot(
+        &self,
+        instance: InstanceId,
+        image: ImageId,
+        format: ImageFormat,
+        images: &dyn ImageStore,
+    ) -> Result<ImageContent, VirtError> {
+        self.host().snapshot(instance, image, format, images).await
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use nova_core::clock::{Clock, Timestamp};
 use nova_core::domain::{
-    GiB, Image, ImageFormat, ImageId, ImageProperties, InstanceId, Label, MiB, ProjectId,
-    Resources, ServerName, Vcpus,
+    GiB, Image, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label, MiB,
+    ProjectId, Resources, ServerName, Vcpus,
 };
 use nova_core::memory::MemoryImages;
 use nova_core::port::{GuestSpec, ImageStore};
@@ -67,6 +67,8 @@ pub(crate) async fn images() -> (MemoryImages, Image) {
         min_memory: MiB::ZERO,
         min_disk: GiB::ZERO,
         properties: ImageProperties::default(),
+        state: ImageState::Active,
+        server: None,
     };
     (images, image)
 }

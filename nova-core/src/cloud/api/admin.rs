@@ -5,22 +5,20 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cloud::api::project::Project;
-use crate::cloud::api::specs::{AggregateSpec, FlavorSpec, ImageSpec, UnknownKeys};
+use crate::cloud::api::specs::{AggregateSpec, FlavorSpec, UnknownKeys};
 use crate::cloud::api::views::{Census, HostStatus};
 use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
 use crate::domain::{
     AddressState, Admission, Aggregate, AggregateId, FixedIp, Flavor, FlavorName, FloatingIp,
-    ForcedDown, Host, HostId, Image, ImageId, Invalid, OpId, Operation, ProjectId, Quota,
-    RequestId, Resources, VlanClaim,
+    ForcedDown, Host, HostId, Invalid, OpId, Operation, ProjectId, Quota, RequestId, Resources,
+    VlanClaim,
 };
-use crate::port::{ImageBytes, ImageError};
-use crate::seed::Seed;
 use crate::store::record::{Claim, Ledger, NameClaim, ProjectQuota, Record, keys};
 use crate::store::{Guard, StoreExt as _, Txn, Versioned, Write};
 
 /// The scope of administrators' request ids; no project can be called so.
-const SCOPE: &str = "_admin";
+pub(crate) const SCOPE: &str = "_admin";
 
 /// The operator's handle. Cheap to copy.
 #[derive(Debug, Clone)]
@@ -310,79 +308,6 @@ impl Admin {
             txn.remove(flavor.ok_or_else(|| ApiError::not_found("flavor", name))?);
             Ok(Plan::now((), txn))
         })
-    }
-
-    /// Takes the bytes of an image, measures them and registers it.
-    ///
-    /// The same request id names the same image, so that a registration that was cut short is
-    /// finished by asking again; the bytes that had arrived completely are used.
-    ///
-    /// # Errors
-    /// [`ApiError::Image`] when the bytes could not be read or kept.
-    pub async fn register_image(
-        &self,
-        request: RequestId,
-        spec: &ImageSpec,
-        bytes: ImageBytes,
-    ) -> Result<ImageId, ApiError> {
-        let images = &self.door.ports.images;
-        let seed = Seed::new(0).child("image").child(request.as_str());
-        let id = ImageId::draw(&mut seed.chance());
-        let failed = |source: ImageError| ApiError::Image { source };
-        let known = self.door.write(SCOPE, request.clone(), "register image", spec);
-        if let Some(answer) = known.known().await? {
-            return Ok(answer);
-        }
-        let content = match images.put(id, bytes).await {
-            Err(ImageError::Exists { image }) => images.content(image).await.map_err(failed)?,
-            other => Some(other.map_err(failed)?),
-        };
-        let content = content.ok_or_else(|| ApiError::not_found("image", id))?;
-        accept!(self, request, "register image", spec, {
-            let view = self.door.fresh().await?;
-            if view.images.contains_key(&keys::image(id)) {
-                return Err(ApiError::Exists { what: "image", id: id.to_string() });
-            }
-            let mut txn = Txn::new();
-            txn.create(&Image {
-                id,
-                name: spec.name.clone(),
-                owner: spec.owner.clone(),
-                format: spec.format,
-                content: content.clone(),
-                min_memory: spec.min_memory,
-                min_disk: spec.min_disk,
-                properties: spec.properties.clone(),
-            });
-            Ok(Plan::now(id, txn))
-        })
-    }
-
-    /// Removes an image. Servers that were made from it stay.
-    ///
-    /// The record goes first, the bytes second. A removal that was cut short in between is
-    /// finished by asking again with the same request id.
-    ///
-    /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being made from it.
-    pub async fn delete_image(&self, request: RequestId, id: ImageId) -> Result<(), ApiError> {
-        let removed: Result<(), ApiError> = accept!(self, request, "delete image", &id, {
-            let view = self.door.fresh().await?;
-            let image = view.images.get(&keys::image(id));
-            let image = image.ok_or_else(|| ApiError::not_found("image", id))?;
-            let building = |i: &&Versioned<crate::domain::Instance>| {
-                i.value.image == id && i.value.launched_at.is_none() && i.value.operation.is_some()
-            };
-            if let Some(server) = view.instances.values().find(building) {
-                let by = format!("server {}", server.value.id);
-                return Err(ApiError::InUse { what: "image", id: id.to_string(), by });
-            }
-            let mut txn = Txn::new();
-            txn.remove(image);
-            Ok(Plan::now((), txn))
-        });
-        removed?;
-        self.door.ports.images.remove(id).await.map_err(|source| ApiError::Image { source })
     }
 
     /// Sets the limits of a project.

@@ -35,12 +35,12 @@ impl Project {
             let instance = self.own(&view, id)?;
             let known = view.flavors.get(&keys::flavor(flavor));
             let wanted = &known.ok_or_else(|| ApiError::not_found("flavor", flavor))?.value;
-            let image = view.images.get(&keys::image(instance.value.image));
-            let image = image.ok_or_else(|| ApiError::not_found("image", instance.value.image))?;
-            suits(wanted, &instance.value, &image.value)?;
             let mut txn = Txn::new();
+            let image = view.lend(instance.value.image, &self.id, &mut txn)?;
+            suits(wanted, &instance.value, image)?;
             let migration = leaving(&instance.value, wanted.clone());
-            let moved = Instance { migration, ..instance.value.clone() };
+            let lent = Some(image.id);
+            let moved = Instance { migration, lent, ..instance.value.clone() };
             let more = moved.usage().saturating_sub(instance.value.usage());
             view.quota(&self.id).admits_servers(view.usage(&self.id), 0, more)?;
             self.touch(&view, &mut txn);
@@ -67,13 +67,10 @@ impl Project {
         accept!(self, request, "rebuild server", &(id, image), {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
-            let known = view.images.get(&keys::image(image));
-            let known = known
-                .filter(|i| i.value.owner.as_ref().is_none_or(|owner| owner == self.id()))
-                .ok_or_else(|| ApiError::not_found("image", image))?;
-            boots(&instance.value.flavor, &known.value)?;
             let mut txn = Txn::new();
-            txn.unchanged(known);
+            boots(&instance.value.flavor, view.lend(image, &self.id, &mut txn)?)?;
+            let borrowing = Instance { lent: Some(image), ..instance.value.clone() };
+            let instance = &Versioned { value: borrowing, revision: instance.revision };
             let kind = OpKind::Rebuild { instance: id, image };
             let operation = self.occupy(instance, Action::Rebuild, kind, &mut txn)?;
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
@@ -145,9 +142,11 @@ impl Admin {
             let instance = view.instances.get(&keys::instance(id));
             let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
             let migration = leaving(&instance.value, instance.value.flavor.clone());
-            let moved = Instance { migration, ..instance.value.clone() };
-            let instance = &Versioned { value: moved, revision: instance.revision };
             let mut txn = Txn::new();
+            let image = view.lend(instance.value.image, &instance.value.project, &mut txn)?;
+            let lent = Some(image.id);
+            let moved = Instance { migration, lent, ..instance.value.clone() };
+            let instance = &Versioned { value: moved, revision: instance.revision };
             let kind = OpKind::Migrate { instance: id };
             let operation = self.door.occupy(instance, Action::Migrate, kind, &mut txn)?;
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
@@ -172,9 +171,11 @@ impl Admin {
             let instance = view.instances.get(&keys::instance(id));
             let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
             let migration = leaving(&instance.value, instance.value.flavor.clone());
-            let moved = Instance { migration, ..instance.value.clone() };
-            let leaving = &Versioned { value: moved, revision: instance.revision };
             let mut txn = Txn::new();
+            let image = view.lend(instance.value.image, &instance.value.project, &mut txn)?;
+            let lent = Some(image.id);
+            let moved = Instance { migration, lent, ..instance.value.clone() };
+            let leaving = &Versioned { value: moved, revision: instance.revision };
             let kind = OpKind::Evacuate { instance: id };
             let operation = self.door.occupy(leaving, Action::Evacuate, kind, &mut txn)?;
             let host = instance.value.host.and_then(|host| view.hosts.get(&keys::host(host)));

@@ -43,19 +43,16 @@ impl Project {
                 None => None,
             };
             let view = self.door.fresh().await?;
-            let mut instance = self.instance(&view, id, spec)?;
+            let mut txn = Txn::new();
+            let mut instance = self.instance(&view, id, spec, &mut txn)?;
             instance.key_pair = key_pair;
             let wanted = instance.flavor.resources();
             view.quota(&self.id).admits_servers(view.usage(&self.id), 1, wanted)?;
-            let mut txn = Txn::new();
             self.touch(&view, &mut txn);
             if let Some(group) = spec.group {
                 // The group cannot go away while somebody joins it.
                 let ledger = Ledger::for_group(group);
                 txn.touch(view.ledger(&keys::group_ledger(group)), &ledger);
-            }
-            if let Some(image) = view.images.get(&keys::image(spec.image)) {
-                txn.unchanged(image);
             }
             let kind = OpKind::CreateServer { instance: id };
             let operation = self.door.begin(&self.id, kind, (instance.generation, None), &mut txn);
@@ -71,13 +68,11 @@ impl Project {
         view: &View,
         id: InstanceId,
         spec: &ServerSpec,
+        txn: &mut Txn,
     ) -> Result<Instance, ApiError> {
         let flavor = view.flavors.get(&keys::flavor(&spec.flavor));
         let flavor = flavor.ok_or_else(|| ApiError::not_found("flavor", &spec.flavor))?;
-        let image = view.images.get(&keys::image(spec.image)).map(|image| &image.value);
-        let image = image.filter(|i| i.owner.as_ref().is_none_or(|owner| *owner == self.id));
-        let image = image.ok_or_else(|| ApiError::not_found("image", spec.image))?;
-        boots(&flavor.value, image)?;
+        boots(&flavor.value, view.lend(spec.image, &self.id, txn)?)?;
         for network in &spec.networks {
             let known = view.networks.get(&keys::network(*network)).map(|known| &known.value);
             let mine = |owner: &crate::domain::ProjectId| *owner == self.id;
@@ -113,6 +108,7 @@ impl Project {
             power: None,
             host: None,
             migration: None,
+            lent: Some(spec.image),
             boots: 0,
             fault: None,
             created_at: self.door.now(),

@@ -1,0 +1,269 @@
+//! Images that are taken of servers, and images that somebody needs while they are deleted.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nova_core::cloud::{ApiError, Cloud, CloudOptions, ServerSpec};
+use nova_core::domain::{
+    Image, ImageId, ImageState, InstanceId, OpState, PowerState, StepOutcome, StepRecord, VmState,
+};
+use nova_core::store::record::keys;
+use nova_core::store::{StoreExt as _, Txn};
+
+use crate::anew::{other_image, slow, trouble_everywhere, until};
+use crate::moves::home;
+use crate::stubborn::Trouble;
+use crate::world::{World, pump, run};
+
+async fn snapshot(world: &World, id: InstanceId) -> ImageId {
+    let project = world.project();
+    let name = "backup".parse().unwrap();
+    world.done(project.snapshot_server(project.new_request(), id, &name).await).await
+}
+
+async fn image(world: &World, id: ImageId) -> Option<Image> {
+    world.project().images().await.unwrap().into_iter().find(|image| image.id == id)
+}
+
+/// A server on whose disk something is written.
+async fn written(world: &World) -> InstanceId {
+    let id = world.boot("web").await.instance.id;
+    world.hosts[&home(world, id).await].write_disk(id, "precious");
+    id
+}
+
+#[test]
+fn a_server_made_from_a_snapshot_has_what_was_on_the_disk() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let id = written(world).await;
+        let states = [VmState::Active, VmState::Paused, VmState::Stopped];
+        for state in states {
+            match state {
+                VmState::Paused => {
+                    world.done(project.pause(project.new_request(), id).await).await;
+                }
+                VmState::Stopped => {
+                    world.done(project.unpause(project.new_request(), id).await).await;
+                    world.done(project.stop(project.new_request(), id).await).await;
+                }
+                _ => {}
+            }
+            let power = world.power(id).await;
+            let taken = snapshot(world, id).await;
+            let server = project.server(id).await.unwrap().instance;
+            assert_eq!((server.state, server.task, server.lent), (state, None, None));
+            assert_eq!(world.power(id).await, power);
+            let record = image(world, taken).await.unwrap();
+            let content = world.cloud.ports().images.content(taken).await.unwrap();
+            assert_eq!((record.state, Some(record.content)), (ImageState::Active, content));
+            assert_eq!((record.owner.as_ref(), record.server), (Some(project.id()), Some(id)));
+            let spec = ServerSpec::new("copy".parse().unwrap(), "small".parse().unwrap(), taken);
+            let copy = project.create_server(project.new_request(), &spec).await;
+            let copy = world.done(copy).await;
+            assert_eq!(world.power(copy).await, Some(PowerState::Running));
+            let disk = world.hosts[&home(world, copy).await].disk(copy);
+            assert_eq!(disk.as_deref(), Some("precious"));
+            world.done(project.delete_server(project.new_request(), copy).await).await;
+            project.delete_image(project.new_request(), taken).await.unwrap();
+            assert_eq!(image(world, taken).await, None);
+        }
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn a_snapshot_that_fails_leaves_neither_record_nor_bytes() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let id = written(world).await;
+        let census = world.admin().census().await.unwrap();
+        // The store refuses what the host had already stored once; and then the host is lost.
+        let name = project.server(id).await.unwrap().host.unwrap();
+        world.cloud.stop_host(&name).await;
+        world.pass(CloudOptions::default().down_after * 2).await;
+        let label = "backup".parse().unwrap();
+        let accepted = project.snapshot_server(project.new_request(), id, &label).await.unwrap();
+        assert_eq!(image(world, accepted.id).await.unwrap().state, ImageState::Saving);
+        assert_ne!(world.admin().census().await.unwrap().records, census.records);
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        let server = project.server(id).await.unwrap().instance;
+        assert_eq!((server.state, server.task), (VmState::Active, None));
+        assert!(server.fault.is_some());
+        assert_eq!(world.admin().census().await.unwrap().records, census.records);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn an_answer_that_was_lost_costs_no_second_copy() {
+    run(async |world: &mut World| {
+        let id = written(world).await;
+        trouble_everywhere(world, &Trouble::NoSnapshot).await;
+        let taken = snapshot(world, id).await;
+        assert_eq!(image(world, taken).await.unwrap().state, ImageState::Active);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn a_server_that_is_deleted_while_an_image_is_taken_leaves_nothing() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let id = written(world).await;
+        let begun = Arc::new(AtomicBool::new(false));
+        trouble_everywhere(world, &slow(world, "snapshot", &begun)).await;
+        let label = "backup".parse().unwrap();
+        let accepted = project.snapshot_server(project.new_request(), id, &label).await.unwrap();
+        until(&begun).await;
+        // Neither can it be used, nor taken away under the hands of who makes it.
+        let spec = ServerSpec::new("copy".parse().unwrap(), "small".parse().unwrap(), accepted.id);
+        let early = project.create_server(project.new_request(), &spec).await;
+        assert!(matches!(early, Err(ApiError::Unsuitable { .. })), "{early:?}");
+        let early = project.delete_image(project.new_request(), accepted.id).await;
+        assert!(matches!(early, Err(ApiError::InUse { .. })), "{early:?}");
+        world.done(project.delete_server(project.new_request(), id).await).await;
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        assert_eq!(image(world, accepted.id).await, None);
+        assert_eq!(world.guests().await, 0);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn a_host_that_stores_too_late_takes_the_image_back() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let id = written(world).await;
+        let begun = Arc::new(AtomicBool::new(false));
+        trouble_everywhere(world, &slow(world, "snapshot", &begun)).await;
+        let label = "backup".parse().unwrap();
+        let accepted = project.snapshot_server(project.new_request(), id, &label).await.unwrap();
+        until(&begun).await;
+        // The image is given up while the host is still at it, as by another conductor.
+        let store = Arc::clone(&world.cloud.ports().store);
+        let saving = store.read::<Image>(&keys::image(accepted.id)).await.unwrap().unwrap();
+        let mut txn = Txn::new();
+        txn.replace(&saving, &Image { state: ImageState::Deleting, ..saving.value.clone() });
+        store.commit(txn).await.unwrap();
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        let taken_back = |record: &StepRecord| matches!(&record.outcome, StepOutcome::NotDone { reason } if reason.contains("given up"));
+        assert!(op.journal.iter().any(taken_back), "{op:#?}");
+        assert_eq!(image(world, accepted.id).await, None);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn a_snapshot_goes_on_after_a_restart() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(|ports| ports).await;
+        let clock = Arc::clone(&world.clock);
+        let work = async {
+            let project = world.project();
+            let id = written(&world).await;
+            let begun = Arc::new(AtomicBool::new(false));
+            let trouble = slow(&world, "snapshot", &begun);
+            trouble_everywhere(&mut world, &trouble).await;
+            let label = "backup".parse().unwrap();
+            let accepted = project.snapshot_server(project.new_request(), id, &label).await;
+            until(&begun).await;
+            restart(&mut world).await;
+            let taken = world.done(accepted).await;
+            assert_eq!(image(&world, taken).await.unwrap().state, ImageState::Active);
+            world.healthy().await;
+        };
+        tokio::select! {
+            biased;
+            () = work => {}
+            () = pump(&clock) => {}
+        }
+    });
+}
+
+/// The process ends and another one takes over, with hosts without trouble.
+pub(crate) async fn restart(world: &mut World) {
+    let ports = world.cloud.ports().clone();
+    let cloud = Cloud::start(ports, CloudOptions::default()).await.unwrap();
+    std::mem::replace(&mut world.cloud, cloud).stop().await;
+    for host in world.admin().hosts().await.unwrap() {
+        let driver = Arc::clone(&world.hosts[&host.host.id]);
+        world.cloud.add_host(crate::world::spec(host.host.name.as_str()), driver).await.unwrap();
+    }
+}
+
+#[test]
+fn an_image_is_not_deleted_while_an_operation_needs_it() {
+    for what in ["rebuild", "resize", "migrate"] {
+        run(async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let id = written(world).await;
+            let begun = Arc::new(AtomicBool::new(false));
+            let verb = if what == "rebuild" { "create" } else { "unpack" };
+            trouble_everywhere(world, &slow(world, verb, &begun)).await;
+            let needed = if what == "rebuild" { other_image(world).await } else { world.image };
+            let accepted = match what {
+                "rebuild" => project.rebuild_server(project.new_request(), id, needed).await,
+                "migrate" => admin.migrate_server(admin.new_request(), id).await,
+                _ => {
+                    let spec = nova_core::cloud::FlavorSpec::new(
+                        "large".parse().unwrap(),
+                        nova_core::domain::Vcpus(4),
+                        nova_core::domain::MiB(4096),
+                    )
+                    .with_root_disk(nova_core::domain::GiB(20));
+                    admin.create_flavor(admin.new_request(), &spec).await.unwrap();
+                    let large = "large".parse().unwrap();
+                    project.resize_server(project.new_request(), id, &large).await
+                }
+            };
+            until(&begun).await;
+            let refused = admin.delete_image(admin.new_request(), needed).await;
+            let by = format!("server {id}");
+            assert!(
+                matches!(&refused, Err(ApiError::InUse { by: user, .. }) if *user == by),
+                "{refused:?}"
+            );
+            assert_eq!(image(world, needed).await.unwrap().state, ImageState::Active);
+            world.done(accepted).await;
+            admin.delete_image(admin.new_request(), needed).await.unwrap();
+            assert_eq!(image(world, needed).await, None);
+            world.healthy().await;
+        });
+    }
+}
+
+#[test]
+fn of_a_deletion_and_a_use_at_once_one_is_refused() {
+    for turns in 0..12 {
+        run(async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let id = written(world).await;
+            let begun = Arc::new(AtomicBool::new(false));
+            trouble_everywhere(world, &slow(world, "create", &begun)).await;
+            let needed = other_image(world).await;
+            let rebuild = async {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                project.rebuild_server(project.new_request(), id, needed).await
+            };
+            let delete = async {
+                for _ in 0..6 {
+                    tokio::task::yield_now().await;
+                }
+                admin.delete_image(admin.new_request(), needed).await
+            };
+            let (rebuilt, deleted) = tokio::join!(rebuild, delete);
+            assert!(rebuilt.is_ok() != deleted.is_ok(), "{rebuilt:?} {deleted:?}");
+            if let Ok(accepted) = rebuilt {
+                world.done(Ok(accepted)).await;
+            }
+            world.healthy().await;
+        });
+    }
+}
