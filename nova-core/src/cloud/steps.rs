@@ -150,6 +150,41 @@ impl Step {
     }
 }
 
+/// What a runner does with an operation in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// This step.
+    Step(Step),
+    /// The undo of this step.
+    Undo(Step),
+    /// What is left when every step was undone: to say that it failed.
+    GiveUp,
+}
+
+impl Doing {
+    /// The name under which the journal knows it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Step(step) => step.name().to_owned(),
+            Self::Undo(step) => format!("undo {}", step.name()),
+            Self::GiveUp => "give up".to_owned(),
+        }
+    }
+}
+
+/// Where in it a runner is: between these moments, whatever dies leaves something different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "testing", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub))]
+pub enum Moment {
+    /// Nothing was done yet.
+    Begins,
+    /// It was done, and no record says so.
+    Done,
+    /// The record says so.
+    Recorded,
+}
+
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{

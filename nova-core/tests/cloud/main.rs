@@ -9,6 +9,7 @@ mod life;
 mod live;
 mod moves;
 mod older;
+mod sites;
 mod snapshots;
 mod stubborn;
 mod world;
