@@ -1,6 +1,7 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod broken;
 mod chaos;
 mod doctor;
 mod elsewhere;
@@ -9,6 +10,7 @@ mod life;
 mod live;
 mod moves;
 mod older;
+mod regressions;
 mod sites;
 mod snapshots;
 mod stubborn;

@@ -86,7 +86,7 @@ impl Hand {
 
     /// Lets a guest go on that was sent elsewhere and never went there; false when it stays
     /// paused, for that was not why it was.
-    pub(super) async fn recalls(&self, instance: InstanceId) -> bool {
+    pub(crate) async fn recalls(&self, instance: InstanceId) -> bool {
         let order = LiveOrder::Recall { instance, runs: true };
         matches!(self.on_live(&order).await, Report::Done { .. }) && self.driver.live().is_some()
     }
