@@ -120,12 +120,13 @@ impl Runner {
 /// The image that an operation makes.
 fn image_of(kind: &OpKind) -> Option<ImageId> {
     match kind {
-        OpKind::Snapshot { image, .. } => Some(*image),
+        OpKind::Snapshot { image, .. } | OpKind::Shelve { image, .. } => Some(*image),
         _ => None,
     }
 }
 
-/// The images that are being taken of a server, and are nothing without it.
+/// The images that are being taken of a server, or that its disk is in: they are nothing without
+/// it.
 pub(crate) fn unfinished_images(
     view: &View,
     server: InstanceId,

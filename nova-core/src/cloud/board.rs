@@ -97,6 +97,8 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                     | TaskState::Resizing
                     | TaskState::Rebuilding
                     | TaskState::Snapshotting
+                    | TaskState::Shelving
+                    | TaskState::Unshelving
             )
         ) {
             row.io_ops += 1;

@@ -19,6 +19,7 @@ mod attempt_elsewhere;
 mod attempt_image;
 mod attempt_move;
 mod attempt_server;
+mod attempt_shelf;
 mod board;
 mod conductor;
 mod error;

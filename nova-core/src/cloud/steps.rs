@@ -88,6 +88,15 @@ pub(crate) enum Step {
     Capture,
     /// Record that the image is whole.
     FinishSnapshot,
+    /// Remove the guest, whose disk is in an image, and give its claim back. Undone by making the
+    /// guest from the image.
+    Offload,
+    /// Record that a server is shelved.
+    FinishShelve,
+    /// Record that a server is back, and that its image is nobody's.
+    Unshelve,
+    /// Remove the image that a server came back from.
+    DropShelf,
 }
 
 impl Step {
@@ -131,6 +140,10 @@ impl Step {
             Self::EndMove => "end move",
             Self::Capture => "capture",
             Self::FinishSnapshot => "finish snapshot",
+            Self::Offload => "offload",
+            Self::FinishShelve => "finish shelve",
+            Self::Unshelve => "unshelve",
+            Self::DropShelf => "drop shelf",
         }
     }
 }
@@ -139,10 +152,10 @@ impl Step {
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
         Bind, Capture, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld,
-        EndMove, Finish, FinishMove, FinishRebuild, FinishSnapshot, FreeVolumes, Halt, HandBack,
-        HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug, Power, PowerThere, Recreate,
-        Release, RemoveGuest, Settle, Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire,
-        WireThere,
+        DropShelf, EndMove, Finish, FinishMove, FinishRebuild, FinishShelve, FinishSnapshot,
+        FreeVolumes, Halt, HandBack, HandOver, LeadFloating, LetGo, MakeVolume, Offload, Place,
+        Plug, Power, PowerThere, Recreate, Release, RemoveGuest, Settle, Spawn, SpawnThere, Strip,
+        TakeUp, Unbind, Unplug, Unshelve, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -178,6 +191,10 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         ],
         OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
         OpKind::Snapshot { .. } => &[Capture, FinishSnapshot],
+        OpKind::Shelve { .. } => &[Halt, Capture, LetGo, Offload, Settle, FinishShelve],
+        OpKind::Unshelve { .. } => {
+            &[Place, WireThere, Spawn, TakeUp, LeadFloating, Settle, Unshelve, DropShelf]
+        }
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -199,6 +216,8 @@ pub(crate) const fn goes_back(kind: &OpKind) -> bool {
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
+            | OpKind::Shelve { .. }
+            | OpKind::Unshelve { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

@@ -44,6 +44,8 @@ pub enum ImageState {
     /// It may be used.
     #[default]
     Active,
+    /// It is the disk of a server that is shelved: only that one starts from it.
+    Shelved,
     /// It is being deleted; nothing new may use it.
     Deleting,
 }
@@ -53,6 +55,7 @@ impl std::fmt::Display for ImageState {
         f.pad(match self {
             Self::Saving => "saving",
             Self::Active => "active",
+            Self::Shelved => "shelved",
             Self::Deleting => "deleting",
         })
     }

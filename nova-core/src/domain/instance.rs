@@ -23,14 +23,23 @@ pub enum VmState {
     Stopped,
     /// Moved to another host, perhaps with another flavor; its owner has to confirm or revert it.
     Resized,
+    /// On no host; its root disk is in an image, from which it can be brought back.
+    ShelvedOffloaded,
     /// Something failed that did not clean itself up; see the fault.
     Error,
 }
 
 impl VmState {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Building, Self::Active, Self::Paused, Self::Stopped, Self::Resized, Self::Error];
+    pub const ALL: [Self; 7] = [
+        Self::Building,
+        Self::Active,
+        Self::Paused,
+        Self::Stopped,
+        Self::Resized,
+        Self::ShelvedOffloaded,
+        Self::Error,
+    ];
 }
 
 impl std::fmt::Display for VmState {
@@ -41,6 +50,7 @@ impl std::fmt::Display for VmState {
             Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Resized => "resized",
+            Self::ShelvedOffloaded => "shelved-offloaded",
             Self::Error => "error",
         })
     }
@@ -83,13 +93,17 @@ pub enum TaskState {
     Rebuilding,
     /// Having an image taken of its disk.
     Snapshotting,
+    /// Being put aside.
+    Shelving,
+    /// Being brought back.
+    Unshelving,
     /// Being deleted.
     Deleting,
 }
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -105,6 +119,8 @@ impl TaskState {
         Self::Reverting,
         Self::Rebuilding,
         Self::Snapshotting,
+        Self::Shelving,
+        Self::Unshelving,
         Self::Deleting,
     ];
 }
@@ -127,6 +143,8 @@ impl std::fmt::Display for TaskState {
             Self::Reverting => "reverting",
             Self::Rebuilding => "rebuilding",
             Self::Snapshotting => "snapshotting",
+            Self::Shelving => "shelving",
+            Self::Unshelving => "unshelving",
             Self::Deleting => "deleting",
         })
     }
@@ -198,13 +216,17 @@ pub enum Action {
     Rebuild,
     /// Take an image of its disk.
     Snapshot,
+    /// Put it aside.
+    Shelve,
+    /// Bring it back.
+    Unshelve,
     /// Delete it.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -220,12 +242,14 @@ impl Action {
         Self::Evacuate,
         Self::Rebuild,
         Self::Snapshot,
+        Self::Shelve,
+        Self::Unshelve,
         Self::Delete,
     ];
 
     /// The states in which the action may begin (Nova's compute API, its table of guards).
     pub const fn allowed_states(self) -> &'static [VmState] {
-        use VmState::{Active, Building, Error, Paused, Resized, Stopped};
+        use VmState::{Active, Building, Error, Paused, Resized, ShelvedOffloaded, Stopped};
         match self {
             Self::Start => &[Stopped],
             Self::Stop => &[Active, Error],
@@ -237,8 +261,9 @@ impl Action {
             Self::Resize | Self::Migrate => &[Active, Stopped],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
             Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
-            Self::Snapshot => &[Active, Paused, Stopped],
-            Self::Delete => &[Building, Active, Paused, Stopped, Resized, Error],
+            Self::Snapshot | Self::Shelve => &[Active, Paused, Stopped],
+            Self::Unshelve => &[ShelvedOffloaded],
+            Self::Delete => &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Error],
         }
     }
 
@@ -268,6 +293,8 @@ impl Action {
                 TaskState::Reverting,
                 TaskState::Rebuilding,
                 TaskState::Snapshotting,
+                TaskState::Shelving,
+                TaskState::Unshelving,
                 TaskState::Deleting,
             ],
             _ => &[],
@@ -296,6 +323,8 @@ impl Action {
             Self::RevertResize => TaskState::Reverting,
             Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
             Self::Snapshot => TaskState::Snapshotting,
+            Self::Shelve => TaskState::Shelving,
+            Self::Unshelve => TaskState::Unshelving,
             Self::Delete => TaskState::Deleting,
         }
     }
@@ -304,7 +333,8 @@ impl Action {
     /// is confirmed or reverted ends as its guest runs or not, of which this names the first.
     pub const fn result(self, state: VmState) -> Option<VmState> {
         match self {
-            Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
+            Self::Start | Self::Reboot(_) | Self::Unpause | Self::Unshelve => Some(VmState::Active),
+            Self::Shelve => Some(VmState::ShelvedOffloaded),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
             Self::AttachVolume | Self::DetachVolume | Self::Snapshot => Some(state),
@@ -337,6 +367,8 @@ impl std::fmt::Display for Action {
             Self::Evacuate => "evacuate",
             Self::Rebuild => "rebuild",
             Self::Snapshot => "snapshot",
+            Self::Shelve => "shelve",
+            Self::Unshelve => "unshelve",
             Self::Delete => "delete",
         })
     }
@@ -392,6 +424,9 @@ pub struct Instance {
     /// The move that it is in the middle of, or that waits to be confirmed.
     #[serde(default)]
     pub migration: Option<Migration>,
+    /// The image that its root disk is in while it is shelved.
+    #[serde(default)]
+    pub shelf: Option<ImageId>,
     /// The image that the operation on it needs: it cannot be deleted meanwhile.
     #[serde(default)]
     pub lent: Option<ImageId>,
@@ -428,7 +463,9 @@ mod tests {
         (Action::Evacuate, &[Active, Stopped, Error]),
         (Action::Rebuild, &[Active, Stopped, Error]),
         (Action::Snapshot, &[Active, Paused, Stopped]),
-        (Action::Delete, &[Building, Active, Paused, Stopped, Resized, Error]),
+        (Action::Shelve, &[Active, Paused, Stopped]),
+        (Action::Unshelve, &[ShelvedOffloaded]),
+        (Action::Delete, &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Error]),
     ];
 
     #[test]
@@ -459,7 +496,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 16 * 6 * 17);
+        assert_eq!(walked, 18 * 7 * 19);
     }
 
     #[test]

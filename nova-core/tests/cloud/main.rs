@@ -8,6 +8,7 @@ mod faults;
 mod life;
 mod moves;
 mod older;
+mod shelf;
 mod snapshots;
 mod stubborn;
 mod world;
