@@ -1,7 +1,11 @@
 //! Known mistakes that can be made on purpose, to see that they are found.
 //!
 //! Without the feature `testing` [`planted`] is always false, and the compiler leaves the
-//! mistakes out. With it, a mistake is made only on a thread that asked for it.
+//! mistakes out. With it, a mistake is made only on a thread that asked for it. The same holds for
+//! the [`Probe`](crate::testing) that a runner meets at every moment of every step.
+
+use crate::cloud::steps::{Doing, Moment};
+use crate::domain::OpId;
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $bug:ident $name:literal;)+) => {
@@ -27,7 +31,8 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// What was made on a host is not removed when its operation goes back.
+    /// What was made on a host is not removed when its operation goes back, nor by a sweep, which
+    /// would make it good.
     SkipUndo "skip-undo";
     /// A claim does not write the ledger of its host.
     SkipHostLedger "skip-host-ledger";
@@ -100,4 +105,41 @@ pub(crate) const fn planted(_: Bug) -> bool {
 #[cfg(feature = "testing")]
 pub(crate) fn plant(bug: Option<Bug>) -> Option<Bug> {
     PLANTED.with(|planted| planted.replace(bug))
+}
+
+/// A runner is here. With a probe on this thread, it may have to wait until somebody has died.
+#[cfg(feature = "testing")]
+pub(crate) async fn reach(op: OpId, doing: Doing, moment: Moment) {
+    let probe = PROBE.with(|probe| probe.borrow().clone());
+    if let Some(probe) = probe {
+        probe.reach(op, doing, moment).await;
+    }
+}
+
+/// A runner is here: nobody wants to know.
+#[cfg(not(feature = "testing"))]
+pub(crate) async fn reach(_: OpId, _: Doing, _: Moment) {}
+
+/// Whether what was done has to count as refused.
+#[cfg(feature = "testing")]
+pub(crate) fn refused(op: OpId, doing: Doing) -> bool {
+    PROBE.with(|probe| probe.borrow().as_ref().is_some_and(|probe| probe.refuses(op, doing)))
+}
+
+/// Whether what was done has to count as refused: never.
+#[cfg(not(feature = "testing"))]
+pub(crate) const fn refused(_: OpId, _: Doing) -> bool {
+    false
+}
+
+#[cfg(feature = "testing")]
+thread_local! {
+    static PROBE: std::cell::RefCell<Option<std::sync::Arc<crate::testing::Probe>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+/// Puts a probe on this thread, or takes it away.
+#[cfg(feature = "testing")]
+pub(crate) fn probe(probe: Option<std::sync::Arc<crate::testing::Probe>>) {
+    PROBE.with(|here| *here.borrow_mut() = probe);
 }

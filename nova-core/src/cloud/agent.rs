@@ -381,7 +381,7 @@ impl Hand {
                 self.note(&record, guest.map(|guest| guest.power)).await;
             }
             (_, None) => {}
-            _ if planted(Bug::ReapNothing) => {}
+            _ if planted(Bug::ReapNothing) || planted(Bug::SkipUndo) => {}
             (Some(record), Some(guest)) if self.is_end(&record.value) => {
                 // The other end has the server. While it moves, its operation sees to both.
                 if record.value.task.is_none() && guest.power != PowerState::Shutdown {

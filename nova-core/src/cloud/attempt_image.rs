@@ -75,9 +75,9 @@ impl Runner {
         images: &[Versioned<Image>],
     ) -> Result<Attempt, StoreError> {
         let mut txn = Txn::new();
-        let unmarked = |image: &&Versioned<Image>| image.value.state != ImageState::Deleting;
+        let unmarked = |image: &&Versioned<Image>| image.value.state != ImageState::Discarded;
         for image in images.iter().filter(unmarked) {
-            let state = ImageState::Deleting;
+            let state = ImageState::Discarded;
             txn.replace(image, &Image { state, ..image.value.clone() });
         }
         if !txn.writes().is_empty() {

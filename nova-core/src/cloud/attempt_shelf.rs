@@ -1,14 +1,14 @@
 //! The steps of shelving and unshelving: a server leaves its host, with its disk in an image, and
 //! comes back to whichever host has room.
 //!
-//! Until the claim is given back nothing is lost that the image does not bring back, so that both
-//! can be undone.
+//! Nothing is lost that the image does not bring back, so that both can be undone up to their last
+//! record.
 
 use crate::cloud::attempt::{Attempt, idle};
 use crate::cloud::attempt_server::{server_id, unclaim};
 use crate::cloud::order::Order;
 use crate::cloud::runner::Runner;
-use crate::cloud::steps::{FORWARD_ATTEMPTS_MAX, Step};
+use crate::cloud::steps::Step;
 use crate::domain::{
     Attachment, HostId, Image, ImageId, ImageState, Instance, Liveness, OpKind, Operation,
     PowerState, VmState,
@@ -31,18 +31,15 @@ impl Runner {
         };
         match (step, server.value.host) {
             (Step::Place, _) => self.place_again(op, &server).await,
-            (Step::FinishShelve, _) => Ok(idled(&server)),
-            (Step::Unshelve, _) => self.unshelved(&server, image).await,
-            (Step::DropShelf, _) => self.drop_shelf(op, &server, image).await,
-            // A host that cannot follow now follows with its next sweep.
-            (Step::Settle, _) => match self.settle_hosts(op).await? {
-                Attempt::Absent => Ok(Attempt::Absent),
-                _ => Ok(Attempt::Done(Txn::new())),
-            },
+            (Step::FinishUnshelve, _) => self.unshelved(&server, image).await,
             (_, None) => Ok(self.hopeless("the server has no host")),
             (Step::Halt, Some(host)) => self.plain(op, host, Order::Stop(server.value.id)).await,
             (Step::LetGo, Some(host)) => self.let_go(op, host, host).await,
-            (Step::Offload, Some(host)) => self.offload(op, &server, host, image).await,
+            (Step::Offload, Some(host)) => {
+                self.plain(op, host, Order::Remove(server.value.id)).await
+            }
+            (Step::FinishShelve, Some(host)) => self.shelved(&server, host, image).await,
+            (Step::Settle, Some(_)) => self.settle_hosts(op).await,
             (Step::WireThere, Some(host)) => self.wire_there(op, &server, host).await,
             (Step::TakeUp, Some(host)) => self.take_up(op, host).await,
             (Step::LeadFloating, Some(host)) => self.lead_floating(op, host).await,
@@ -115,19 +112,14 @@ impl Runner {
         }
     }
 
-    /// Removes the guest from its host and gives the host back what the server had there. From
-    /// here on the server is its image.
-    async fn offload(
+    /// From here on the server is its image, and its host has everything back. The host's network
+    /// follows with its agent's next sweep.
+    async fn shelved(
         &self,
-        op: &mut Operation,
         server: &Versioned<Instance>,
         host: HostId,
         image: ImageId,
     ) -> Result<Attempt, StoreError> {
-        match self.plain(op, host, Order::Remove(server.value.id)).await? {
-            Attempt::Done(_) => {}
-            other => return Ok(other),
-        }
         let view = self.fresh().await?;
         let Some(saved) = view.images.get(&keys::image(image)) else {
             return Ok(self.hopeless("the image of the disk is gone"));
@@ -140,10 +132,10 @@ impl Runner {
             power: None,
             host: None,
             shelf: Some(image),
-            ..server.value.clone()
+            fault: None,
+            ..idle(&server.value)
         };
         txn.replace(server, &next);
-        op.settle = vec![host];
         Ok(Attempt::Done(txn))
     }
 
@@ -190,38 +182,18 @@ impl Runner {
     ) -> Result<Attempt, StoreError> {
         let mut txn = Txn::new();
         if let Some(shelf) = self.fresh().await?.images.get(&keys::image(image)) {
-            txn.replace(shelf, &Image { state: ImageState::Deleting, ..shelf.value.clone() });
+            txn.replace(shelf, &Image { state: ImageState::Discarded, ..shelf.value.clone() });
         }
         let next = Instance {
             state: VmState::Active,
             power: Some(PowerState::Running),
             launched_at: Some(self.ports.clock.now()),
             shelf: None,
-            ..server.value.clone()
+            fault: None,
+            ..idle(&server.value)
         };
         txn.replace(server, &next);
         Ok(Attempt::Done(txn))
-    }
-
-    /// Removes the image that the server came back from. There is no way back from here: an image
-    /// that cannot be removed stays marked, and whoever deletes it finishes it.
-    async fn drop_shelf(
-        &self,
-        op: &Operation,
-        server: &Versioned<Instance>,
-        image: ImageId,
-    ) -> Result<Attempt, StoreError> {
-        let shelf = self.fresh().await?.images.get(&keys::image(image)).cloned();
-        match self.drop_images(&Vec::from_iter(shelf)).await? {
-            Attempt::Done(mut txn) => {
-                txn.replace(server, &Instance { fault: None, ..idle(&server.value) });
-                Ok(Attempt::Done(txn))
-            }
-            Attempt::NotDone { retry, .. } if !retry || op.attempts + 1 >= FORWARD_ATTEMPTS_MAX => {
-                Ok(idled(server))
-            }
-            other => Ok(other),
-        }
     }
 
     /// Makes the guest on the host that the server comes back to, or leaves that host.
@@ -249,11 +221,4 @@ impl Runner {
         let reason = reason.unwrap_or_else(|| format!("host {host} was tried"));
         Ok(Attempt::Again { txn, reason })
     }
-}
-
-/// Nothing is being done to the server any more, and the last thing went well.
-fn idled(server: &Versioned<Instance>) -> Attempt {
-    let mut txn = Txn::new();
-    txn.replace(server, &Instance { fault: None, ..idle(&server.value) });
-    Attempt::Done(txn)
 }

@@ -29,7 +29,7 @@ mod ports;
 mod prune;
 mod register;
 mod runner;
-mod steps;
+pub(crate) mod steps;
 mod view;
 mod whole;
 

@@ -16,11 +16,12 @@ use crate::cloud::attempt_move::renew;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::steps::{
-    CONFLICTS_MAX, FORWARD_ATTEMPTS_MAX, STUBBORN_ATTEMPTS_MAX, Step, goes_back, steps,
+    CONFLICTS_MAX, Doing, FORWARD_ATTEMPTS_MAX, Moment, STUBBORN_ATTEMPTS_MAX, Step, goes_back,
+    steps,
 };
 use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
-use crate::plant::{Bug, planted};
+use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
 use crate::store::{Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned};
 
@@ -109,22 +110,32 @@ impl Runner {
             }
         }
         let mut next = op.value.clone();
-        let (name, attempt) = match op.value.state {
-            OpState::Undoing(_) => match op.value.step.checked_sub(1) {
-                Some(at) => match steps(&op.value.kind).get(at) {
-                    Some(step) => {
-                        (format!("undo {}", step.name()), self.undo(*step, &mut next).await?)
-                    }
-                    None => return self.unknown_list(op).await,
-                },
-                None => ("give up".to_owned(), self.give_up(&mut next).await?),
-            },
-            _ => match steps(&op.value.kind).get(op.value.step) {
-                Some(step) => (step.name().to_owned(), self.attempt(*step, &mut next).await?),
-                None => return self.unknown_list(op).await,
-            },
+        let list = steps(&op.value.kind);
+        let doing = match (&op.value.state, op.value.step.checked_sub(1)) {
+            (OpState::Undoing(_), Some(at)) => list.get(at).copied().map(Doing::Undo),
+            (OpState::Undoing(_), None) => Some(Doing::GiveUp),
+            _ => list.get(op.value.step).copied().map(Doing::Step),
         };
-        self.settle(op, next, name, attempt).await
+        let Some(doing) = doing else { return self.unknown_list(op).await };
+        reach(op.value.id, doing, Moment::Begins).await;
+        let attempt = match doing {
+            Doing::Step(step) => self.attempt(step, &mut next).await?,
+            Doing::Undo(step) => self.undo(step, &mut next).await?,
+            Doing::GiveUp => self.give_up(&mut next).await?,
+        };
+        let done = matches!(attempt, Attempt::Done(_));
+        if done {
+            reach(op.value.id, doing, Moment::Done).await;
+        }
+        let attempt = match done && refused(op.value.id, doing) {
+            true => self.hopeless("refused on purpose"),
+            false => attempt,
+        };
+        let progress = self.settle(op, next, doing.name(), attempt).await?;
+        if done && matches!(progress, Progress::Recorded) {
+            reach(op.value.id, doing, Moment::Recorded).await;
+        }
+        Ok(progress)
     }
 
     /// An operation whose step this release does not know was written by another one.

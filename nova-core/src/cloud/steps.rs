@@ -88,15 +88,12 @@ pub(crate) enum Step {
     Capture,
     /// Record that the image is whole.
     FinishSnapshot,
-    /// Remove the guest, whose disk is in an image, and give its claim back. Undone by making the
-    /// guest from the image.
+    /// Remove the guest, whose disk is in an image. Undone by making it from the image.
     Offload,
-    /// Record that a server is shelved.
+    /// Record that a server is shelved, and give its claim back.
     FinishShelve,
-    /// Record that a server is back, and that its image is nobody's.
-    Unshelve,
-    /// Remove the image that a server came back from.
-    DropShelf,
+    /// Record that a server is back, and that nobody needs its image.
+    FinishUnshelve,
 }
 
 impl Step {
@@ -142,20 +139,54 @@ impl Step {
             Self::FinishSnapshot => "finish snapshot",
             Self::Offload => "offload",
             Self::FinishShelve => "finish shelve",
-            Self::Unshelve => "unshelve",
-            Self::DropShelf => "drop shelf",
+            Self::FinishUnshelve => "finish unshelve",
         }
     }
+}
+
+/// What a runner does with an operation in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// This step.
+    Step(Step),
+    /// The undo of this step.
+    Undo(Step),
+    /// What is left when every step was undone: to say that it failed.
+    GiveUp,
+}
+
+impl Doing {
+    /// The name under which the journal knows it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Step(step) => step.name().to_owned(),
+            Self::Undo(step) => format!("undo {}", step.name()),
+            Self::GiveUp => "give up".to_owned(),
+        }
+    }
+}
+
+/// Where in it a runner is: between these moments, whatever dies leaves something different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "testing", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub))]
+pub enum Moment {
+    /// Nothing was done yet.
+    Begins,
+    /// It was done, and no record says so.
+    Done,
+    /// The record says so.
+    Recorded,
 }
 
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
         Bind, Capture, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld,
-        DropShelf, EndMove, Finish, FinishMove, FinishRebuild, FinishShelve, FinishSnapshot,
+        EndMove, Finish, FinishMove, FinishRebuild, FinishShelve, FinishSnapshot, FinishUnshelve,
         FreeVolumes, Halt, HandBack, HandOver, LeadFloating, LetGo, MakeVolume, Offload, Place,
         Plug, Power, PowerThere, Recreate, Release, RemoveGuest, Settle, Spawn, SpawnThere, Strip,
-        TakeUp, Unbind, Unplug, Unshelve, Wire, WireThere,
+        TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -191,9 +222,9 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         ],
         OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
         OpKind::Snapshot { .. } => &[Capture, FinishSnapshot],
-        OpKind::Shelve { .. } => &[Halt, Capture, LetGo, Offload, Settle, FinishShelve],
+        OpKind::Shelve { .. } => &[Halt, Capture, LetGo, Offload, FinishShelve],
         OpKind::Unshelve { .. } => {
-            &[Place, WireThere, Spawn, TakeUp, LeadFloating, Settle, Unshelve, DropShelf]
+            &[Place, WireThere, Spawn, TakeUp, LeadFloating, Settle, FinishUnshelve]
         }
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],

@@ -57,8 +57,11 @@ pub(super) fn images_have_bytes(s: &Snapshot) -> Vec<String> {
         deleting.map(|image| format!("image {} is half deleted", image.id)).collect();
     let Some(real) = &s.real_images else { return wrong };
     let real: BTreeSet<ImageId> = real.iter().copied().collect();
+    // What was discarded loses its bytes before its record.
+    let lasting = s.images.iter().filter(|image| image.state != ImageState::Discarded);
+    let lasting: BTreeSet<ImageId> = lasting.map(|image| image.id).collect();
     let known: BTreeSet<ImageId> = s.images.iter().map(|image| image.id).collect();
-    wrong.extend(known.difference(&real).map(|id| format!("image {id} has no bytes")));
+    wrong.extend(lasting.difference(&real).map(|id| format!("image {id} has no bytes")));
     wrong.extend(real.difference(&known).map(|id| format!("the bytes of {id} are no image's")));
     wrong
 }

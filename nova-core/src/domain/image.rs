@@ -48,6 +48,8 @@ pub enum ImageState {
     Shelved,
     /// It is being deleted; nothing new may use it.
     Deleting,
+    /// Nobody needs it any more; a conductor removes it.
+    Discarded,
 }
 
 impl std::fmt::Display for ImageState {
@@ -57,6 +59,7 @@ impl std::fmt::Display for ImageState {
             Self::Active => "active",
             Self::Shelved => "shelved",
             Self::Deleting => "deleting",
+            Self::Discarded => "discarded",
         })
     }
 }

@@ -11,29 +11,40 @@
 //! The same seed is the same run, byte for byte: [`Outcome::hash`]. What a seed finds is made
 //! smaller with [`Simulation::shrink`].
 //!
+//! [`Crashes`] looks at fewer things more closely: in a calm cloud, one operation runs and somebody
+//! dies at one [`Site`], for every operation, every step and every moment of it.
+//!
 //! It does not replace the suites of the ports (`conformance`): those say which law a part
 //! breaks, this says what comes of it.
 
 mod audit;
 mod bus;
 mod client;
+mod crash;
 mod fate;
 mod host;
 mod parts;
+mod probe;
 mod process;
 mod run;
+mod scenario;
 mod simulation;
+mod sites;
 mod store;
 mod users;
 mod weather;
 mod world;
 
+pub use crate::cloud::steps::Moment;
 pub use crate::plant::Bug;
 pub use bus::{ChaosBus, Cuts};
+pub use crash::{Crashed, Crashes};
 pub use fate::{Allow, Fate, Fault, Fired, Strike};
 pub use host::ChaosHost;
 pub use parts::Parts;
+pub(crate) use probe::Probe;
 pub use process::{Log, Process};
 pub use run::LIVENESS_BOUND;
 pub use simulation::{Batch, Outcome, Simulation, Tally};
+pub use sites::{Site, Victim};
 pub use store::ChaosStore;

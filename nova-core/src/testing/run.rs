@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock as _, ClockExt as _, Timestamp};
-use crate::cloud::{Census, FlavorSpec, ImageSpec};
+use crate::cloud::{Census, CloudOptions, FlavorSpec, ImageSpec};
 use crate::doctor::Strictness;
 use crate::domain::{
     FloatingPool, GiB, ImageFormat, ImageId, InterfaceName, MiB, NetworkKind, OpState, ProjectId,
@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use crate::port::NetworkSpec;
 use crate::seed::Seed;
+use crate::store::StoreError;
 use crate::testing::audit::{Auditor, Promises};
 use crate::testing::client::Client;
 use crate::testing::fate::{Allow, Fate};
@@ -42,45 +43,21 @@ pub(crate) fn run(parts: &Parts, seed: u64, allow: Allow, log: Log) -> Outcome {
     let size = Size::draw(root);
     let log = Arc::new(log);
     let outcome = runtime.block_on(async {
-        let world = World::new(parts, root, Arc::clone(&fate), Arc::clone(&log), size);
-        let world = Arc::new(world);
-        let promises = Arc::new(Promises::default());
-        let auditor = Auditor::new(Arc::clone(&world), Arc::clone(&promises)).await;
-        let mut auditor = match auditor {
+        let options = CloudOptions::default()
+            .with_order_limit(Duration::from_secs(10))
+            .with_takeover_after(Duration::from_secs(30));
+        let world = World::new(parts, root, Arc::clone(&fate), Arc::clone(&log), size, options);
+        let (world, promises) = (Arc::new(world), Arc::new(Promises::default()));
+        let scene = Scene::default();
+        let story = {
+            let (world, promises) = (Arc::clone(&world), Arc::clone(&promises));
+            let scene = scene.clone();
+            async move { play(&world, &promises, &scene, size).await }
+        };
+        let auditor = match perform(&world, &promises, &scene, story).await {
             Ok(auditor) => auditor,
             Err(error) => return Outcome::broken(seed, error.to_string()),
         };
-        let stage = Arc::new(tokio::sync::Mutex::new(Stage::Setup));
-        let story =
-            tokio::spawn(tell(Arc::clone(&world), Arc::clone(&promises), Arc::clone(&stage), size));
-        while auditor.findings.is_empty() {
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
-            }
-            auditor.look().await;
-            let mut stage = stage.lock().await;
-            match &*stage {
-                Stage::Rested | Stage::Emptied => {
-                    auditor.hold_all().await;
-                    auditor.examine(Strictness::Idle).await;
-                    *stage = match &*stage {
-                        Stage::Rested => Stage::Empty,
-                        _ => Stage::Over,
-                    };
-                }
-                Stage::Wrong(invariant, detail) => promises.complain(invariant, detail.clone()),
-                Stage::Over if story.is_finished() => break,
-                _ => {}
-            }
-            drop(stage);
-            if let Some(moment) = world.clock.next_wakeup() {
-                world.clock.advance_to(moment);
-            }
-        }
-        story.abort();
-        for finding in &auditor.findings {
-            log.note(world.clock.now(), finding);
-        }
         let mut outcome = Outcome::broken(seed, String::new());
         outcome.findings.clone_from(&auditor.findings);
         outcome.at = world.clock.now();
@@ -100,9 +77,73 @@ pub(crate) fn run(parts: &Parts, seed: u64, allow: Allow, log: Log) -> Outcome {
     outcome
 }
 
+/// Lets `story` happen while an auditor looks on, until it is over or something is found.
+pub(crate) async fn perform(
+    world: &Arc<World>,
+    promises: &Arc<Promises>,
+    scene: &Scene,
+    story: impl Future<Output = Result<(), Wrong>> + Send + 'static,
+) -> Result<Auditor, StoreError> {
+    let mut auditor = Auditor::new(Arc::clone(world), Arc::clone(promises)).await?;
+    let stage = Arc::clone(&scene.0);
+    let told = tokio::spawn(async move {
+        let told = story.await;
+        *stage.lock().await = match told {
+            Ok(()) => Stage::Over,
+            Err((invariant, detail)) => Stage::Wrong(invariant, detail),
+        };
+    });
+    while auditor.findings.is_empty() {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        auditor.look().await;
+        let mut stage = scene.0.lock().await;
+        match &*stage {
+            Stage::Rested | Stage::Emptied => {
+                auditor.hold_all().await;
+                auditor.examine(Strictness::Idle).await;
+                *stage = match &*stage {
+                    Stage::Rested => Stage::Empty,
+                    _ => Stage::Over,
+                };
+            }
+            Stage::Wrong(invariant, detail) => promises.complain(invariant, detail.clone()),
+            Stage::Over if told.is_finished() => break,
+            _ => {}
+        }
+        drop(stage);
+        if let Some(moment) = world.clock.next_wakeup() {
+            world.clock.advance_to(moment);
+        }
+    }
+    told.abort();
+    for finding in &auditor.findings {
+        world.log.note(world.clock.now(), finding);
+    }
+    Ok(auditor)
+}
+
 /// How far a run is; the auditor and the story hand it to each other.
-#[derive(Debug)]
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Scene(Arc<tokio::sync::Mutex<Stage>>);
+
+impl Scene {
+    /// Lets the auditor look closely: at what has come to rest, or at what has been emptied.
+    async fn look(&self, world: &World, stage: Stage) {
+        *self.0.lock().await = stage;
+        world.pass(Duration::from_millis(1)).await;
+    }
+
+    /// Everything has come to rest.
+    pub(crate) async fn rested(&self, world: &World) {
+        self.look(world, Stage::Rested).await;
+    }
+}
+
+#[derive(Debug, Default)]
 enum Stage {
+    #[default]
     Setup,
     /// Everything has come to rest: time to look closely.
     Rested,
@@ -115,37 +156,21 @@ enum Stage {
     Wrong(&'static str, String),
 }
 
-async fn tell(
-    world: Arc<World>,
-    promises: Arc<Promises>,
-    stage: Arc<tokio::sync::Mutex<Stage>>,
-    size: Size,
-) {
-    let told = play(&world, &promises, &stage, size).await;
-    *stage.lock().await = match told {
-        Ok(()) => Stage::Over,
-        Err((invariant, detail)) => Stage::Wrong(invariant, detail),
-    };
-}
+/// An invariant of the story itself that did not hold, and how.
+pub(crate) type Wrong = (&'static str, String);
 
-type Wrong = (&'static str, String);
-
-fn broken(error: impl std::fmt::Display) -> Wrong {
+pub(crate) fn broken(error: impl std::fmt::Display) -> Wrong {
     ("a calm cloud works", error.to_string())
 }
 
 async fn play(
     world: &Arc<World>,
     promises: &Arc<Promises>,
-    stage: &tokio::sync::Mutex<Stage>,
+    scene: &Scene,
     size: Size,
 ) -> Result<(), Wrong> {
-    world.start().await;
     let mut operator = Client::new(world, "operator", "_admin", promises);
-    while operator.handle().await.hosts().await.map_err(broken)?.len() < world.machines.len() {
-        world.pass(Duration::from_millis(100)).await;
-    }
-    let image = ground(&mut operator).await?;
+    let image = open(world, &mut operator).await?;
     let before = operator.handle().await.census().await.map_err(broken)?;
     let projects: Result<Vec<ProjectId>, _> =
         (0..size.users).map(|n| format!("project-{n}").parse()).collect();
@@ -176,10 +201,30 @@ async fn play(
     drop((shift.await, weather.await));
     world.start().await;
     rest(world, &mut operator).await?;
-    hand_over(world, stage, Stage::Rested).await;
+    scene.rested(world).await;
 
     world.log.note(world.clock.now(), "everything is given back");
-    let mut cleaners: Vec<User> = (0..size.users).map(|n| user(n, "cleaner")).collect();
+    let cleaners = (0..size.users).map(|n| user(n, "cleaner")).collect();
+    give_back(world, scene, &mut operator, cleaners, &before).await
+}
+
+/// Starts everything, and waits until all hosts are there.
+pub(crate) async fn open(world: &World, operator: &mut Client) -> Result<ImageId, Wrong> {
+    world.start().await;
+    while operator.handle().await.hosts().await.map_err(broken)?.len() < world.machines.len() {
+        world.pass(Duration::from_millis(100)).await;
+    }
+    ground(operator).await
+}
+
+/// Everything is deleted, and nothing may be left of it: it has to be as `before`.
+pub(crate) async fn give_back(
+    world: &World,
+    scene: &Scene,
+    operator: &mut Client,
+    mut cleaners: Vec<User>,
+    before: &Census,
+) -> Result<(), Wrong> {
     let until = world.clock.now().after(LIVENESS_BOUND);
     let mut left = true;
     while left {
@@ -190,25 +235,20 @@ async fn play(
         within(world, until, || "everything cannot be deleted".to_owned())?;
         world.pass(Duration::from_secs(2)).await;
     }
-    for project in &projects {
+    for project in cleaners.iter().map(|user| &user.project) {
         operator
             .ask(|admin, request| async move { admin.clear_quota(request, project).await })
             .await;
     }
-    rest(world, &mut operator).await?;
+    rest(world, operator).await?;
     let after = operator.handle().await.census().await.map_err(broken)?;
-    same(&before, &after)?;
+    same(before, &after)?;
     let volumes = world.volumes.list().await.map_err(broken)?;
     if !volumes.is_empty() {
         return Err(("nothing is left of what was deleted", format!("volumes {volumes:?}")));
     }
-    hand_over(world, stage, Stage::Emptied).await;
+    scene.look(world, Stage::Emptied).await;
     Ok(())
-}
-
-async fn hand_over(world: &World, stage: &tokio::sync::Mutex<Stage>, to: Stage) {
-    *stage.lock().await = to;
-    world.pass(Duration::from_millis(1)).await;
 }
 
 fn within(world: &World, until: Timestamp, what: impl Fn() -> String) -> Result<(), Wrong> {
@@ -216,7 +256,7 @@ fn within(world: &World, until: Timestamp, what: impl Fn() -> String) -> Result<
 }
 
 /// Waits until every operation has ended and every host was swept since.
-async fn rest(world: &World, operator: &mut Client) -> Result<(), Wrong> {
+pub(crate) async fn rest(world: &World, operator: &mut Client) -> Result<(), Wrong> {
     use crate::store::StoreExt as _;
     use crate::store::record::{OpenOperation, Record as _};
     let until = world.clock.now().after(LIVENESS_BOUND);

@@ -25,6 +25,8 @@ struct Sight {
     volumes: Vec<Volume>,
     floating: Vec<std::net::IpAddr>,
     groups: Vec<crate::domain::ServerGroupId>,
+    /// Images of its own.
+    images: Vec<ImageId>,
 }
 
 fn pick<'a, T>(chance: &mut Chance, from: &'a [T]) -> Option<&'a T> {
@@ -47,7 +49,9 @@ impl User {
 
     async fn look(&mut self) -> Option<Sight> {
         let project = self.client.handle().await.project(self.project.clone());
+        let mine = |image: &crate::domain::Image| image.owner.as_ref() == Some(project.id());
         Some(Sight {
+            images: project.images().await.ok()?.iter().filter(|i| mine(i)).map(|i| i.id).collect(),
             servers: project.servers().await.ok()?,
             volumes: project.volumes().await.ok()?,
             floating: project.floating_ips().await.ok()?.iter().map(|f| f.address).collect(),
@@ -75,7 +79,7 @@ impl User {
     }
 
     /// Asks as this project.
-    async fn ask<T: crate::testing::client::Answer, F>(
+    pub(crate) async fn ask<T: crate::testing::client::Answer, F>(
         &mut self,
         call: impl Fn(Project, crate::domain::RequestId) -> F,
     ) -> Option<T>
@@ -263,7 +267,7 @@ impl User {
     /// Gives everything back. True when there is nothing left.
     pub(crate) async fn clean(&mut self) -> bool {
         let Some(sight) = self.look().await else { return false };
-        let Sight { servers, volumes, floating, groups } = &sight;
+        let Sight { servers, volumes, floating, groups, images } = &sight;
         for server in servers.iter().map(|server| server.instance.id) {
             self.ask(async |project, request| project.delete_server(request, server).await).await;
         }
@@ -280,6 +284,10 @@ impl User {
         for group in groups.iter().copied() {
             self.ask(async |project, request| project.delete_group(request, group).await).await;
         }
-        volumes.is_empty() && floating.is_empty() && groups.is_empty()
+        for image in images.iter().copied() {
+            self.ask(async |project, request| project.delete_image(request, image).await).await;
+        }
+        let left = [volumes.len(), floating.len(), groups.len(), images.len()];
+        left.iter().all(|left| *left == 0)
     }
 }

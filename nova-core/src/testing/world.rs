@@ -91,11 +91,9 @@ impl World {
         fate: Arc<Fate>,
         log: Arc<Log>,
         size: Size,
+        options: CloudOptions,
     ) -> Self {
         let clock = Arc::new(VirtualClock::new());
-        let options = CloudOptions::default()
-            .with_order_limit(Duration::from_secs(10))
-            .with_takeover_after(Duration::from_secs(30));
         let mut world = Self {
             bus: Arc::new(LocalBus::new(Arc::clone(&clock) as Arc<dyn Clock>)),
             store: (parts.store)(),

@@ -9,6 +9,7 @@ mod life;
 mod moves;
 mod older;
 mod shelf;
+mod sites;
 mod snapshots;
 mod stubborn;
 mod world;

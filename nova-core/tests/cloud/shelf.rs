@@ -71,6 +71,7 @@ fn a_shelved_server_is_on_no_host_and_comes_back_with_everything() {
                 let server = project.server(id).await.unwrap();
                 assert_eq!((server.instance.state, server.instance.shelf), (VmState::Active, None));
                 assert_eq!(server.ports, ports);
+                world.pass(CloudOptions::default().sweep_interval * 2).await;
                 assert_eq!(project.images().await.unwrap(), images);
                 check_home(world, id, volume, PowerState::Running, "written before").await;
             }

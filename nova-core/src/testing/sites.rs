@@ -1,0 +1,211 @@
+//! Every moment at which somebody can die while an operation runs: a list that is made from the
+//! step lists, and never written down.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::cloud::steps::{Doing, Moment, Step, goes_back, steps};
+use crate::domain::{Action, ImageId, InstanceId, OpKind, Reboot, VolumeId};
+
+/// Who dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Victim {
+    /// The conductor that runs the operation.
+    Conductor,
+    /// The agent of the host that the server was on when the operation began.
+    AgentHere,
+    /// The agent of the host at the other end of a move.
+    AgentThere,
+    /// The first host itself: its guests are shut down when it comes back.
+    PowerHere,
+    /// The host at the other end itself.
+    PowerThere,
+}
+
+impl Victim {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conductor => "conductor",
+            Self::AgentHere => "agent-here",
+            Self::AgentThere => "agent-there",
+            Self::PowerHere => "power-here",
+            Self::PowerThere => "power-there",
+        }
+    }
+}
+
+/// One place for one death: an operation, a moment of one of its steps, and who dies there.
+#[derive(Clone, PartialEq)]
+pub struct Site {
+    pub(crate) kind: OpKind,
+    pub(crate) doing: Doing,
+    /// Where in the step.
+    pub moment: Moment,
+    /// Who dies.
+    pub victim: Victim,
+}
+
+impl Site {
+    /// The operation, as its journal calls it.
+    pub fn operation(&self) -> &'static str {
+        self.kind.word()
+    }
+
+    /// The step or its undo, as the journal calls it.
+    pub fn step(&self) -> String {
+        self.doing.name()
+    }
+
+    /// Whether the operation has to go back for this.
+    pub(crate) fn is_backward(&self) -> bool {
+        !matches!(self.doing, Doing::Step(_))
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = match self.moment {
+            Moment::Begins => "begins",
+            Moment::Done => "done",
+            Moment::Recorded => "recorded",
+        };
+        let (operation, step) = (self.operation(), self.step());
+        write!(f, "{operation}/{step}/{moment}/{}", self.victim.name())
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Every kind of operation, with ids that name nothing.
+pub(crate) fn kinds() -> Vec<OpKind> {
+    std::iter::successors(next_kind(None), |kind| next_kind(Some(kind))).collect()
+}
+
+/// The kind after this one. A new kind that is not in here does not build; put it into the chain,
+/// and it has its sites.
+fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
+    let (instance, volume) = (InstanceId::from_u128(0), VolumeId::from_u128(0));
+    let (image, address) = (ImageId::from_u128(0), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let power = |action| Some(OpKind::Power { instance, action });
+    match kind {
+        None => Some(OpKind::CreateServer { instance }),
+        Some(OpKind::CreateServer { .. }) => power(Action::Start),
+        Some(OpKind::Power { action, .. }) => match action {
+            Action::Start => power(Action::Stop),
+            Action::Stop => power(Action::Reboot(Reboot::Soft)),
+            Action::Reboot(Reboot::Soft) => power(Action::Reboot(Reboot::Hard)),
+            Action::Reboot(Reboot::Hard) => power(Action::Pause),
+            Action::Pause => power(Action::Unpause),
+            _ => Some(OpKind::DeleteServer { instance }),
+        },
+        Some(OpKind::DeleteServer { .. }) => Some(OpKind::Resize { instance }),
+        Some(OpKind::Resize { .. }) => Some(OpKind::Migrate { instance }),
+        Some(OpKind::Migrate { .. }) => Some(OpKind::ConfirmResize { instance }),
+        Some(OpKind::ConfirmResize { .. }) => Some(OpKind::RevertResize { instance }),
+        Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance }),
+        Some(OpKind::Evacuate { .. }) => Some(OpKind::Rebuild { instance, image }),
+        Some(OpKind::Rebuild { .. }) => Some(OpKind::Snapshot { instance, image }),
+        Some(OpKind::Snapshot { .. }) => Some(OpKind::Shelve { instance, image }),
+        Some(OpKind::Shelve { .. }) => Some(OpKind::Unshelve { instance, image }),
+        Some(OpKind::Unshelve { .. }) => Some(OpKind::CreateVolume { volume }),
+        Some(OpKind::CreateVolume { .. }) => Some(OpKind::DeleteVolume { volume }),
+        Some(OpKind::DeleteVolume { .. }) => Some(OpKind::AttachVolume { instance, volume }),
+        Some(OpKind::AttachVolume { .. }) => Some(OpKind::DetachVolume { instance, volume }),
+        Some(OpKind::DetachVolume { .. }) => Some(OpKind::AssociateFloating { address, instance }),
+        Some(OpKind::AssociateFloating { .. }) => Some(OpKind::DisassociateFloating { address }),
+        Some(OpKind::DisassociateFloating { .. }) => None,
+    }
+}
+
+/// Which hosts a step asks for something, or its undo does.
+fn asks(step: Step) -> &'static [Victim] {
+    use Victim::{AgentHere, AgentThere, PowerHere, PowerThere};
+    match step {
+        Step::Wire
+        | Step::Spawn
+        | Step::Power
+        | Step::RemoveGuest
+        | Step::FreeVolumes
+        | Step::Plug
+        | Step::Unplug
+        | Step::Halt
+        | Step::Strip
+        | Step::Recreate
+        | Step::Capture
+        | Step::Offload
+        | Step::DropMoved => &[AgentHere, PowerHere],
+        Step::WireThere | Step::SpawnThere | Step::PowerThere | Step::DropOld => {
+            &[AgentThere, PowerThere]
+        }
+        Step::Settle | Step::Carry | Step::LetGo | Step::TakeUp => {
+            &[AgentHere, PowerHere, AgentThere, PowerThere]
+        }
+        Step::Place
+        | Step::Release
+        | Step::Connect
+        | Step::Disconnect
+        | Step::MakeVolume
+        | Step::DestroyVolume
+        | Step::Bind
+        | Step::Unbind
+        | Step::Finish
+        | Step::ClaimThere
+        | Step::HandOver
+        | Step::LeadFloating
+        | Step::FinishRebuild
+        | Step::FinishMove
+        | Step::HandBack
+        | Step::FinishSnapshot
+        | Step::FinishShelve
+        | Step::FinishUnshelve
+        | Step::EndMove => &[],
+    }
+}
+
+/// Whether a server has two ends while this runs.
+pub(crate) fn moves(kind: &OpKind) -> bool {
+    steps(kind).iter().any(|step| matches!(step, Step::HandOver | Step::HandBack | Step::DropOld))
+}
+
+/// Everybody who may die at one point of an operation.
+pub(crate) fn victims(kind: &OpKind, doing: Doing) -> Vec<Victim> {
+    let asked = match doing {
+        Doing::Step(step) | Doing::Undo(step) => asks(step),
+        Doing::GiveUp => &[],
+    };
+    let two_ends = moves(kind);
+    let there = |victim: &&Victim| matches!(victim, Victim::AgentThere | Victim::PowerThere);
+    let asked = asked.iter().filter(|victim| two_ends || !there(victim));
+    std::iter::once(Victim::Conductor).chain(asked.copied()).collect()
+}
+
+/// Every site of every operation, in the order of the step lists.
+pub(crate) fn sites() -> Vec<Site> {
+    let mut sites = Vec::new();
+    for kind in kinds() {
+        let forward = steps(&kind).iter().map(|step| Doing::Step(*step));
+        let back = steps(&kind).iter().rev().map(|step| Doing::Undo(*step));
+        let back = back.chain([Doing::GiveUp]).filter(|_| goes_back(&kind));
+        for doing in forward.chain(back) {
+            sites.extend(at(&kind, doing, &[Moment::Begins, Moment::Done, Moment::Recorded]));
+        }
+    }
+    sites
+}
+
+/// The sites of one thing that a runner does.
+pub(crate) fn at(kind: &OpKind, doing: Doing, moments: &[Moment]) -> Vec<Site> {
+    let of = |moment: &Moment| {
+        let (kind, moment) = (kind.clone(), *moment);
+        let victims = victims(&kind, doing).into_iter();
+        victims.map(move |victim| Site { kind: kind.clone(), doing, moment, victim })
+    };
+    moments.iter().flat_map(of).collect()
+}

@@ -1,0 +1,62 @@
+//! Somebody dies at every moment of every step of every operation.
+
+use nova_core::domain::OpKind;
+use nova_core::testing::{Bug, Crashes, Parts, Site};
+
+/// Runs every site on two threads, and tells what was found.
+fn found(crashes: &Crashes, sites: &[Site]) -> Vec<String> {
+    let half = |nth: usize| {
+        let mut found = Vec::new();
+        for site in sites.iter().skip(nth).step_by(2) {
+            for finding in crashes.run(std::slice::from_ref(site)).findings {
+                found.push(format!("{site}: {finding}"));
+            }
+        }
+        found
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| half(1));
+        let mut found = half(0);
+        found.extend(other.join().unwrap());
+        found
+    })
+}
+
+#[test]
+fn every_operation_has_sites() {
+    let sites = Crashes::sites();
+    for word in OpKind::WORDS {
+        assert!(sites.iter().any(|site| site.operation() == *word), "{word}");
+    }
+}
+
+#[test]
+fn nothing_is_wrong_after_a_death_at_any_site() {
+    let sites = Crashes::sites();
+    let found = found(&Crashes::new(Parts::default()), &sites);
+    assert!(found.is_empty(), "{} of {}:\n{}", found.len(), sites.len(), found.join("\n"));
+}
+
+#[test]
+fn a_mistake_in_going_back_is_found_at_its_sites() {
+    let sites = Crashes::sites();
+    for (bug, operation) in [(Bug::SkipUndo, "create server"), (Bug::KeepTask, "stop server")] {
+        let of = |site: &&Site| site.operation() == operation && site.step().ends_with("finish");
+        let of: Vec<Site> = sites.iter().filter(of).cloned().collect();
+        let found = found(&Crashes::new(Parts::default()).with_bug(bug), &of);
+        assert!(!found.is_empty(), "{}", bug.name());
+    }
+}
+
+#[test]
+fn a_site_that_is_not_reached_is_a_finding() {
+    let sites = Crashes::sites();
+    let forward = sites.iter().find(|site| site.step() == "finish").unwrap();
+    let begun = sites.iter().find(|site| site.step() == "place").unwrap();
+    // The first step does not come after the last.
+    let outcome = Crashes::new(Parts::default()).run(&[forward.clone(), begun.clone()]);
+    assert_eq!(outcome.findings[0].invariant, "every site is reached");
+    let alone = Crashes::new(Parts::default()).run(std::slice::from_ref(begun));
+    assert_eq!(alone.findings, []);
+    assert!(alone.recovery.iter().any(|site| site.step() == "spawn"));
+}
