@@ -23,6 +23,7 @@ mod attempt_shelf;
 mod board;
 mod conductor;
 mod error;
+mod guard;
 mod options;
 mod order;
 mod ports;
@@ -30,6 +31,7 @@ mod prune;
 mod register;
 mod runner;
 pub(crate) mod steps;
+mod sweep;
 mod view;
 mod whole;
 

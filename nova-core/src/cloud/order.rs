@@ -116,3 +116,13 @@ pub(crate) enum Report {
         reason: String,
     },
 }
+
+impl Report {
+    /// Why the target was not reached; nothing when it was.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Done { .. } | Self::Packed(_) | Self::Stored(_) => "",
+            Self::NotDone { reason, .. } | Self::Unknown { reason } => reason,
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod broken;
 mod chaos;
 mod doctor;
 mod elsewhere;
@@ -8,6 +9,7 @@ mod faults;
 mod life;
 mod moves;
 mod older;
+mod regressions;
 mod shelf;
 mod sites;
 mod snapshots;

@@ -10,7 +10,11 @@ use nova_core::store::{Key, Store, Txn, Write};
 use crate::world::{World, pump};
 
 /// Changes a record as a tree, as a release would have written it that knew less.
-async fn rewrite(store: &dyn Store, key: &Key, change: impl FnOnce(&mut serde_json::Value)) {
+pub(crate) async fn rewrite(
+    store: &dyn Store,
+    key: &Key,
+    change: impl FnOnce(&mut serde_json::Value),
+) {
     let entry = store.get(key).await.unwrap().unwrap();
     let mut value: serde_json::Value = serde_json::from_slice(&entry.value).unwrap();
     change(&mut value);

@@ -1,0 +1,199 @@
+//! Bugs of our own that tests, reviews and simulations found before anybody else did.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nova_core::clock::Clock;
+use nova_core::cloud::{CloudOptions, VolumeSpec};
+use nova_core::domain::{
+    FloatingPool, GiB, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
+};
+use nova_core::port::VirtDriver;
+
+use super::hosts::{Mood, Moody, name_of, turns};
+use super::parts::{LateStore, MoodyNetworks};
+use crate::moves::{furnished, home};
+use crate::world::{World, run, run_with, spec};
+
+#[test]
+fn a_volume_is_not_freed_under_a_guest_whose_host_was_silent_for_a_while() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let (id, volume) = furnished(world).await;
+        let host = home(world, id).await;
+        let (name, driver) = (name_of(world, host).await, Arc::clone(&world.hosts[&host]));
+        world.cloud.stop_host(&name).await;
+        world.pass(CloudOptions::default().down_after * 2).await;
+        let deleted = project.delete_server(project.new_request(), id).await.unwrap();
+        world.pass(Duration::from_secs(60)).await;
+        let volumes = Arc::clone(&world.cloud.ports().volumes);
+        let (guest, facts) = (driver.guest(id).await.unwrap(), volumes.list().await.unwrap());
+        assert_eq!(guest.map(|guest| guest.volumes), Some(vec![volume]), "it lives on");
+        assert_eq!(facts[0].connected_to, Some(host), "silence is not a host's word");
+        world.cloud.add_host(spec(name.as_str()), Arc::clone(&driver)).await.unwrap();
+        while volumes.list().await.unwrap()[0].connected_to.is_some() {
+            turns(1).await;
+        }
+        assert_eq!(driver.guest(id).await.unwrap(), None, "the guest goes first");
+        assert_eq!(world.ended(deleted.operation).await.state, OpState::Done);
+        world.healthy().await;
+    });
+}
+
+/// Runs a test over a store whose watches can be told late.
+fn run_late(test: impl AsyncFnOnce(&mut World, Arc<LateStore>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut store = None;
+        let mut world = World::new(|ports| {
+            let (ports, late) = LateStore::under(ports);
+            store = Some(late);
+            ports
+        })
+        .await;
+        let clock = Arc::clone(&world.clock);
+        let late = store.unwrap();
+        tokio::select! {
+            biased;
+            () = test(&mut world, late) => {}
+            () = crate::world::pump(&clock) => {}
+        }
+    });
+}
+
+#[test]
+fn a_view_that_is_behind_is_not_taken_for_a_takeover() {
+    run_late(async |world: &mut World, late: Arc<LateStore>| {
+        let project = world.project();
+        late.falls_behind();
+        let (clock, store) = (Arc::clone(&world.clock), Arc::clone(&late));
+        let wanted = world.server("web", "small");
+        let created = project.create_server(project.new_request(), &wanted).await.unwrap();
+        let news = tokio::spawn(async move {
+            loop {
+                clock.sleep_until(clock.now().after(Duration::from_secs(2))).await;
+                store.deliver();
+            }
+        });
+        // Watches are late for whoever waits for the operation, too.
+        let op = world.ended(created.operation).await;
+        assert_eq!(op.state, OpState::Done, "{op:#?}");
+        news.abort();
+        late.deliver();
+        assert_eq!(world.power(created.id).await, Some(PowerState::Running));
+    });
+}
+
+#[test]
+fn an_operation_that_was_taken_over_leaves_everything_to_the_one_that_took_it() {
+    for what in ["attach", "migrate", "rebuild", "reboot"] {
+        run_late(async |world: &mut World, late: Arc<LateStore>| {
+            let (admin, project) = (world.admin(), world.project());
+            let new = || project.new_request();
+            late.takes_its_time();
+            for pause in (0..120).step_by(6) {
+                let id = world.boot("web").await.instance.id;
+                let size = VolumeSize::new(GiB(1)).unwrap();
+                let data = VolumeSpec::new("data".parse().unwrap(), size);
+                let volume = world.done(project.create_volume(new(), &data).await).await;
+                let first = match what {
+                    "attach" => project.attach_volume(new(), id, volume).await.unwrap().operation,
+                    "migrate" => {
+                        admin.migrate_server(admin.new_request(), id).await.unwrap().operation
+                    }
+                    "rebuild" => {
+                        project.rebuild_server(new(), id, world.image).await.unwrap().operation
+                    }
+                    _ => project.reboot(new(), id, Reboot::Soft).await.unwrap().operation,
+                };
+                turns(pause).await;
+                let second = project.delete_server(new(), id).await.unwrap();
+                let first = world.ended(first).await;
+                assert!(!matches!(first.state, OpState::NeedsOperator(_)), "{pause}: {first:#?}");
+                let second = world.ended(second.operation).await;
+                assert_eq!(second.state, OpState::Done, "{what} {pause}: {second:#?}");
+                assert_eq!(world.guests().await, 0, "{what} {pause}");
+                world.done(project.delete_volume(new(), volume).await).await;
+                world.healthy().await;
+            }
+        });
+    }
+}
+
+#[test]
+fn an_association_that_fails_takes_the_address_from_nobody() {
+    let unleading = Arc::new(AtomicBool::new(false));
+    let with = Arc::clone(&unleading);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let new = || project.new_request();
+            let pool = FloatingPool {
+                name: "public".parse().unwrap(),
+                range: "198.51.100.0/28".parse().unwrap(),
+                interface: InterfaceName::new("eth0").unwrap(),
+            };
+            admin.create_floating_pool(admin.new_request(), &pool).await.unwrap();
+            let address = project.allocate_floating_ip(new(), &pool.name).await.unwrap();
+            let (one, two) = (world.boot("one").await, world.boot("two").await);
+            let (one, two) = (one.instance.id, two.instance.id);
+            world.done(project.associate_floating_ip(new(), address, one).await).await;
+            unleading.store(true, Ordering::SeqCst);
+            let failed = project.associate_floating_ip(new(), address, two).await.unwrap();
+            let op = world.ended(failed.operation).await;
+            assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+            assert_eq!(project.server(one).await.unwrap().floating_ips, [address]);
+            assert!(project.server(two).await.unwrap().floating_ips.is_empty());
+            world.healthy().await;
+        },
+    );
+}
+
+#[test]
+fn an_agent_does_not_act_on_a_list_that_is_old() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let all = Moody::everywhere(world, Mood::Slow("list")).await;
+        let old = Arc::clone(&world.hosts[world.hosts.keys().next().unwrap()]);
+        for mood in &all {
+            mood.slow_begins().await;
+        }
+        // It was not there when the list was made, and is when the list arrives.
+        let server = world.boot("web").await.instance;
+        let host = Arc::clone(&world.hosts[&server.host.unwrap()]);
+        assert!(old.guests().await.unwrap().len() <= 1);
+        world.pass(Duration::from_secs(19)).await;
+        let known = project.server(server.id).await.unwrap().instance;
+        assert_eq!(known.state, VmState::Active);
+        world.pass(Duration::from_secs(30)).await;
+        let known = project.server(server.id).await.unwrap().instance;
+        assert_eq!((known.state, known.fault), (VmState::Active, None));
+        assert!(host.guest(server.id).await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_reboot_by_force_restarts_a_guest_that_a_gentle_one_has_just_reached() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        let new = || project.new_request();
+        let id = world.boot("web").await.instance.id;
+        let host = home(world, id).await;
+        let boots = async |world: &World| world.hosts[&host].guest(id).await.unwrap().unwrap().boot;
+        // The guest restarts, and the answer takes its time: somebody loses patience.
+        let moody = Moody::on(world, host, Mood::Slow("reboot")).await;
+        let gentle = project.reboot(new(), id, Reboot::Soft).await.unwrap();
+        moody.slow_begins().await;
+        let before = boots(world).await;
+        let forced = project.reboot(new(), id, Reboot::Hard).await.unwrap();
+        moody.turns(Mood::Well);
+        let op = world.ended(gentle.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        let op = world.ended(forced.operation).await;
+        assert_eq!(op.state, OpState::Done, "{op:#?}");
+        assert!(boots(world).await > before, "it was restarted once more");
+        assert_eq!(world.power(id).await, Some(PowerState::Running));
+    });
+}

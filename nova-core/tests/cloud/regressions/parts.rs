@@ -1,0 +1,250 @@
+//! Other parts that misbehave in one way at a time.
+
+use std::fmt::{Debug, Display};
+use std::future::pending;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use nova_core::cloud::Ports;
+use nova_core::domain::{
+    FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, Network, NetworkId, PoolName,
+    Port, VolumeId, VolumeSize,
+};
+use nova_core::memory::MemoryVolumes;
+use nova_core::port::{
+    Connection, FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
+    VolumeDriver, VolumeError, VolumeFacts,
+};
+use nova_core::seed::Seed;
+use nova_core::store::{
+    Draft, Entry, Event, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch,
+};
+
+/// Volumes whose making and destroying fail on demand.
+#[derive(Debug, Default)]
+pub(super) struct MoodyVolumes {
+    volumes: MemoryVolumes,
+    /// They are made, and the process dies before it hears of it.
+    pub(super) silent: AtomicBool,
+    /// None is made.
+    pub(super) barren: AtomicBool,
+    /// None is destroyed, and none ever will be.
+    pub(super) sticky: AtomicBool,
+}
+
+impl Display for MoodyVolumes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("moody volumes")
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for MoodyVolumes {
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+        if self.barren.load(Ordering::SeqCst) {
+            let source = std::io::Error::other("not today");
+            return Err(VolumeError::Io { volume, operation: "make it", source });
+        }
+        self.volumes.create(volume, size).await?;
+        if self.silent.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+        if self.sticky.load(Ordering::SeqCst) {
+            return Err(VolumeError::Connected { volume, host: HostId::from_u128(404) });
+        }
+        self.volumes.remove(volume).await
+    }
+
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+        self.volumes.connect(volume, host).await
+    }
+
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
+        self.volumes.disconnect(volume, host).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        self.volumes.list().await
+    }
+}
+
+/// Networks that lead no floating IP anywhere while they are told so.
+#[derive(Debug)]
+pub(super) struct MoodyNetworks {
+    networks: Arc<dyn NetworkManager>,
+    pub(super) unleading: Arc<AtomicBool>,
+}
+
+impl MoodyNetworks {
+    pub(super) fn over(ports: Ports, unleading: &Arc<AtomicBool>) -> Ports {
+        let networks = Arc::clone(&ports.network);
+        ports.with_network(Self { networks, unleading: Arc::clone(unleading) })
+    }
+
+    fn floating(&self) -> &dyn FloatingIps {
+        self.networks.floating_ips().unwrap()
+    }
+}
+
+impl Display for MoodyNetworks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("moody networks")
+    }
+}
+
+#[async_trait]
+impl NetworkManager for MoodyNetworks {
+    async fn create_networks(&self, spec: &NetworkSpec) -> Result<Draft<Vec<Network>>, NetError> {
+        self.networks.create_networks(spec).await
+    }
+
+    async fn delete_network(&self, network: NetworkId) -> Result<Draft<()>, NetError> {
+        self.networks.delete_network(network).await
+    }
+
+    async fn reserve(&self, request: &PortRequest) -> Result<Draft<Vec<Port>>, NetError> {
+        self.networks.reserve(request).await
+    }
+
+    async fn release(&self, id: InstanceId) -> Result<Draft<()>, NetError> {
+        self.networks.release(id).await
+    }
+
+    async fn converge(&self, host: HostId) -> Result<(), NetError> {
+        self.networks.converge(host).await
+    }
+
+    fn floating_ips(&self) -> Option<&dyn FloatingIps> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl FloatingIps for MoodyNetworks {
+    async fn create_pool(&self, pool: &FloatingPool) -> Result<Draft<()>, NetError> {
+        self.floating().create_pool(pool).await
+    }
+
+    async fn delete_pool(&self, pool: &PoolName) -> Result<Draft<()>, NetError> {
+        self.floating().delete_pool(pool).await
+    }
+
+    async fn allocate(&self, request: &FloatingRequest) -> Result<Draft<FloatingIp>, NetError> {
+        self.floating().allocate(request).await
+    }
+
+    async fn associate(
+        &self,
+        address: IpAddr,
+        binding: FloatingBinding,
+    ) -> Result<Draft<FloatingIp>, NetError> {
+        if self.unleading.load(Ordering::SeqCst) {
+            return Err(NetError::NoSuchFloatingIp { address });
+        }
+        self.floating().associate(address, binding).await
+    }
+
+    async fn disassociate(&self, address: IpAddr) -> Result<Draft<FloatingIp>, NetError> {
+        self.floating().disassociate(address).await
+    }
+
+    async fn release(&self, address: IpAddr) -> Result<Draft<()>, NetError> {
+        self.floating().release(address).await
+    }
+}
+
+/// A store that gives everybody else a turn around each call, and tells its watches late while it
+/// is told so.
+#[derive(Debug)]
+pub(super) struct LateStore {
+    store: Arc<dyn Store>,
+    feed: Feed,
+    news: Mutex<Option<Watch>>,
+    late: AtomicBool,
+    unhurried: AtomicBool,
+}
+
+impl LateStore {
+    /// Puts one between a cloud and its store.
+    pub(super) fn under(ports: Ports) -> (Ports, Arc<Self>) {
+        let late = Arc::new(Self {
+            store: Arc::clone(&ports.store),
+            feed: Feed::new(Revision::default()),
+            news: Mutex::new(None),
+            late: AtomicBool::new(false),
+            unhurried: AtomicBool::new(false),
+        });
+        let store = Arc::clone(&late) as Arc<dyn Store>;
+        (Ports::over(store, Arc::clone(&ports.clock), Seed::new(7)), late)
+    }
+
+    /// Other tasks get a turn before and after each call.
+    pub(super) fn takes_its_time(&self) {
+        self.unhurried.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on watches hear of a commit only when [`deliver`](Self::deliver) says so.
+    pub(super) fn falls_behind(&self) {
+        self.late.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn deliver(&self) {
+        let mut changes = Vec::new();
+        let mut news = self.news.lock().unwrap();
+        while let Some(event) = news.as_mut().and_then(Watch::try_next) {
+            let Event::Changed(change) = event else { panic!("too far behind for this test") };
+            changes.push(change);
+        }
+        self.feed.publish(changes);
+    }
+
+    async fn breathe(&self) {
+        if self.unhurried.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Display for LateStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "late {}", self.store)
+    }
+}
+
+#[async_trait]
+impl Store for LateStore {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.breathe().await;
+        self.store.get(key).await
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Page, StoreError> {
+        self.breathe().await;
+        self.store.scan(scan).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, StoreError> {
+        self.breathe().await;
+        let open = self.news.lock().unwrap().is_some();
+        if !open {
+            let watch = self.store.watch(&Prefix::all(), Revision::default()).await?;
+            *self.news.lock().unwrap() = Some(watch);
+        }
+        let done = self.store.commit(txn).await;
+        if !self.late.load(Ordering::SeqCst) {
+            self.deliver();
+        }
+        self.breathe().await;
+        done
+    }
+
+    async fn watch(&self, prefix: &Prefix, after: Revision) -> Result<Watch, StoreError> {
+        Ok(self.feed.watch(prefix, after))
+    }
+}
