@@ -1,10 +1,11 @@
 //! Following a store: a bounded feed of changes that says so when it lost some.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::store::sync::{Mutex, MutexGuard};
 use crate::store::{Key, Prefix, Revision, Value};
 
 /// One key that a commit changed.
@@ -102,7 +103,7 @@ impl Drop for Feed {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // The lock only guards plain moves of values; a panic elsewhere leaves them whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
