@@ -151,10 +151,12 @@ impl Watch {
             tokio::pin!(news);
             // Registered before looking, so that news between looking and waiting is not missed.
             news.as_mut().enable();
+            // Asked before looking too: what was published before the end is still to be told.
+            let closed = shared.lock().closed;
             if let Some(event) = self.try_next() {
                 return Some(event);
             }
-            if shared.lock().closed {
+            if closed {
                 return None;
             }
             news.await;

@@ -100,6 +100,7 @@ struct Shared {
 }
 
 /// A transaction that waits for the writer.
+#[derive(Debug)]
 struct Job {
     txn: Txn,
     answer: oneshot::Sender<Result<Revision, StoreError>>,
