@@ -3,6 +3,8 @@
 //! It carries out orders, shows that it lives, and compares its host with the records now and
 //! then. It decides nothing about other hosts.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -355,6 +357,9 @@ impl Hand {
         if let Order::Pack(instance) = order {
             return self.pack(*instance).await;
         }
+        if let Order::Live(order) = order {
+            return self.on_live(order).await;
+        }
         let done = match self.in_time(self.act(order)).await {
             Ok(done) => done,
             Err(late) => return late,
@@ -428,7 +433,7 @@ impl Hand {
                 Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
                 None => Err(unable("unpack a guest")),
             },
-            Order::Pack(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
+            Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
         }
     }
 
@@ -472,7 +477,7 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
         }
         (_, None) => false,
         (Order::Create(_), Some(_))
-        | (Order::Pack(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
+        | (Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
         (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
         (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
         (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,

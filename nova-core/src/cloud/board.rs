@@ -119,6 +119,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                 TaskState::Scheduling
                     | TaskState::Spawning
                     | TaskState::Resizing
+                    | TaskState::Migrating
                     | TaskState::Rebuilding
                     | TaskState::Snapshotting
             )

@@ -17,6 +17,7 @@ mod attempt_anew;
 mod attempt_attach;
 mod attempt_elsewhere;
 mod attempt_image;
+mod attempt_live;
 mod attempt_move;
 mod attempt_server;
 mod board;

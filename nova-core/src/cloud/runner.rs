@@ -197,7 +197,7 @@ impl Runner {
                 next.attempts = 0;
                 self.record(op, next, txn).await
             }
-            Attempt::Absent => Ok(Progress::Wait(PAUSE_MIN)),
+            Attempt::Absent | Attempt::UnderWay => Ok(Progress::Wait(PAUSE_MIN)),
             Attempt::Superseded => {
                 let fault = self.fault("another operation took over".to_owned());
                 next.state = OpState::Failed(fault);
@@ -226,7 +226,7 @@ impl Runner {
         retry: bool,
     ) -> Result<Progress, StoreError> {
         let undoing = matches!(op.value.state, OpState::Undoing(_));
-        let can_go_back = !undoing && goes_back(&op.value.kind);
+        let can_go_back = !undoing && goes_back(&op.value.kind, op.value.step);
         self.note(&mut next, name, outcome);
         next.attempts = op.value.attempts.saturating_add(1);
         let most = if can_go_back { FORWARD_ATTEMPTS_MAX } else { STUBBORN_ATTEMPTS_MAX };

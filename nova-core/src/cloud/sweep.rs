@@ -95,6 +95,9 @@ impl Hand {
             }
             // An operation that failed may have had its effect all the same.
             (VmState::Paused, Some(PowerState::Running)) => next.state = VmState::Active,
+            (VmState::Active, Some(PowerState::Paused)) if self.recalls(old.id).await => {
+                next.power = Some(PowerState::Running);
+            }
             (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
             (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
                 // Its owner wants it stopped; that a guest came up by itself does not change it.
