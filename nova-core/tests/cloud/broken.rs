@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::clock::Clock;
-use nova_core::cloud::{ApiError, Cloud, CloudOptions, Ports};
+use nova_core::cloud::{ApiError, Ports};
 use nova_core::domain::{
     FloatingPool, HostFacts, HostId, HostTable, InstanceId, InterfaceName, Liveness, Network,
     NetworkId, OpState, Placement, Port, PowerState, Reboot, Refusal, RequestSpec, VmState,
@@ -294,20 +294,6 @@ fn a_scheduler_that_always_panics_fails_the_operation_with_its_words() {
     );
 }
 
-#[test]
-fn a_host_that_is_removed_and_added_again_is_another_host() {
-    run(async |world: &mut World| {
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..3 {
-            let id = world.add_host("gamma").await;
-            assert!(seen.insert(id), "{id} was used before");
-            world.cloud.stop_host(&"gamma".parse().unwrap()).await;
-            let admin = world.admin();
-            admin.remove_host(admin.new_request(), id).await.unwrap();
-        }
-    });
-}
-
 /// Networks that take their time, and count how many change one host at once.
 #[derive(Debug)]
 struct Slow {
@@ -495,21 +481,5 @@ fn an_association_that_fails_leads_back_to_where_it_led() {
         assert_eq!(project.server(two).await.unwrap().floating_ips, [] as [std::net::IpAddr; 0]);
         project.release_floating_ip(new(), address).await.unwrap();
         world.healthy().await;
-    });
-}
-
-#[test]
-fn options_out_of_range_are_refused_where_a_cloud_starts() {
-    run(async |world: &mut World| {
-        let mut options = CloudOptions::default();
-        options.operations_max = usize::MAX;
-        let ports = world.cloud.ports().clone();
-        let named = |error: Option<ApiError>| match error {
-            Some(ApiError::Invalid(invalid)) => invalid.field,
-            other => panic!("{other:?}"),
-        };
-        let started = Cloud::start(ports.clone(), options.clone()).await.err();
-        assert_eq!(named(started), "options.operations_max");
-        assert_eq!(named(Cloud::handles(ports, options).await.err()), "options.operations_max");
     });
 }

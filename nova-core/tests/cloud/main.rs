@@ -13,5 +13,6 @@ mod older;
 mod regressions;
 mod sites;
 mod snapshots;
+mod starts;
 mod stubborn;
 mod world;
