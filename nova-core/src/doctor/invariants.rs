@@ -153,8 +153,11 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
                     to.fixed, to.instance
                 ));
             }
-            // While it moves, its floating IPs follow one by one.
-            Some(server) if server.operation.is_none() && server.host != Some(to.host) => {
+            // While it moves, its floating IPs follow one by one; a shelved server is on no host.
+            Some(server)
+                if server.operation.is_none()
+                    && server.host.is_some_and(|host| host != to.host) =>
+            {
                 wrong
                     .push(format!("{address} is answered by {}, where its server is not", to.host));
             }
