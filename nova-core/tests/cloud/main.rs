@@ -14,5 +14,6 @@ mod regressions;
 mod shelf;
 mod sites;
 mod snapshots;
+mod starts;
 mod stubborn;
 mod world;
