@@ -11,6 +11,7 @@ mod live;
 mod moves;
 mod older;
 mod regressions;
+mod removal;
 mod sites;
 mod snapshots;
 mod stubborn;
