@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
-use crate::doctor::images::{images_have_bytes, images_have_takers};
+use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
     VmState, VolumeState,
@@ -56,6 +56,7 @@ invariants! {
     Busy "an operation that is open is not final" open_operations_are_open;
     Busy "what is being done has somebody who does it" tasks_have_operations;
     Busy "an image that is being taken has somebody who takes it" images_have_takers;
+    Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a guest has a record, and a record its guest" guests_match_records;

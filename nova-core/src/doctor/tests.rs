@@ -55,6 +55,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
         operation: None,
         generation: 1,
         migration: None,
+        shelf: None,
         lent: None,
         power: Some(PowerState::Running),
         host: Some(at),
@@ -190,6 +191,15 @@ fn image(id: u128, state: ImageState) -> Image {
 type Case = (&'static str, fn(&mut Snapshot));
 
 const CASES: &[Case] = &[
+    ("a shelved server is its image, and nowhere", |s| {
+        (s.instances[0].host, s.claims) = (None, Vec::new());
+        s.instances[0].state = VmState::ShelvedOffloaded;
+        s.guests.clear();
+    }),
+    ("a shelved server is its image, and nowhere", |s| s.images[0].state = ImageState::Shelved),
+    ("a shelved server is its image, and nowhere", |s| {
+        s.instances[0].shelf = Some(s.images[0].id);
+    }),
     ("an image that is being taken has somebody who takes it", |s| {
         s.images[0].state = ImageState::Saving;
     }),

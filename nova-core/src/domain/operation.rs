@@ -72,6 +72,20 @@ pub enum OpKind {
         /// The image that comes of it.
         image: ImageId,
     },
+    /// Put a server aside: off its host, with its disk in an image.
+    Shelve {
+        /// The server.
+        instance: InstanceId,
+        /// The image.
+        image: ImageId,
+    },
+    /// Bring a server back that was put aside.
+    Unshelve {
+        /// The server.
+        instance: InstanceId,
+        /// The image that its disk is in.
+        image: ImageId,
+    },
     /// Make a volume.
     CreateVolume {
         /// The volume.
@@ -125,6 +139,8 @@ impl OpKind {
             | Self::Evacuate { instance }
             | Self::Rebuild { instance, .. }
             | Self::Snapshot { instance, .. }
+            | Self::Shelve { instance, .. }
+            | Self::Unshelve { instance, .. }
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
@@ -171,6 +187,8 @@ impl OpKind {
             Self::Evacuate { .. } => "evacuate server",
             Self::Rebuild { .. } => "rebuild server",
             Self::Snapshot { .. } => "snapshot server",
+            Self::Shelve { .. } => "shelve server",
+            Self::Unshelve { .. } => "unshelve server",
             Self::CreateVolume { .. } => "create volume",
             Self::DeleteVolume { .. } => "delete volume",
             Self::AttachVolume { .. } => "attach volume",

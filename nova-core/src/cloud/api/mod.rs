@@ -38,6 +38,7 @@ mod moves;
 mod networks;
 mod project;
 mod servers;
+mod shelf;
 mod specs;
 mod views;
 mod volumes;
