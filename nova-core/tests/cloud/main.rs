@@ -15,5 +15,6 @@ mod removal;
 mod shelf;
 mod sites;
 mod snapshots;
+mod starts;
 mod stubborn;
 mod world;
