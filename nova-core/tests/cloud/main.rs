@@ -11,6 +11,7 @@ mod live;
 mod moves;
 mod older;
 mod regressions;
+mod removal;
 mod shelf;
 mod sites;
 mod snapshots;
