@@ -310,7 +310,9 @@ impl Runner {
                 return Ok(self.attempt_of(report));
             }
         }
-        Ok(Attempt::Done(Txn::new()))
+        let mut txn = Txn::new();
+        Self::let_floating_go(&*self.fresh().await?, op, &mut txn);
+        Ok(Attempt::Done(txn))
     }
 
     /// The server that an operation is about, if it is still there.

@@ -97,6 +97,7 @@ fn operation(state: OpState) -> Operation {
         after: None,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        led: None,
         journal: Vec::new(),
         accepted_at: Timestamp::default(),
         ended_at: None,
@@ -134,6 +135,7 @@ fn healthy() -> Snapshot {
         pool: name("public"),
         state: AddressState::Owned(FloatingOwner {
             project: name("shop"),
+            operation: None,
             binding: Some(FloatingBinding { instance: SERVER, fixed: port.address, host: HOST }),
         }),
     }];
@@ -280,6 +282,18 @@ const CASES: &[Case] = &[
         s.guests.insert(HOST, Vec::new());
     }),
     ("a guest has a record, and a record its guest", |s| s.instances[0].state = VmState::Stopped),
+    ("nothing is left half done", |s| {
+        if let AddressState::Owned(owner) = &mut s.floating_ips[0].state {
+            owner.operation = Some(OP);
+        }
+    }),
+    ("a floating IP leads to a server that is there", |s| {
+        if let AddressState::Owned(owner) = &mut s.floating_ips[0].state
+            && let Some(binding) = &mut owner.binding
+        {
+            binding.host = OTHER;
+        }
+    }),
     ("no operation waits for a person", |s| {
         let (message, at) = ("stuck".to_owned(), Timestamp::default());
         let fault = Fault { message, at, refusal: None };

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::clock::Timestamp;
-use crate::domain::{Action, Fault, HostId, ImageId, InstanceId, OpId, ProjectId, VolumeId};
+use crate::domain::{
+    Action, Fault, FloatingBinding, HostId, ImageId, InstanceId, OpId, ProjectId, VolumeId,
+};
 
 /// What an operation does, and to what.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -290,6 +292,9 @@ pub struct Operation {
     /// Hosts whose network has to follow the records before this operation is done, in the order
     /// in which they follow.
     pub settle: Vec<HostId>,
+    /// Where the floating IP led before this operation led it elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<FloatingBinding>,
     /// What happened so far, oldest first.
     pub journal: Vec<StepRecord>,
     /// When it was accepted.

@@ -15,5 +15,6 @@ mod regressions;
 mod shelf;
 mod sites;
 mod snapshots;
+mod starts;
 mod stubborn;
 mod world;

@@ -166,6 +166,7 @@ impl Door {
             after,
             tried: std::collections::BTreeSet::new(),
             settle: Vec::new(),
+            led: None,
             journal: Vec::new(),
             accepted_at: self.now(),
             ended_at: None,
