@@ -12,6 +12,7 @@ mod moves;
 mod older;
 mod operator;
 mod regressions;
+mod removal;
 mod shelf;
 mod sites;
 mod snapshots;
