@@ -10,6 +10,7 @@ mod life;
 mod live;
 mod moves;
 mod older;
+mod operator;
 mod regressions;
 mod removal;
 mod shelf;

@@ -38,6 +38,10 @@ pub(crate) enum Trouble {
     NoStop,
     /// It removes none.
     NoRemove,
+    /// It removes none, and will not, however often it is asked.
+    NeverRemove,
+    /// It pulls no volume out, and will not.
+    NeverUnplug,
     /// This verb takes this long; the flag says that it has begun.
     Slow { verb: &'static str, clock: Arc<VirtualClock>, time: Duration, begun: Arc<AtomicBool> },
 }
@@ -63,7 +67,8 @@ impl Stubborn {
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
             Trouble::NoStop => "stop",
-            Trouble::NoRemove => "remove",
+            Trouble::NoRemove | Trouble::NeverRemove => "remove",
+            Trouble::NeverUnplug => "unplug",
             Trouble::Slow { verb: slow, clock, time, begun } => {
                 if *slow == verb {
                     begun.store(true, Ordering::SeqCst);
@@ -72,6 +77,10 @@ impl Stubborn {
                 return Ok(());
             }
         };
+        if refused == verb && matches!(self.trouble, Trouble::NeverRemove | Trouble::NeverUnplug) {
+            let instance = InstanceId::from_u128(0);
+            return Err(VirtError::NoRoom { instance });
+        }
         if refused == verb {
             return Err(VirtError::Host { operation: verb, source: "trouble".into() });
         }
@@ -155,6 +164,7 @@ impl AttachVolumes for Stubborn {
     }
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        self.pass("unplug").await?;
         self.host.detach(instance, volume).await
     }
 }
