@@ -97,6 +97,7 @@ fn operation(state: OpState) -> Operation {
         after: None,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        unheard: BTreeSet::new(),
         led: None,
         journal: Vec::new(),
         accepted_at: Timestamp::default(),
