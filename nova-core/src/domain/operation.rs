@@ -219,7 +219,18 @@ pub enum OpState {
 }
 
 impl OpState {
-    /// Whether nothing more will happen.
+    /// A word for tables and messages.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Undoing(_) => "undoing",
+            Self::Done => "done",
+            Self::Failed(_) => "failed",
+            Self::NeedsOperator(_) => "waiting for an operator",
+        }
+    }
+
+    /// Whether nothing more will happen by itself.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Done | Self::Failed(_) | Self::NeedsOperator(_))
     }
@@ -293,4 +304,13 @@ pub struct Operation {
     pub accepted_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+}
+
+impl Operation {
+    /// Whether it was going back when it stopped, as its journal says.
+    pub fn was_going_back(&self) -> bool {
+        let asked = |record: &&StepRecord| !record.step.starts_with("operator: ");
+        let last = self.journal.iter().rev().find(asked).map(|record| record.step.as_str());
+        last.is_some_and(|step| step.starts_with("undo ") || step == "give up")
+    }
 }

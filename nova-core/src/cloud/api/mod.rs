@@ -36,6 +36,7 @@ mod images;
 mod live;
 mod moves;
 mod networks;
+mod operations;
 mod project;
 mod servers;
 mod shelf;
