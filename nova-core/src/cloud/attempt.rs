@@ -135,7 +135,7 @@ impl Runner {
             Step::Connect => self.disconnect(next).await,
             Step::Plug => self.unplug(next).await,
             Step::MakeVolume => self.destroy_volume(next).await,
-            Step::Bind => self.unbind(next).await,
+            Step::Bind => self.rebind(next).await,
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => self.undo_rebuild(step, next).await,
             _ => self.undo_move(step, next).await,
         }
@@ -348,6 +348,7 @@ impl Runner {
             };
             txn.replace(volume, &next);
         }
+        Self::let_floating_go(&view, op, &mut txn);
         Ok(held.over(Attempt::Done(txn)))
     }
 }

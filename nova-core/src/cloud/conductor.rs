@@ -41,6 +41,7 @@ impl Conductor {
     /// # Errors
     /// Those of the store and the bus.
     pub async fn start(ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
+        options.check()?;
         let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
         Self::with_view(ports, options, view).await
     }
@@ -87,6 +88,7 @@ impl Conductor {
                     () = clock.sleep_until(next_sweep) => {
                         let open = desk.open(&mut idle, false).await.unwrap_or_default();
                         open.into_iter().for_each(|id| desk.begin(id, &mut operations));
+                        drop(desk.runner.cross_off().await);
                         // What could not be forgotten now is forgotten later.
                         drop(pruner.prune(&desk.runner.ports, &desk.runner.options).await);
                         next_sweep = clock.now().after(desk.runner.options.sweep_interval);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
 use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
+use crate::doctor::volumes::volumes_have_records;
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
     VmState, VolumeState,
@@ -59,13 +60,15 @@ invariants! {
     Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
+    Idle "a volume that is there has a record, and a record its volume" volumes_have_records;
     Idle "a guest has a record, and a record its guest" guests_match_records;
     Idle "no operation waits for a person" nobody_needed;
 }
 
 fn addresses_have_one_owner(s: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
-    let alive: BTreeSet<InstanceId> = s.instances.iter().map(|i| i.id).collect();
+    let mut alive: BTreeSet<InstanceId> = s.instances.iter().map(|i| i.id).collect();
+    alive.extend(s.lingering.iter().map(|lingering| lingering.instance));
     let networks: BTreeSet<_> = s.networks.iter().map(|n| n.id).collect();
     let ports: BTreeSet<_> = s.ports.iter().map(|p| (p.network, p.address, p.instance)).collect();
     wrong.extend(repeated(s.ports.iter().map(|p| (p.network, p.address)), |(n, a)| {
@@ -134,7 +137,7 @@ fn vlans_have_one_owner(s: &Snapshot) -> Vec<String> {
 }
 
 fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
-    let hosts: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
     let ports: BTreeSet<_> = s.ports.iter().map(|p| (p.instance, p.address)).collect();
     let pools: BTreeSet<_> = s.pools.iter().map(|p| &p.name).collect();
     let mut wrong = Vec::new();
@@ -145,13 +148,21 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
         }
         let AddressState::Owned(owner) = &floating.state else { continue };
         let Some(to) = &owner.binding else { continue };
-        match hosts.get(&to.instance) {
+        match servers.get(&to.instance) {
             None => wrong.push(format!("{address} leads to {}, which is gone", to.instance)),
             Some(_) if !ports.contains(&(to.instance, to.fixed)) => {
                 wrong.push(format!(
                     "{address} leads to {}, which {} has not",
                     to.fixed, to.instance
                 ));
+            }
+            // While it moves, its floating IPs follow one by one; a shelved server is on no host.
+            Some(server)
+                if server.operation.is_none()
+                    && server.host.is_some_and(|host| host != to.host) =>
+            {
+                wrong
+                    .push(format!("{address} is answered by {}, where its server is not", to.host));
             }
             Some(_) => {}
         }
@@ -181,8 +192,17 @@ fn claims_fit(s: &Snapshot) -> Vec<String> {
 fn claims_match_servers(s: &Snapshot) -> Vec<String> {
     let mut wrong: Vec<String> = Vec::new();
     let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
+    let lingers = |host: HostId, instance: InstanceId| {
+        let mut guests = s.lingering.iter();
+        guests.any(|guest| guest.instance == instance && guest.hosts.contains(&host))
+    };
     for claim in &s.claims {
         let (host, instance) = (claim.host, claim.instance);
+        // The host could not be asked whether the guest is gone, and may still have it.
+        let given_up = servers.get(&instance).is_none_or(|server| server.host.is_none());
+        if given_up && lingers(host, instance) {
+            continue;
+        }
         match servers.get(&instance) {
             None => wrong.push(format!("{instance} claims on host {host} and is gone")),
             // A server that moves has a claim at either end, of the flavor that it has there.
@@ -411,7 +431,13 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
 fn nothing_half_done(s: &Snapshot) -> Vec<String> {
     let open = s.open.iter().map(|open| format!("operation {} has not ended", open.operation));
     let tasks = s.instances.iter().filter(|server| server.task.is_some());
-    open.chain(tasks.map(|server| format!("server {} is {:?}", server.id, server.task))).collect()
+    let tasks = tasks.map(|server| format!("server {} is {:?}", server.id, server.task));
+    let led = s.floating_ips.iter().filter_map(|floating| match &floating.state {
+        AddressState::Owned(owner) => Some((floating.address, owner.operation?)),
+        _ => None,
+    });
+    let led = led.map(|(address, op)| format!("{address} waits for operation {op}"));
+    open.chain(tasks).chain(led).collect()
 }
 
 fn guests_match_records(s: &Snapshot) -> Vec<String> {

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::domain::*;
 use crate::port::{Guest, VolumeFacts};
-use crate::store::record::{Claim, OpenOperation, ProjectQuota};
+use crate::store::record::{Claim, Lingering, OpenOperation, ProjectQuota};
 
 const HOST: HostId = HostId::from_u128(1);
 const OTHER: HostId = HostId::from_u128(2);
@@ -97,6 +97,8 @@ fn operation(state: OpState) -> Operation {
         after: None,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        unheard: BTreeSet::new(),
+        led: None,
         journal: Vec::new(),
         accepted_at: Timestamp::default(),
         ended_at: None,
@@ -134,6 +136,7 @@ fn healthy() -> Snapshot {
         pool: name("public"),
         state: AddressState::Owned(FloatingOwner {
             project: name("shop"),
+            operation: None,
             binding: Some(FloatingBinding { instance: SERVER, fixed: port.address, host: HOST }),
         }),
     }];
@@ -262,6 +265,22 @@ const CASES: &[Case] = &[
     ("a volume is where its record says", |s| {
         s.real_volumes.iter_mut().flatten().for_each(|facts| facts.connected_to = Some(OTHER));
     }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        let stray = VolumeFacts {
+            volume: VolumeId::from_u128(404),
+            connected_to: None,
+            ..s.real_volumes.as_ref().unwrap()[0].clone()
+        };
+        s.real_volumes.as_mut().unwrap().push(stray);
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        s.guests.values_mut().flatten().for_each(|guest| guest.volumes.clear());
+        s.real_volumes = Some(Vec::new());
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        s.guests.values_mut().flatten().for_each(|guest| guest.volumes.clear());
+        (s.volumes[0].state, s.volumes[0].attachment) = (VolumeState::Available, None);
+    }),
     ("an operation that is open is not final", |s| {
         s.operations = vec![operation(OpState::Running)]
     }),
@@ -280,6 +299,18 @@ const CASES: &[Case] = &[
         s.guests.insert(HOST, Vec::new());
     }),
     ("a guest has a record, and a record its guest", |s| s.instances[0].state = VmState::Stopped),
+    ("nothing is left half done", |s| {
+        if let AddressState::Owned(owner) = &mut s.floating_ips[0].state {
+            owner.operation = Some(OP);
+        }
+    }),
+    ("a floating IP leads to a server that is there", |s| {
+        if let AddressState::Owned(owner) = &mut s.floating_ips[0].state
+            && let Some(binding) = &mut owner.binding
+        {
+            binding.host = OTHER;
+        }
+    }),
     ("no operation waits for a person", |s| {
         let (message, at) = ("stuck".to_owned(), Timestamp::default());
         let fault = Fault { message, at, refusal: None };
@@ -328,6 +359,20 @@ fn a_host_that_was_not_asked_is_listed_with_the_reason() {
     let checkup = Checkup::of(&snapshot, &BTreeMap::from([(OTHER, "it is down".to_owned())]));
     assert_eq!(checkup.unasked, BTreeMap::from([(name("host-2"), "it is down".to_owned())]));
     assert!(checkup.is_healthy());
+}
+
+#[test]
+fn a_guest_that_may_linger_on_a_host_keeps_its_addresses_and_its_claim() {
+    let mut snapshot = healthy();
+    snapshot.instances.clear();
+    snapshot.volumes.clear();
+    snapshot.floating_ips.clear();
+    let broken = examine(&snapshot, Strictness::Busy);
+    assert!(broken.iter().any(|finding| finding.detail.contains("claims on host")), "{broken:?}");
+    snapshot.lingering = vec![Lingering { instance: SERVER, hosts: BTreeSet::from([HOST]) }];
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
+    snapshot.lingering[0].hosts = BTreeSet::from([OTHER]);
+    assert_ne!(examine(&snapshot, Strictness::Busy), []);
 }
 
 #[test]

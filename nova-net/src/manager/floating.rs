@@ -64,7 +64,8 @@ impl FloatingIps for Networks {
         let key = keys::floating_ip;
         let pick = self.unseen(addresses, seed, key).await?.ok_or_else(none)?;
         let address = address(pick.number());
-        let owner = FloatingOwner { project: request.project.clone(), binding: None };
+        let project = request.project.clone();
+        let owner = FloatingOwner { project, binding: None, operation: None };
         let state = AddressState::Owned(owner);
         let floating = FloatingIp { address, pool: request.pool.clone(), state };
         let mut txn = Txn::new();
