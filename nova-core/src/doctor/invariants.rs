@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::doctor::Snapshot;
 use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
 use crate::domain::{
-    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
-    VmState, VolumeState,
+    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Quantum, Resources,
+    TaskState, VmState, VolumeState,
 };
 
 /// Whether an invariant holds always, or only when no work is under way.
@@ -58,6 +58,7 @@ invariants! {
     Busy "an image that is being taken has somebody who takes it" images_have_takers;
     Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
     Idle "nothing is left half done" nothing_half_done;
+    Idle "a volume that exists has a record" volumes_have_records;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a guest has a record, and a record its guest" guests_match_records;
     Idle "no operation waits for a person" nobody_needed;
@@ -240,10 +241,21 @@ fn usage_within_quota(s: &Snapshot) -> Vec<String> {
     }
     let mut wrong = Vec::new();
     for (project, used) in usage {
-        let limits = s.quotas.iter().find(|quota| quota.project == *project);
-        let limits = limits.map(|quota| quota.quota).unwrap_or_default();
-        if let Err(over) = limits.admits_servers(used, 0, Resources::ZERO) {
-            wrong.push(format!("project {project} is over quota: {over}"));
+        let row = s.quotas.iter().find(|quota| quota.project == *project);
+        let limits = row.map(|row| row.quota).unwrap_or_default();
+        let had = row.and_then(|row| row.had).unwrap_or_default();
+        // Limits may be lowered below what there is; only what came after that is wrong.
+        let quanta = |(count, sum): (u64, Resources)| {
+            [
+                (Quantum::Instances, count),
+                (Quantum::Vcpus, sum.vcpus.0.into()),
+                (Quantum::Memory, sum.memory.0),
+            ]
+        };
+        for ((quantum, used), (_, had)) in quanta(used).into_iter().zip(quanta(had)) {
+            if let (Err(over), true) = (limits.admits(quantum, used, 0), used > had) {
+                wrong.push(format!("project {project} is over quota: {over}"));
+            }
         }
     }
     wrong
@@ -369,6 +381,13 @@ fn volumes_match(s: &Snapshot) -> Vec<String> {
         }
     }
     wrong
+}
+
+fn volumes_have_records(s: &Snapshot) -> Vec<String> {
+    let known: BTreeSet<_> = s.volumes.iter().map(|volume| volume.id).collect();
+    let real = s.real_volumes.iter().flatten();
+    let strangers = real.filter(|facts| !known.contains(&facts.volume));
+    strangers.map(|facts| format!("volume {} exists and has no record", facts.volume)).collect()
 }
 
 fn open_operations_are_open(s: &Snapshot) -> Vec<String> {

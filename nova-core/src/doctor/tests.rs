@@ -238,7 +238,19 @@ const CASES: &[Case] = &[
     ("a server has one claim, on the host it names", |s| s.claims.push(claim(GONE, OTHER))),
     ("usage is within the quota", |s| {
         let quota = Quota { instances: Limit::AtMost(0), ..Quota::default() };
-        s.quotas.push(ProjectQuota { project: name("shop"), quota });
+        s.quotas.push(ProjectQuota { project: name("shop"), quota, had: None });
+    }),
+    ("usage is within the quota", |s| {
+        // It had less when the limit was lowered.
+        let quota = Quota { instances: Limit::AtMost(0), ..Quota::default() };
+        let had = Some((0, Resources::ZERO));
+        s.quotas.push(ProjectQuota { project: name("shop"), quota, had });
+    }),
+    ("a volume that exists has a record", |s| {
+        let size = s.volumes[0].size;
+        let volume = VolumeId::from_u128(77);
+        let facts = VolumeFacts { volume, size, connected_to: None, shared_with: None };
+        s.real_volumes.iter_mut().for_each(|real| real.push(facts.clone()));
     }),
     ("group rules hold over claims", |s| {
         let second = InstanceId::from_u128(11);

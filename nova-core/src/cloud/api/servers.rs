@@ -86,6 +86,7 @@ impl Project {
                 return Err(ApiError::not_found("server group", group));
             }
         }
+        spec.hints.check()?;
         let hinted = spec.hints.same_host.iter().chain(&spec.hints.different_host);
         for other in hinted {
             self.own(view, *other)?;
