@@ -32,6 +32,7 @@ pub(crate) fn begin(
         after,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        unheard: BTreeSet::new(),
         led: None,
         journal: Vec::new(),
         accepted_at: now,

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::domain::*;
 use crate::port::{Guest, VolumeFacts};
-use crate::store::record::{Claim, OpenOperation, ProjectQuota};
+use crate::store::record::{Claim, Lingering, OpenOperation, ProjectQuota};
 
 const HOST: HostId = HostId::from_u128(1);
 const OTHER: HostId = HostId::from_u128(2);
@@ -98,6 +98,7 @@ fn operation(state: OpState) -> Operation {
         after: None,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        unheard: BTreeSet::new(),
         led: None,
         journal: Vec::new(),
         accepted_at: Timestamp::default(),
@@ -343,6 +344,20 @@ fn a_host_that_was_not_asked_is_listed_with_the_reason() {
     let checkup = Checkup::of(&snapshot, &BTreeMap::from([(OTHER, "it is down".to_owned())]));
     assert_eq!(checkup.unasked, BTreeMap::from([(name("host-2"), "it is down".to_owned())]));
     assert!(checkup.is_healthy());
+}
+
+#[test]
+fn a_guest_that_may_linger_on_a_host_keeps_its_addresses_and_its_claim() {
+    let mut snapshot = healthy();
+    snapshot.instances.clear();
+    snapshot.volumes.clear();
+    snapshot.floating_ips.clear();
+    let broken = examine(&snapshot, Strictness::Busy);
+    assert!(broken.iter().any(|finding| finding.detail.contains("claims on host")), "{broken:?}");
+    snapshot.lingering = vec![Lingering { instance: SERVER, hosts: BTreeSet::from([HOST]) }];
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
+    snapshot.lingering[0].hosts = BTreeSet::from([OTHER]);
+    assert_ne!(examine(&snapshot, Strictness::Busy), []);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod drain;
 mod elsewhere;
 mod faults;
 mod life;
+mod linger;
 mod live;
 mod moves;
 mod older;
