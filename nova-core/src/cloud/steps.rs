@@ -86,6 +86,8 @@ pub(crate) enum Step {
     GoOn,
     /// Take the volumes from the host that the server was on.
     Disown,
+    /// Let every server leave the host, each by an operation of its own.
+    MoveOff,
     /// Remove the guest from where it was moved to, for certain.
     DropMoved,
     /// The server belongs to the host that it came from again.
@@ -146,6 +148,7 @@ impl Step {
             Self::CutOver => "cut over",
             Self::GoOn => "go on",
             Self::Disown => "disown",
+            Self::MoveOff => "move off",
             Self::DropMoved => "drop moved",
             Self::HandBack => "hand back",
             Self::DropOld => "drop old",
@@ -254,6 +257,7 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         OpKind::Unshelve { .. } => {
             &[Place, WireThere, Spawn, TakeUp, LeadFloating, Settle, FinishUnshelve]
         }
+        OpKind::DrainHost { .. } => &[Step::MoveOff],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -277,6 +281,7 @@ pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
             | OpKind::Power { .. }
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
+            | OpKind::DrainHost { .. }
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
 use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
+use crate::doctor::volumes::volumes_have_records;
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Quantum, Resources,
     TaskState, VmState, VolumeState,
@@ -60,6 +61,7 @@ invariants! {
     Idle "nothing is left half done" nothing_half_done;
     Idle "a volume that exists has a record" volumes_have_records;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
+    Idle "a volume that is there has a record, and a record its volume" volumes_have_records;
     Idle "a guest has a record, and a record its guest" guests_match_records;
     Idle "no operation waits for a person" nobody_needed;
 }

@@ -27,6 +27,7 @@ fn host(id: HostId) -> Host {
         name: name(&format!("host-{}", id.as_u128())),
         zone: name("nova"),
         admission: Admission::Enabled,
+        disabled_reason: None,
         forced_down: None,
         inventory: Inventory {
             vcpus: Stock::new(Vcpus(4)),
@@ -276,6 +277,22 @@ const CASES: &[Case] = &[
     ("a volume is where its record says", |s| s.volumes[0].attachment = None),
     ("a volume is where its record says", |s| {
         s.real_volumes.iter_mut().flatten().for_each(|facts| facts.connected_to = Some(OTHER));
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        let stray = VolumeFacts {
+            volume: VolumeId::from_u128(404),
+            connected_to: None,
+            ..s.real_volumes.as_ref().unwrap()[0].clone()
+        };
+        s.real_volumes.as_mut().unwrap().push(stray);
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        s.guests.values_mut().flatten().for_each(|guest| guest.volumes.clear());
+        s.real_volumes = Some(Vec::new());
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        s.guests.values_mut().flatten().for_each(|guest| guest.volumes.clear());
+        (s.volumes[0].state, s.volumes[0].attachment) = (VolumeState::Available, None);
     }),
     ("an operation that is open is not final", |s| {
         s.operations = vec![operation(OpState::Running)]

@@ -45,6 +45,11 @@ pub enum OpKind {
         /// The server.
         instance: InstanceId,
     },
+    /// Let every server leave a host.
+    DrainHost {
+        /// The host.
+        host: HostId,
+    },
     /// Give up where a moved server came from.
     ConfirmResize {
         /// The server.
@@ -146,7 +151,8 @@ impl OpKind {
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
-            Self::CreateVolume { .. }
+            Self::DrainHost { .. }
+            | Self::CreateVolume { .. }
             | Self::DeleteVolume { .. }
             | Self::DisassociateFloating { .. } => None,
         }
@@ -184,6 +190,7 @@ impl OpKind {
             Self::Resize { .. } => "resize server",
             Self::Migrate { .. } => "migrate server",
             Self::LiveMigrate { .. } => "live migrate server",
+            Self::DrainHost { .. } => "drain host",
             Self::ConfirmResize { .. } => "confirm resize",
             Self::RevertResize { .. } => "revert resize",
             Self::Evacuate { .. } => "evacuate server",
