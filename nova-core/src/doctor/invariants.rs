@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
 use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
+use crate::doctor::quotas::usage_within_quota;
 use crate::doctor::volumes::volumes_have_records;
 use crate::domain::{
-    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Quantum, Resources,
-    TaskState, VmState, VolumeState,
+    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
+    VmState, VolumeState,
 };
 
 /// Whether an invariant holds always, or only when no work is under way.
@@ -59,7 +60,6 @@ invariants! {
     Busy "an image that is being taken has somebody who takes it" images_have_takers;
     Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
     Idle "nothing is left half done" nothing_half_done;
-    Idle "a volume that exists has a record" volumes_have_records;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a volume that is there has a record, and a record its volume" volumes_have_records;
     Idle "a guest has a record, and a record its guest" guests_match_records;
@@ -235,34 +235,6 @@ fn claims_match_servers(s: &Snapshot) -> Vec<String> {
     wrong
 }
 
-fn usage_within_quota(s: &Snapshot) -> Vec<String> {
-    let mut usage: BTreeMap<_, (u64, Resources)> = BTreeMap::new();
-    for server in &s.instances {
-        let (count, sum) = usage.entry(&server.project).or_default();
-        (*count, *sum) = (*count + 1, sum.saturating_add(server.usage()));
-    }
-    let mut wrong = Vec::new();
-    for (project, used) in usage {
-        let row = s.quotas.iter().find(|quota| quota.project == *project);
-        let limits = row.map(|row| row.quota).unwrap_or_default();
-        let had = row.and_then(|row| row.had).unwrap_or_default();
-        // Limits may be lowered below what there is; only what came after that is wrong.
-        let quanta = |(count, sum): (u64, Resources)| {
-            [
-                (Quantum::Instances, count),
-                (Quantum::Vcpus, sum.vcpus.0.into()),
-                (Quantum::Memory, sum.memory.0),
-            ]
-        };
-        for ((quantum, used), (_, had)) in quanta(used).into_iter().zip(quanta(had)) {
-            if let (Err(over), true) = (limits.admits(quantum, used, 0), used > had) {
-                wrong.push(format!("project {project} is over quota: {over}"));
-            }
-        }
-    }
-    wrong
-}
-
 fn group_rules_hold(s: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
     for group in &s.groups {
@@ -383,13 +355,6 @@ fn volumes_match(s: &Snapshot) -> Vec<String> {
         }
     }
     wrong
-}
-
-fn volumes_have_records(s: &Snapshot) -> Vec<String> {
-    let known: BTreeSet<_> = s.volumes.iter().map(|volume| volume.id).collect();
-    let real = s.real_volumes.iter().flatten();
-    let strangers = real.filter(|facts| !known.contains(&facts.volume));
-    strangers.map(|facts| format!("volume {} exists and has no record", facts.volume)).collect()
 }
 
 fn open_operations_are_open(s: &Snapshot) -> Vec<String> {

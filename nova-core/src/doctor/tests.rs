@@ -247,12 +247,6 @@ const CASES: &[Case] = &[
         let had = Some((0, Resources::ZERO));
         s.quotas.push(ProjectQuota { project: name("shop"), quota, had });
     }),
-    ("a volume that exists has a record", |s| {
-        let size = s.volumes[0].size;
-        let volume = VolumeId::from_u128(77);
-        let facts = VolumeFacts { volume, size, connected_to: None, shared_with: None };
-        s.real_volumes.iter_mut().for_each(|real| real.push(facts.clone()));
-    }),
     ("group rules hold over claims", |s| {
         let second = InstanceId::from_u128(11);
         s.instances.push(server(second, HOST));
