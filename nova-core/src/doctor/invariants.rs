@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
-use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
+use crate::doctor::images::{
+    images_have_bytes, images_have_takers, rescued_servers_have_images, shelved_servers_are_images,
+};
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
     VmState, VolumeState,
@@ -57,6 +59,7 @@ invariants! {
     Busy "what is being done has somebody who does it" tasks_have_operations;
     Busy "an image that is being taken has somebody who takes it" images_have_takers;
     Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
+    Busy "a rescued server has its rescue image" rescued_servers_have_images;
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a guest has a record, and a record its guest" guests_match_records;
@@ -461,7 +464,10 @@ fn guests_match_records(s: &Snapshot) -> Vec<String> {
         }
     }
     for server in &s.instances {
-        let settled = matches!(server.state, VmState::Active | VmState::Paused | VmState::Stopped);
+        let settled = matches!(
+            server.state,
+            VmState::Active | VmState::Paused | VmState::Stopped | VmState::Rescued
+        );
         let guests = server.host.and_then(|host| s.guests.get(&host));
         if let (true, Some(guests)) = (settled, guests)
             && !guests.iter().any(|guest| guest.instance == server.id)

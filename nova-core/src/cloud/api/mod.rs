@@ -38,6 +38,7 @@ mod moves;
 mod networks;
 mod operations;
 mod project;
+mod rescue;
 mod servers;
 mod shelf;
 mod specs;
