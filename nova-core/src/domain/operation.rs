@@ -308,6 +308,9 @@ pub struct Operation {
     /// Hosts whose network has to follow the records before this operation is done, in the order
     /// in which they follow.
     pub settle: Vec<HostId>,
+    /// Hosts that could not be asked whether the guest is gone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unheard: BTreeSet<HostId>,
     /// Where the floating IP led before this operation led it elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led: Option<FloatingBinding>,

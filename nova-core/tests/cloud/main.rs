@@ -7,6 +7,7 @@ mod doctor;
 mod elsewhere;
 mod faults;
 mod life;
+mod linger;
 mod live;
 mod moves;
 mod older;

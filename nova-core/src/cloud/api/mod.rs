@@ -167,6 +167,7 @@ impl Door {
             after,
             tried: std::collections::BTreeSet::new(),
             settle: Vec::new(),
+            unheard: std::collections::BTreeSet::new(),
             led: None,
             journal: Vec::new(),
             accepted_at: self.now(),
