@@ -31,7 +31,7 @@ pub(crate) enum Attempt {
     /// The host's agent is not there, and the host does not count as down yet: nothing was tried.
     Absent,
     /// It was begun and goes on by itself; there is nothing to do but to look again.
-    UnderWay,
+    UnderWay(std::time::Duration),
     /// The server belongs to a later operation now.
     Superseded,
 }
@@ -82,6 +82,7 @@ impl Runner {
     async fn forward(&self, step: Step, next: &mut Operation) -> Result<Attempt, StoreError> {
         let shelf = matches!(next.kind, OpKind::Shelve { .. } | OpKind::Unshelve { .. });
         match step {
+            Step::MoveOff => self.move_off(next).await,
             Step::Capture => self.capture(next).await,
             Step::Spawn if shelf => self.respawn(next).await,
             _ if shelf => self.attempt_shelf(step, next).await,
@@ -229,7 +230,7 @@ impl Runner {
             Report::Done { .. } | Report::Packed(_) | Report::Expected(_) | Report::Stored(_) => {
                 Attempt::Done(Txn::new())
             }
-            Report::UnderWay => Attempt::UnderWay,
+            Report::UnderWay => Attempt::UnderWay(std::time::Duration::ZERO),
             Report::NotDone { .. } if planted(Bug::NotDoneIsDone) => Attempt::Done(Txn::new()),
             Report::Unknown { .. } if planted(Bug::UnknownIsDone) => Attempt::Done(Txn::new()),
             Report::NotDone { reason, retry } => {

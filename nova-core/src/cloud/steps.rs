@@ -86,6 +86,8 @@ pub(crate) enum Step {
     GoOn,
     /// Take the volumes from the host that the server was on.
     Disown,
+    /// Let every server leave the host, each by an operation of its own.
+    MoveOff,
     /// Remove the guest from where it was moved to, for certain.
     DropMoved,
     /// The server belongs to the host that it came from again.
@@ -152,6 +154,7 @@ impl Step {
             Self::CutOver => "cut over",
             Self::GoOn => "go on",
             Self::Disown => "disown",
+            Self::MoveOff => "move off",
             Self::DropMoved => "drop moved",
             Self::HandBack => "hand back",
             Self::DropOld => "drop old",
@@ -266,6 +269,7 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         }
         OpKind::Rescue { .. } => &[EnterRescue, FinishRescue],
         OpKind::Unrescue { .. } => &[LeaveRescue, FinishRescue],
+        OpKind::DrainHost { .. } => &[Step::MoveOff],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -289,6 +293,7 @@ pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
             | OpKind::Power { .. }
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
+            | OpKind::DrainHost { .. }
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }

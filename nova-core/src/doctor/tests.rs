@@ -27,6 +27,7 @@ fn host(id: HostId) -> Host {
         name: name(&format!("host-{}", id.as_u128())),
         zone: name("nova"),
         admission: Admission::Enabled,
+        disabled_reason: None,
         forced_down: None,
         inventory: Inventory {
             vcpus: Stock::new(Vcpus(4)),

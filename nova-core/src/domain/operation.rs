@@ -45,6 +45,11 @@ pub enum OpKind {
         /// The server.
         instance: InstanceId,
     },
+    /// Let every server leave a host.
+    DrainHost {
+        /// The host.
+        host: HostId,
+    },
     /// Give up where a moved server came from.
     ConfirmResize {
         /// The server.
@@ -160,7 +165,8 @@ impl OpKind {
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
-            Self::CreateVolume { .. }
+            Self::DrainHost { .. }
+            | Self::CreateVolume { .. }
             | Self::DeleteVolume { .. }
             | Self::DisassociateFloating { .. } => None,
         }
@@ -198,6 +204,7 @@ impl OpKind {
             Self::Resize { .. } => "resize server",
             Self::Migrate { .. } => "migrate server",
             Self::LiveMigrate { .. } => "live migrate server",
+            Self::DrainHost { .. } => "drain host",
             Self::ConfirmResize { .. } => "confirm resize",
             Self::RevertResize { .. } => "revert resize",
             Self::Evacuate { .. } => "evacuate server",

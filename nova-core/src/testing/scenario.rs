@@ -63,6 +63,7 @@ impl Setting {
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
             | OpKind::LiveMigrate { .. }
+            | OpKind::DrainHost { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
             | OpKind::Shelve { .. }
@@ -147,6 +148,11 @@ impl Setting {
             OpKind::LiveMigrate { .. } => {
                 let server = server()?;
                 let call = async |admin: Admin, id| admin.live_migrate_server(id, server).await;
+                Ok(self.command(call).await?.operation)
+            }
+            OpKind::DrainHost { .. } => {
+                let host = self.home(server()?).await?.ok_or_else(missing)?;
+                let call = async |admin: Admin, id| admin.drain_host(id, host, "repair").await;
                 Ok(self.command(call).await?.operation)
             }
             OpKind::ConfirmResize { .. } => {

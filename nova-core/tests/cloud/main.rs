@@ -4,6 +4,7 @@ mod anew;
 mod broken;
 mod chaos;
 mod doctor;
+mod drain;
 mod elsewhere;
 mod faults;
 mod life;

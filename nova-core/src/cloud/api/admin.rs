@@ -73,7 +73,12 @@ impl Admin {
         admission: Admission,
     ) -> Result<(), ApiError> {
         accept!(self, request, "set admission", &(host, &admission), {
-            self.change_host(host, |host| Host { admission: admission.clone(), ..host }).await
+            let change = |host: Host| {
+                let disabled_reason =
+                    host.disabled_reason.filter(|_| admission == Admission::Disabled);
+                Host { admission: admission.clone(), disabled_reason, ..host }
+            };
+            self.change_host(host, change).await
         })
     }
 

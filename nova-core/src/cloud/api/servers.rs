@@ -1,5 +1,6 @@
 //! What a project may do with servers.
 
+use crate::cloud::accept;
 use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ServerSpec;
 use crate::cloud::api::views::Accepted;
@@ -243,22 +244,8 @@ impl Door {
         kind: OpKind,
         txn: &mut Txn,
     ) -> Result<crate::domain::OpId, ApiError> {
-        let Instance { id, state, task, .. } = instance.value;
-        let anywhere = matches!(action, Action::Delete | Action::Unshelve);
-        let no_host = !anywhere && instance.value.host.is_none();
-        if !action.is_allowed(state, task) || no_host {
-            return Err(ApiError::ServerState { id: id.to_string(), action, state, task });
-        }
-        let generation = instance.value.generation + 1;
-        let after = instance.value.operation;
-        let operation = self.begin(&instance.value.project, kind, (generation, after), txn);
-        let next = Instance {
-            generation,
-            task: Some(action.task()),
-            operation: Some(operation),
-            ..instance.value.clone()
-        };
-        txn.replace(instance, &next);
+        let operation = self.draw(crate::domain::OpId::draw);
+        accept::occupy(operation, instance, action, kind, self.now(), txn)?;
         Ok(operation)
     }
 }
