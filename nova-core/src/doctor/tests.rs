@@ -57,6 +57,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
         generation: 1,
         migration: None,
         shelf: None,
+        rescue: None,
         lent: None,
         power: Some(PowerState::Running),
         host: Some(at),
@@ -195,6 +196,11 @@ fn image(id: u128, state: ImageState) -> Image {
 type Case = (&'static str, fn(&mut Snapshot));
 
 const CASES: &[Case] = &[
+    ("a rescued server has its rescue image", |s| s.instances[0].state = VmState::Rescued),
+    ("a rescued server has its rescue image", |s| {
+        s.instances[0].state = VmState::Rescued;
+        s.instances[0].rescue = Some(ImageId::from_u128(8));
+    }),
     ("a shelved server is its image, and nowhere", |s| {
         (s.instances[0].host, s.claims) = (None, Vec::new());
         s.instances[0].state = VmState::ShelvedOffloaded;

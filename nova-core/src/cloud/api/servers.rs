@@ -111,6 +111,7 @@ impl Project {
             host: None,
             migration: None,
             shelf: None,
+            rescue: None,
             lent: Some(spec.image),
             boots: 0,
             fault: None,
