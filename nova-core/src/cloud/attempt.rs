@@ -104,6 +104,9 @@ impl Runner {
             Step::Unbind => self.unbind(next).await,
             Step::Finish => self.finish(next).await,
             Step::FinishSnapshot => self.finish_snapshot(next).await,
+            Step::EnterRescue | Step::LeaveRescue | Step::FinishRescue => {
+                self.attempt_rescue(step, next).await
+            }
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => {
                 self.attempt_rebuild(step, next).await
             }
@@ -128,6 +131,7 @@ impl Runner {
         match step {
             Step::Spawn if planted(Bug::SkipUndo) => Ok(Attempt::Done(Txn::new())),
             Step::Capture => self.uncapture(next).await,
+            Step::EnterRescue | Step::LeaveRescue => self.undo_rescue(step, next).await,
             _ if matches!(next.kind, OpKind::Shelve { .. } | OpKind::Unshelve { .. }) => {
                 self.undo_shelf(step, next).await
             }

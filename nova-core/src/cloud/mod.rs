@@ -21,6 +21,7 @@ mod attempt_elsewhere;
 mod attempt_image;
 mod attempt_live;
 mod attempt_move;
+mod attempt_rescue;
 mod attempt_server;
 mod attempt_shelf;
 mod board;

@@ -93,6 +93,18 @@ pub enum OpKind {
         /// The image that its disk is in.
         image: ImageId,
     },
+    /// Boot a server from a rescue disk, with its own disk beside it.
+    Rescue {
+        /// The server.
+        instance: InstanceId,
+        /// The image that the rescue disk is made of.
+        image: ImageId,
+    },
+    /// Boot a rescued server from its own disk again.
+    Unrescue {
+        /// The server.
+        instance: InstanceId,
+    },
     /// Make a volume.
     CreateVolume {
         /// The volume.
@@ -148,6 +160,8 @@ impl OpKind {
             | Self::Snapshot { instance, .. }
             | Self::Shelve { instance, .. }
             | Self::Unshelve { instance, .. }
+            | Self::Rescue { instance, .. }
+            | Self::Unrescue { instance }
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
@@ -198,6 +212,8 @@ impl OpKind {
             Self::Snapshot { .. } => "snapshot server",
             Self::Shelve { .. } => "shelve server",
             Self::Unshelve { .. } => "unshelve server",
+            Self::Rescue { .. } => "rescue server",
+            Self::Unrescue { .. } => "unrescue server",
             Self::CreateVolume { .. } => "create volume",
             Self::DeleteVolume { .. } => "delete volume",
             Self::AttachVolume { .. } => "attach volume",

@@ -67,11 +67,17 @@ impl Setting {
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
             | OpKind::Shelve { .. }
+            | OpKind::Rescue { .. }
             | OpKind::DetachVolume { .. }
             | OpKind::DisassociateFloating { .. } => self.everything().await?,
             OpKind::ConfirmResize { instance } | OpKind::RevertResize { instance } => {
                 self.everything().await?;
                 self.go(&OpKind::Resize { instance: *instance }).await?;
+            }
+            OpKind::Unrescue { instance } => {
+                self.everything().await?;
+                let image = self.user.image;
+                self.go(&OpKind::Rescue { instance: *instance, image }).await?;
             }
             OpKind::Unshelve { instance, image } => {
                 self.everything().await?;
@@ -185,6 +191,16 @@ impl Setting {
             OpKind::Shelve { .. } => {
                 let server = server()?;
                 let call = async |p: Project, id| p.shelve_server(id, server).await;
+                Ok(self.ask(call).await?.operation)
+            }
+            OpKind::Rescue { .. } => {
+                let server = server()?;
+                let call = async |p: Project, id| p.rescue_server(id, server, None).await;
+                Ok(self.ask(call).await?.operation)
+            }
+            OpKind::Unrescue { .. } => {
+                let server = server()?;
+                let call = async |p: Project, id| p.unrescue_server(id, server).await;
                 Ok(self.ask(call).await?.operation)
             }
             OpKind::Unshelve { .. } => {

@@ -116,7 +116,9 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         Some(OpKind::Rebuild { .. }) => Some(OpKind::Snapshot { instance, image }),
         Some(OpKind::Snapshot { .. }) => Some(OpKind::Shelve { instance, image }),
         Some(OpKind::Shelve { .. }) => Some(OpKind::Unshelve { instance, image }),
-        Some(OpKind::Unshelve { .. }) => Some(OpKind::CreateVolume { volume }),
+        Some(OpKind::Unshelve { .. }) => Some(OpKind::Rescue { instance, image }),
+        Some(OpKind::Rescue { .. }) => Some(OpKind::Unrescue { instance }),
+        Some(OpKind::Unrescue { .. }) => Some(OpKind::CreateVolume { volume }),
         Some(OpKind::CreateVolume { .. }) => Some(OpKind::DeleteVolume { volume }),
         Some(OpKind::DeleteVolume { .. }) => Some(OpKind::AttachVolume { instance, volume }),
         Some(OpKind::AttachVolume { .. }) => Some(OpKind::DetachVolume { instance, volume }),
@@ -142,6 +144,8 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::Recreate
         | Step::Capture
         | Step::Offload
+        | Step::EnterRescue
+        | Step::LeaveRescue
         | Step::Disown
         | Step::MoveOff
         | Step::DropMoved => &[AgentHere, PowerHere],
@@ -172,6 +176,7 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::HandBack
         | Step::FinishSnapshot
         | Step::FinishShelve
+        | Step::FinishRescue
         | Step::FinishUnshelve
         | Step::EndMove => &[],
     }

@@ -15,6 +15,7 @@ mod older;
 mod operator;
 mod regressions;
 mod removal;
+mod rescue;
 mod shelf;
 mod sites;
 mod snapshots;

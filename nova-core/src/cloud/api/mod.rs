@@ -39,6 +39,7 @@ mod moves;
 mod networks;
 mod operations;
 mod project;
+mod rescue;
 mod servers;
 mod shelf;
 mod specs;

@@ -88,6 +88,7 @@ impl Project {
                 return Err(ApiError::not_found("server group", group));
             }
         }
+        spec.hints.check()?;
         let hinted = spec.hints.same_host.iter().chain(&spec.hints.different_host);
         for other in hinted {
             self.own(view, *other)?;
@@ -111,6 +112,7 @@ impl Project {
             host: None,
             migration: None,
             shelf: None,
+            rescue: None,
             lent: Some(spec.image),
             boots: 0,
             fault: None,
