@@ -58,7 +58,7 @@ impl Hand {
         };
         let work = async {
             // As when it is started: the network first, and nothing plugged in that is not its.
-            drop(self.ports.network.converge(self.host).await);
+            drop(self.converge().await);
             self.take_out(instance).await?;
             match image {
                 Some(image) => rescuing.rescue(instance, image, &*self.ports.images).await,

@@ -65,7 +65,8 @@ impl Hand {
             (Err(error), _) => refused(&error),
             (Ok(_), false) => Report::NotDone {
                 reason: format!("{} said yes and did not", self.driver),
-                retry: true,
+                // Asking again wakes no guest that is shut down: another host may take it.
+                retry: !matches!(order, LiveOrder::Expect { .. } | LiveOrder::Receive { .. }),
             },
         }
     }
@@ -74,9 +75,14 @@ impl Hand {
     async fn is_so(&self, order: &LiveOrder, live: &dyn LiveMigrate) -> Result<bool, VirtError> {
         let guest = self.driver.guest(order.instance()).await?;
         Ok(match order {
-            LiveOrder::Expect { .. } => guest.is_some(),
-            LiveOrder::Send { .. } => guest.is_some_and(|g| g.power == PowerState::Paused),
-            LiveOrder::Receive { instance, .. } => live.is_complete(*instance).await?,
+            // A guest that its host shut down meanwhile has lost what it held in memory.
+            LiveOrder::Expect { .. } | LiveOrder::Send { .. } => {
+                guest.is_some_and(|guest| guest.power == PowerState::Paused)
+            }
+            LiveOrder::Receive { instance, .. } => {
+                guest.is_some_and(|guest| guest.power == PowerState::Paused)
+                    && live.is_complete(*instance).await?
+            }
             // A guest that ended by itself meanwhile has nothing to go on with.
             LiveOrder::Recall { runs, .. } => {
                 guest.is_none_or(|guest| !*runs || guest.power != PowerState::Paused)
