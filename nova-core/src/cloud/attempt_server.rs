@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
@@ -10,7 +9,7 @@ use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
-use crate::cloud::view::{View, group_admits, reach};
+use crate::cloud::view::{SEEN_WITHIN, View, group_admits, reach};
 use crate::domain::{
     Action, Fault, HostId, HostTable, Instance, Liveness, OpKind, Operation, RequestSpec,
     TaskState, VolumeState,
@@ -23,9 +22,6 @@ use crate::store::{Guard, StoreError, Txn, Versioned, Write};
 /// How many hosts are looked at again before one is taken that would do, though by now another
 /// may be better.
 const LOOKS_MAX: usize = 16;
-
-/// How long a refusal waits for a view that has seen everything.
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// Chooses a host and claims everything there in one transaction.

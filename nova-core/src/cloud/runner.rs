@@ -21,13 +21,11 @@ use crate::cloud::steps::{
     CONFLICTS_MAX, Doing, FORWARD_ATTEMPTS_MAX, Moment, STUBBORN_ATTEMPTS_MAX, Step, goes_back,
     steps,
 };
-use crate::cloud::view::View;
+use crate::cloud::view::{View, newest};
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
 use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
-use crate::store::{
-    Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write,
-};
+use crate::store::{Revision, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write};
 
 /// Everything an operation needs to run.
 #[derive(Debug, Clone)]
@@ -130,7 +128,7 @@ impl Runner {
 
     /// The revision of the store now.
     pub(crate) async fn newest(&self) -> Result<Revision, StoreError> {
-        Ok(self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision)
+        newest(&*self.ports.store).await
     }
 
     /// Makes one attempt and records it.

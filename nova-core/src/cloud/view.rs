@@ -323,6 +323,17 @@ impl View {
     }
 }
 
+/// How long a refusal waits for a view that has seen everything.
+pub(crate) const SEEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// The revision of the store now.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn newest(store: &dyn Store) -> Result<Revision, StoreError> {
+    Ok(store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision)
+}
+
 /// How long whoever waits for a view leaves it to others before looking again.
 const REACH_PAUSE: Duration = Duration::from_millis(50);
 
