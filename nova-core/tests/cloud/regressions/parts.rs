@@ -89,8 +89,11 @@ pub(super) struct Whims {
     pub(super) unreleasing: AtomicBool,
     /// What somebody else commits between the moment at which it is decided where this floating
     /// IP leads and the moment at which the networks look.
-    pub(super) meanwhile: Mutex<Option<(IpAddr, Arc<dyn Store>, Txn)>>,
+    pub(super) meanwhile: Mutex<Option<Surprise>>,
 }
+
+/// About which floating IP, where it is committed, and what.
+type Surprise = (IpAddr, Arc<dyn Store>, Txn);
 
 impl Whims {
     async fn meanwhile(&self, about: IpAddr) {
