@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nova_core::clock::Clock;
-use nova_core::cloud::{CloudOptions, VolumeSpec};
+use nova_core::cloud::{ApiError, CloudOptions, VolumeSpec};
 use nova_core::domain::{
-    AddressState, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, GiB, InstanceId,
-    InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
+    AddressState, Admission, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, GiB,
+    InstanceId, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
 };
 use nova_core::port::VirtDriver;
 use nova_core::store::record::keys;
@@ -18,7 +18,7 @@ use nova_core::store::{StoreExt as _, Txn};
 use super::hosts::{Mood, Moody, name_of, turns};
 use super::parts::{LateStore, MoodyNetworks, Whims, run_late};
 use crate::anew::host_returns;
-use crate::moves::{furnished, home};
+use crate::moves::{check_home, furnished, home};
 use crate::world::{World, run, run_with, spec};
 
 #[test]
@@ -258,6 +258,107 @@ fn a_deletion_asks_a_host_whose_operator_took_the_word_back_that_it_is_down() {
             whims.unreleasing.store(false, Ordering::SeqCst);
             world.done(Ok(accepted)).await;
             assert_eq!(world.guests().await, 0, "before its addresses are free");
+            world.healthy().await;
+        },
+    );
+}
+
+#[test]
+fn the_hosts_are_told_at_once_when_a_floating_ip_is_led_back() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let new = || project.new_request();
+            let (one, _) = furnished(world).await;
+            let old = home(world, one).await;
+            admin.set_admission(admin.new_request(), old, Admission::Disabled).await.unwrap();
+            let two = world.boot("two").await.instance.id;
+            let there = home(world, two).await;
+            assert_ne!(there, old);
+            let address = project.server(one).await.unwrap().floating_ips[0];
+            whims.stuck.lock().unwrap().insert(there);
+            let accepted = project.associate_floating_ip(new(), address, two).await.unwrap();
+            let op = world.ended(accepted.operation).await;
+            assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+            assert!(project.server(one).await.unwrap().floating_ips.contains(&address));
+            let asked = whims.asked.lock().unwrap().clone();
+            assert_eq!(asked[asked.len() - 2..], [there, old]);
+        },
+    );
+}
+
+#[test]
+fn a_host_that_a_server_was_shelved_on_lets_go_of_its_floating_ips_before_another_answers() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let (id, volume) = furnished(world).await;
+            let old = home(world, id).await;
+            world.done(project.shelve_server(project.new_request(), id).await).await;
+            admin.set_admission(admin.new_request(), old, Admission::Disabled).await.unwrap();
+            world.done(project.unshelve_server(project.new_request(), id).await).await;
+            let now = home(world, id).await;
+            let asked = whims.asked.lock().unwrap().clone();
+            assert_eq!(asked[asked.len() - 2..], [old, now]);
+            check_home(world, id, volume, PowerState::Running, "written before").await;
+        },
+    );
+}
+
+#[test]
+fn a_server_comes_back_on_another_host_when_the_network_of_the_first_does_not() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let project = world.project();
+            let (id, volume) = furnished(world).await;
+            let first = home(world, id).await;
+            world.done(project.shelve_server(project.new_request(), id).await).await;
+            whims.stuck.lock().unwrap().insert(first);
+            let back = project.unshelve_server(project.new_request(), id).await.unwrap();
+            let op = world.ended(back.operation).await;
+            assert_eq!(op.state, OpState::Done, "{op:#?}");
+            assert_eq!(op.tried.into_iter().collect::<Vec<_>>(), [first]);
+            assert_ne!(home(world, id).await, first);
+            whims.stuck.lock().unwrap().clear();
+            check_home(world, id, volume, PowerState::Running, "written before").await;
+        },
+    );
+}
+
+#[test]
+fn the_last_word_about_a_floating_ip_is_not_overridden_by_one_that_is_retried() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let new = || project.new_request();
+            let (one, _) = furnished(world).await;
+            let two = world.boot("two").await.instance.id;
+            let address = project.server(one).await.unwrap().floating_ips[0];
+            whims.clinging.store(true, Ordering::SeqCst);
+            let unlead = project.disassociate_floating_ip(new(), address).await.unwrap();
+            let op = world.ended(unlead.operation).await;
+            assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+            // As long as nobody said anything else, it may be retried.
+            let again = admin.retry_operation(admin.new_request(), op.id).await.unwrap();
+            world.ended(again.operation).await;
+            whims.clinging.store(false, Ordering::SeqCst);
+            world.done(project.associate_floating_ip(new(), address, two).await).await;
+            let refused = admin.retry_operation(admin.new_request(), op.id).await.unwrap_err();
+            assert!(matches!(refused, ApiError::OperationState { action: "retry", .. }));
+            assert_eq!(project.server(two).await.unwrap().floating_ips, [address]);
+            admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
             world.healthy().await;
         },
     );

@@ -1,5 +1,6 @@
 //! Other parts that misbehave in one way at a time.
 
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::future::pending;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use nova_core::cloud::Ports;
 use nova_core::domain::{
     FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, Network, NetworkId, PoolName,
-    Port, VolumeId, VolumeSize,
+    Port, VlanId, VolumeId, VolumeSize,
 };
 use nova_core::memory::MemoryVolumes;
 use nova_core::port::{
@@ -87,6 +88,12 @@ pub(super) struct Whims {
     pub(super) unleading: AtomicBool,
     /// They give no addresses of a server back.
     pub(super) unreleasing: AtomicBool,
+    /// They change nothing on these hosts.
+    pub(super) stuck: Mutex<BTreeSet<HostId>>,
+    /// Where they were asked to change something, in order.
+    pub(super) asked: Mutex<Vec<HostId>>,
+    /// They refuse for good to let a floating IP lead nowhere.
+    pub(super) clinging: AtomicBool,
     /// What somebody else commits between the moment at which it is decided where this floating
     /// IP leads and the moment at which the networks look.
     pub(super) meanwhile: Mutex<Option<Surprise>>,
@@ -151,6 +158,11 @@ impl NetworkManager for MoodyNetworks {
     }
 
     async fn converge(&self, host: HostId) -> Result<(), NetError> {
+        self.whims.asked.lock().unwrap().push(host);
+        if self.whims.stuck.lock().unwrap().contains(&host) {
+            let operation = "change the network".to_owned();
+            return Err(NetError::Backend { host, operation, source: "no cable".into() });
+        }
         self.networks.converge(host).await
     }
 
@@ -187,6 +199,9 @@ impl FloatingIps for MoodyNetworks {
 
     async fn disassociate(&self, address: IpAddr) -> Result<Draft<FloatingIp>, NetError> {
         self.whims.meanwhile(address).await;
+        if self.whims.clinging.load(Ordering::SeqCst) {
+            return Err(NetError::NoMoreVlans { from: VlanId::new(2).unwrap() });
+        }
         self.floating().disassociate(address).await
     }
 
