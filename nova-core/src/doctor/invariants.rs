@@ -58,6 +58,7 @@ invariants! {
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a guest has a record, and a record its guest" guests_match_records;
+    Idle "a server that never began holds no address" nothing_held_nowhere;
     Idle "no operation waits for a person" nobody_needed;
 }
 
@@ -414,6 +415,15 @@ fn guests_match_records(s: &Snapshot) -> Vec<String> {
         }
     }
     wrong
+}
+
+fn nothing_held_nowhere(s: &Snapshot) -> Vec<String> {
+    let nowhere = |server: &&crate::domain::Instance| {
+        server.host.is_none() && server.state == VmState::Error && server.launched_at.is_none()
+    };
+    let nowhere: BTreeSet<_> = s.instances.iter().filter(nowhere).map(|i| i.id).collect();
+    let held = s.ports.iter().filter(|port| nowhere.contains(&port.instance));
+    held.map(|port| format!("{} belongs to server {}", port.address, port.instance)).collect()
 }
 
 fn nobody_needed(s: &Snapshot) -> Vec<String> {

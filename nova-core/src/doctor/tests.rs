@@ -257,6 +257,16 @@ const CASES: &[Case] = &[
         s.guests.insert(HOST, Vec::new());
     }),
     ("a guest has a record, and a record its guest", |s| s.instances[0].state = VmState::Stopped),
+    ("a server that never began holds no address", |s| {
+        s.instances[0].launched_at = None;
+        s.instances[0].state = VmState::Error;
+        s.instances[0].host = None;
+        s.claims.clear();
+        s.guests.insert(HOST, Vec::new());
+        s.floating_ips.clear();
+        s.volumes.clear();
+        s.real_volumes = None;
+    }),
     ("no operation waits for a person", |s| {
         let (message, at) = ("stuck".to_owned(), Timestamp::default());
         let fault = Fault { message, at, refusal: None };

@@ -110,9 +110,12 @@ async fn go_dark(world: &World, at: usize, dark: Duration, forced: bool, mut cli
     let host = host_of(world, &machine.spec.name).await;
     let host = host.filter(|_| forced);
     if let Some(host) = host {
-        client
+        let said = client
             .ask(async |admin, request| admin.force_down(request, host, "it has no power").await)
             .await;
+        if said.is_some() && client.chance.happens(0.7) {
+            evacuate(&mut client, host).await;
+        }
     }
     world.pass(dark).await;
     machine.driver.regain_power();
@@ -120,25 +123,41 @@ async fn go_dark(world: &World, at: usize, dark: Duration, forced: bool, mut cli
     if let Some(host) = host {
         world.pass(Duration::from_secs(2)).await;
         // An operator does not go home before this is done.
-        for _ in 0..10 {
+        for _ in 0..CLEARED_MAX {
             let cleared = client
                 .ask(async |admin, request| admin.clear_forced_down(request, host).await)
                 .await;
             if cleared.is_some() {
                 break;
             }
+            // Where something is being made anew elsewhere, that comes first.
+            world.pass(Duration::from_secs(2)).await;
         }
     }
 }
 
-/// What an operator does on an ordinary day: closes hosts and opens them again, gives more quota.
-pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>) {
+/// How often an operator tries to say that a host is back.
+const CLEARED_MAX: u32 = 60;
+
+/// Every server of a lost host is made anew elsewhere.
+async fn evacuate(client: &mut Client, host: HostId) {
+    let Ok(hosts) = client.handle().await.hosts().await else { return };
+    let here = hosts.into_iter().filter(|status| status.host.id == host);
+    let servers: Vec<_> = here.flat_map(|status| status.instances).collect();
+    for server in servers {
+        client.ask(async |admin, request| admin.evacuate_server(request, server).await).await;
+    }
+}
+
+/// What an operator does on an ordinary day: closes hosts and opens them
+/// again, gives more quota, moves servers.
+pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>, quota: u64) {
     let world = Arc::clone(&client.world);
-    let mut instances = 10;
+    let mut instances = quota;
     while world.fate.is_awake() {
         world.pass(Duration::from_millis(2000 + client.chance.below(6000))).await;
         let machine = client.chance.index(world.machines.len());
-        match client.chance.below(3) {
+        match client.chance.below(4) {
             0 => {
                 instances += 1;
                 let project = projects[client.chance.index(projects.len())].clone();
@@ -148,6 +167,18 @@ pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>) {
                         let project = project.clone();
                         async move { admin.set_quota(request, &project, quota).await }
                     })
+                    .await;
+            }
+            1 => {
+                let project = projects[client.chance.index(projects.len())].clone();
+                let project = client.handle().await.project(project);
+                let Ok(servers) = project.servers().await else { continue };
+                let Some(server) = servers.get(client.chance.index(servers.len())) else {
+                    continue;
+                };
+                let server = server.instance.id;
+                client
+                    .ask(async |admin, request| admin.migrate_server(request, server).await)
                     .await;
             }
             _ => {
