@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nova_core::domain::{GiB, HostId, VolumeId, VolumeSize};
-use nova_core::port::{Connection, VolumeDriver, VolumeError, VolumeFacts};
+use nova_core::port::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};
 
 use crate::files::{self, FORMAT, FileError, Lock};
 
@@ -112,7 +112,7 @@ impl FileVolumes {
             let _ = files::remove(&path);
             return Err(error.into());
         }
-        Ok(self.save(volume, &Sidecar { format: FORMAT, size, connected_to: None })?)
+        Ok(self.save(volume, &Sidecar::new(size))?)
     }
 
     fn destroy(&self, volume: VolumeId) -> Result<(), Failure> {
@@ -129,6 +129,7 @@ impl FileVolumes {
     fn give(&self, volume: VolumeId, host: HostId) -> Result<Connection, Failure> {
         let sidecar = self.load(volume)?.ok_or(VolumeError::NoSuchVolume { volume })?;
         match sidecar.connected_to {
+            Some(_) if sidecar.shared_with == Some(host) => {}
             Some(other) if other != host => {
                 return Err(VolumeError::Connected { volume, host: other }.into());
             }
@@ -142,6 +143,10 @@ impl FileVolumes {
                 self.save(volume, &Sidecar { connected_to: Some(host), ..sidecar })?;
             }
         }
+        self.connection(volume)
+    }
+
+    fn connection(&self, volume: VolumeId) -> Result<Connection, Failure> {
         let path = self.file_of(volume);
         match path.into_os_string().into_string() {
             Ok(path) => Ok(Connection::File { path }),
@@ -149,13 +154,29 @@ impl FileVolumes {
         }
     }
 
-    fn take(&self, volume: VolumeId, host: HostId) -> Result<(), Failure> {
-        match self.load(volume)? {
-            Some(sidecar) if sidecar.connected_to == Some(host) => {
-                Ok(self.save(volume, &Sidecar { connected_to: None, ..sidecar })?)
+    fn lend(&self, volume: VolumeId, from: HostId, to: HostId) -> Result<Connection, Failure> {
+        let sidecar = self.load(volume)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        let has = |host| sidecar.connected_to == Some(host) || sidecar.shared_with == Some(host);
+        match sidecar.shared_with {
+            _ if !has(from) => {
+                return Err(VolumeError::NotConnected { volume, host: from }.into());
             }
-            _ => Ok(()),
+            _ if has(to) => {}
+            Some(host) => return Err(VolumeError::Connected { volume, host }.into()),
+            None => self.save(volume, &Sidecar { shared_with: Some(to), ..sidecar })?,
         }
+        self.connection(volume)
+    }
+
+    fn take(&self, volume: VolumeId, host: HostId) -> Result<(), Failure> {
+        let Some(sidecar) = self.load(volume)? else { return Ok(()) };
+        let (first, second) = (sidecar.connected_to, sidecar.shared_with);
+        let (connected_to, shared_with) = match Some(host) {
+            host if host == second => (first, None),
+            host if host == first => (second, None),
+            _ => return Ok(()),
+        };
+        Ok(self.save(volume, &Sidecar { connected_to, shared_with, ..sidecar })?)
     }
 
     fn facts(&self) -> io::Result<Vec<VolumeFacts>> {
@@ -169,10 +190,10 @@ impl FileVolumes {
             }) else {
                 continue;
             };
-            if let Some(Sidecar { size, connected_to, .. }) =
+            if let Some(Sidecar { size, connected_to, shared_with, .. }) =
                 self.load(volume).map_err(FileError::into_io)?
             {
-                facts.push(VolumeFacts { volume, size, connected_to });
+                facts.push(VolumeFacts { volume, size, connected_to, shared_with });
             }
         }
         facts.sort_unstable_by_key(|fact| fact.volume);
@@ -205,6 +226,15 @@ struct Sidecar {
     #[serde(rename = "size_gib")]
     size: VolumeSize,
     connected_to: Option<HostId>,
+    /// Absent in files of earlier releases, and while only one host has the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_with: Option<HostId>,
+}
+
+impl Sidecar {
+    fn new(size: VolumeSize) -> Self {
+        Self { format: FORMAT, size, connected_to: None, shared_with: None }
+    }
 }
 
 /// Why a step failed, before it is said which.
@@ -262,5 +292,21 @@ impl VolumeDriver for FileVolumes {
             driver.facts()
         };
         files::off_thread(work, |error| error).await.map_err(|source| VolumeError::List { source })
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl ShareVolumes for FileVolumes {
+    async fn share(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+    ) -> Result<Connection, VolumeError> {
+        self.alone(volume, "share it", move |driver| driver.lend(volume, from, to)).await
     }
 }

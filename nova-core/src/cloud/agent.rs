@@ -3,8 +3,12 @@
 //! It carries out orders, shows that it lives, and compares its host with the records now and
 //! then. It decides nothing about other hosts.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod live;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -12,20 +16,27 @@ use tokio::task::JoinSet;
 use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::error::{ApiError, chain};
+use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::order::{Errand, Listing, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
-use crate::domain::{
-    Attachment, Fault, HostId, HostName, Instance, InstanceId, PowerState, VmState, Volume,
-};
+use crate::domain::{Attachment, HostId, HostName, Instance, InstanceId, PowerState, Volume};
 use crate::plant::{Bug, planted};
-use crate::port::{Delivery, Guest, Topic, VirtDriver, VirtError};
+use crate::port::{Delivery, Guest, Inbox, Topic, VirtDriver, VirtError};
 use crate::store::record::{Beat, keys};
-use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
+use crate::store::{StoreError, StoreExt as _, Txn};
 
 /// Orders that one agent carries out at the same time (Nova's `max_concurrent_builds`).
 const ORDERS_MAX: usize = 10;
+
+/// Orders and questions that wait at one agent. More than this mean that the host does not keep
+/// up; they are turned away and come again.
+const ORDERS_HELD_MAX: usize = 4096;
+
+/// The first pause of a host that is not ready, before it tries again to be. Each further one is
+/// twice as long, up to the interval of its sweeps.
+const READY_PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// Runs the agent of one host until it is dropped.
 #[derive(Debug)]
@@ -41,6 +52,10 @@ impl Agent {
     ///
     /// A host is known by its name: an agent that starts again finds its own record, with what
     /// the operator set there.
+    ///
+    /// A host that cannot be put in order is not ready: it counts as down, with the reason in
+    /// [`HostStatus::unready`](crate::cloud::HostStatus::unready), takes no orders, and tries
+    /// again until it can.
     ///
     /// # Errors
     /// [`ApiError::Driver`] when the host does not answer; those of the store.
@@ -65,26 +80,26 @@ impl Agent {
             driver,
             guests: Mutex::new(BTreeMap::new()),
             places: Semaphore::new(ORDERS_MAX),
+            converging: Mutex::default(),
+            converges: AtomicU64::new(0),
         });
-        // Nothing new may come before what should not be here is gone.
-        hand.sweep().await;
-        let inbox = hand.ports.bus.serve(&Topic::agent(host)).await;
-        let mut inbox = inbox.map_err(|source| ApiError::Unsuitable {
-            what: format!("agent of {}", spec.name),
-            reason: source.to_string(),
-        })?;
-        let epoch = hand.first_beat().await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(until(stopped.clone(), Arc::clone(&hand).beat(epoch)));
-        tasks.spawn(until(stopped.clone(), Arc::clone(&hand).keep_sweeping()));
-        tasks.spawn(until(stopped, async move {
-            let mut orders = JoinSet::new();
-            while let Some(delivery) = inbox.next().await {
-                while orders.try_join_next().is_some() {}
-                orders.spawn(Arc::clone(&hand).serve(delivery));
+        // Nothing new may come before what should not be here is gone.
+        match hand.sweep().await {
+            Ok(()) => {
+                let (inbox, epoch) = hand.begin().await?;
+                tasks.spawn(until(stopped, hand.work(inbox, epoch)));
             }
-        }));
+            Err(reason) => {
+                // Nobody relies on this record; it tells an operator what is the matter.
+                drop(hand.announce(Some(reason)).await);
+                tasks.spawn(until(stopped, async move {
+                    let (inbox, epoch) = hand.begin_later().await;
+                    hand.work(inbox, epoch).await;
+                }));
+            }
+        }
         Ok(Self { host, name: spec.name, stop, tasks })
     }
 
@@ -116,25 +131,92 @@ pub(crate) async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<
 
 /// What the agent's tasks share.
 #[derive(Debug)]
-pub(super) struct Hand {
-    pub(super) ports: Ports,
-    options: CloudOptions,
-    host: HostId,
-    pub(super) driver: Arc<dyn VirtDriver>,
+pub(crate) struct Hand {
+    pub(crate) ports: Ports,
+    pub(crate) options: CloudOptions,
+    pub(crate) host: HostId,
+    pub(crate) driver: Arc<dyn VirtDriver>,
     /// One lock for each guest that an order is being carried out for.
-    guests: Mutex<BTreeMap<InstanceId, Arc<Mutex<()>>>>,
+    pub(crate) guests: Mutex<BTreeMap<InstanceId, Arc<Mutex<()>>>>,
     places: Semaphore,
+    /// The network is converged by one at a time; what came of the last time is kept here.
+    converging: Mutex<Option<Converged>>,
+    /// How often the network was to be converged.
+    converges: AtomicU64,
+}
+
+/// What came of converging the network once.
+#[derive(Debug)]
+struct Converged {
+    /// Whoever asked up to here is answered by it: it began after they had asked.
+    asked: u64,
+    report: Report,
 }
 
 impl Hand {
-    /// Begins a new epoch of beats, higher than all before.
-    async fn first_beat(&self) -> Result<u64, StoreError> {
+    /// Begins to listen and to beat.
+    async fn begin(&self) -> Result<(Inbox, u64), ApiError> {
+        let inbox = self.ports.bus.serve(&Topic::agent(self.host)).await;
+        let inbox = inbox.map_err(|source| ApiError::Unsuitable {
+            what: format!("agent of host {}", self.host),
+            reason: source.to_string(),
+        })?;
+        Ok((inbox, self.announce(None).await?))
+    }
+
+    /// Begins as soon as the host could be put in order.
+    async fn begin_later(&self) -> (Inbox, u64) {
+        let mut pause = READY_PAUSE_MIN;
+        loop {
+            self.ports.clock.sleep(pause.min(self.options.sweep_interval)).await;
+            pause = pause.saturating_mul(2);
+            let reason = match self.sweep().await {
+                Ok(()) => match self.begin().await {
+                    Ok(begun) => return begun,
+                    Err(error) => chain(&error),
+                },
+                Err(reason) => reason,
+            };
+            drop(self.announce(Some(reason)).await);
+        }
+    }
+
+    /// Begins a new epoch of beats, higher than all before. A host that is not ready says why.
+    async fn announce(&self, unready: Option<String>) -> Result<u64, StoreError> {
         let known = self.ports.store.read::<Beat>(&keys::beat(self.host)).await?;
+        if let (Some(known), true) = (&known, unready.is_some())
+            && known.value.unready == unready
+        {
+            return Ok(known.value.epoch);
+        }
         let epoch = known.map_or(1, |beat| beat.value.epoch + 1);
         let mut txn = Txn::new();
-        txn.put(&Beat { host: self.host, epoch, count: 0 });
+        txn.put(&Beat { host: self.host, epoch, count: 0, unready });
         self.ports.store.commit(txn).await?;
         Ok(epoch)
+    }
+
+    /// Does all that an agent does, for ever.
+    async fn work(self: Arc<Self>, inbox: Inbox, epoch: u64) {
+        tokio::join!(
+            Arc::clone(&self).beat(epoch),
+            Arc::clone(&self).keep_sweeping(),
+            self.take_orders(inbox),
+        );
+    }
+
+    async fn take_orders(self: Arc<Self>, mut inbox: Inbox) {
+        let mut orders = JoinSet::new();
+        while let Some(delivery) = inbox.next().await {
+            while orders.try_join_next().is_some() {}
+            if orders.len() < ORDERS_HELD_MAX {
+                orders.spawn(Arc::clone(&self).serve(delivery));
+            } else if let (Some(reply), Ok(bytes)) =
+                (delivery.reply, serde_json::to_vec(&too_many()))
+            {
+                reply.send(bytes.into());
+            }
+        }
     }
 
     async fn beat(self: Arc<Self>, epoch: u64) {
@@ -143,7 +225,7 @@ impl Hand {
             // A host that does not answer its agent is not alive, whatever the agent is.
             let Ok(Ok(_)) = self.in_time(self.driver.facts()).await else { continue };
             let mut txn = Txn::new();
-            txn.put(&Beat { host: self.host, epoch, count });
+            txn.put(&Beat { host: self.host, epoch, count, unready: None });
             // A beat that is lost is followed by another.
             drop(self.ports.store.commit(txn).await);
         }
@@ -152,7 +234,8 @@ impl Hand {
     async fn keep_sweeping(self: Arc<Self>) {
         loop {
             self.ports.clock.sleep(self.options.sweep_interval).await;
-            self.sweep().await;
+            // What could not be compared now is compared the next time.
+            drop(self.sweep().await);
         }
     }
 
@@ -178,7 +261,7 @@ impl Hand {
     async fn inventory(&self) -> Listing {
         match self.in_time(self.driver.guests()).await {
             Ok(guests) => guests.map_err(|error| chain(&error)),
-            Err(_) => Err(format!("{} hangs", self.driver)),
+            Err(late) => Err(late.reason().to_owned()),
         }
     }
 
@@ -186,14 +269,7 @@ impl Hand {
     /// each other, and are checked for being out of date when their turn has come.
     async fn carry_out(&self, order: Order, generation: u64) -> Report {
         let Some(instance) = order.instance() else {
-            return match self.in_time(self.ports.network.converge(self.host)).await {
-                Ok(Ok(())) => Report::Done { guest: None },
-                Ok(Err(error)) => Report::NotDone {
-                    reason: chain(&error),
-                    retry: error.class() != Class::Permanent,
-                },
-                Err(late) => late,
-            };
+            return self.converge().await;
         };
         let lock = Arc::clone(self.guests.lock().await.entry(instance).or_default());
         let report = {
@@ -209,6 +285,28 @@ impl Hand {
             }
         };
         self.forget_lock(instance).await;
+        report
+    }
+
+    /// Makes the host's network what the records say. Two that did it at the same time might
+    /// apply the older plan last, so they take turns; those who waited share the answer of the
+    /// first one that began after they had asked.
+    pub(crate) async fn converge(&self) -> Report {
+        let ticket = self.converges.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut last = self.converging.lock().await;
+        if let Some(last) = last.as_ref().filter(|last| last.asked >= ticket) {
+            return last.report.clone();
+        }
+        let asked = self.converges.load(Ordering::SeqCst);
+        let report = match self.in_time(self.ports.network.converge(self.host)).await {
+            Ok(Ok(())) => Report::Done { guest: None },
+            Ok(Err(error)) => {
+                let retry = error.class() != Class::Permanent;
+                Report::NotDone { reason: chain(&error), retry }
+            }
+            Err(late) => late,
+        };
+        *last = Some(Converged { asked, report: report.clone() });
         report
     }
 
@@ -235,7 +333,7 @@ impl Hand {
     }
 
     /// Whether this host is one of the two ends of a server's move.
-    fn is_end(&self, instance: &Instance) -> bool {
+    pub(crate) fn is_end(&self, instance: &Instance) -> bool {
         instance.migration.as_ref().is_some_and(|moving| moving.names(self.host))
     }
 
@@ -254,9 +352,12 @@ impl Hand {
         }
     }
 
-    async fn on_guest(&self, instance: InstanceId, order: &Order) -> Report {
+    pub(crate) async fn on_guest(&self, instance: InstanceId, order: &Order) -> Report {
         if let Order::Pack(instance) = order {
             return self.pack(*instance).await;
+        }
+        if let Order::Live(order) = order {
+            return self.on_live(order).await;
         }
         let done = match self.in_time(self.act(order)).await {
             Ok(done) => done,
@@ -281,12 +382,18 @@ impl Hand {
     }
 
     /// Waits for the driver, but not longer than an order may take.
-    pub(super) async fn in_time<T: Send>(
+    pub(crate) async fn in_time<T: Send>(
         &self,
         work: impl Future<Output = T> + Send,
     ) -> Result<T, Report> {
-        let answer = self.ports.clock.within(self.options.order_limit, work).await;
-        answer.ok_or_else(|| Report::Unknown { reason: format!("{} hangs", self.driver) })
+        match self.ports.clock.within(self.options.order_limit, caught(work)).await {
+            Some(Ok(answer)) => Ok(answer),
+            // It may have been done before the panic.
+            Some(Err(Panicked(words))) => {
+                Err(Report::Unknown { reason: format!("{} panicked: {words}", self.driver) })
+            }
+            None => Err(Report::Unknown { reason: format!("{} hangs", self.driver) }),
+        }
     }
 
     async fn act(&self, order: &Order) -> Result<(), VirtError> {
@@ -296,7 +403,7 @@ impl Hand {
             Order::Remove(instance) => driver.remove(*instance).await,
             Order::Start(instance) => {
                 // After the host was down its network has to be there before the guest is.
-                drop(self.ports.network.converge(self.host).await);
+                drop(self.converge().await);
                 self.take_out(*instance).await?;
                 driver.start(*instance).await
             }
@@ -325,7 +432,7 @@ impl Hand {
                 Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
                 None => Err(unable("unpack a guest")),
             },
-            Order::Pack(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
+            Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
         }
     }
 
@@ -350,96 +457,12 @@ impl Hand {
         Ok(())
     }
 
-    /// Compares the host with the records: removes guests that nobody owns, and writes down what
-    /// happened to those that somebody does. It goes on after an error; the next sweep tries
-    /// again.
-    async fn sweep(&self) {
-        let Ok(Ok(guests)) = self.in_time(self.driver.guests()).await else { return };
-        let claims = keys::claims_on(self.host);
-        let claims = self.ports.store.read_all::<crate::store::record::Claim>(&claims).await;
-        let mut known: BTreeSet<InstanceId> = guests.iter().map(|guest| guest.instance).collect();
-        known.extend(claims.unwrap_or_default().iter().map(|claim| claim.value.instance));
-        for id in known {
-            let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
-            let alone = lock.lock().await;
-            self.tidy(id).await;
-            drop(alone);
-            self.forget_lock(id).await;
-        }
-        drop(self.in_time(self.ports.network.converge(self.host)).await);
-    }
-
-    /// Compares one guest with its record. No order is carried out for it meanwhile, and both are
-    /// looked at only now: the list that a sweep began with may be minutes old.
-    async fn tidy(&self, id: InstanceId) {
-        let Ok(record) = self.ports.store.read::<Instance>(&keys::instance(id)).await else {
-            return;
-        };
-        let Ok(Ok(guest)) = self.in_time(self.driver.guest(id)).await else { return };
-        match (record, guest) {
-            (Some(record), guest) if record.value.host == Some(self.host) => {
-                self.note(&record, guest.map(|guest| guest.power)).await;
-            }
-            (_, None) => {}
-            _ if planted(Bug::ReapNothing) || planted(Bug::SkipUndo) => {}
-            (Some(record), Some(guest)) if self.is_end(&record.value) => {
-                // The other end has the server. While it moves, its operation sees to both.
-                if record.value.task.is_none() && guest.power != PowerState::Shutdown {
-                    drop(self.on_guest(id, &Order::Stop(id)).await);
-                }
-            }
-            _ => drop(self.on_guest(id, &Order::Remove(id)).await),
-        }
-    }
-
     /// Takes a guest's lock away when nobody waits for it any more.
-    async fn forget_lock(&self, id: InstanceId) {
+    pub(crate) async fn forget_lock(&self, id: InstanceId) {
         let mut guests = self.guests.lock().await;
         // Whoever waits holds a copy of the lock; the last one takes it away.
         if guests.get(&id).is_some_and(|known| Arc::strong_count(known) <= 2) {
             guests.remove(&id);
-        }
-    }
-
-    /// Writes down that a server is not in the state that it was left in (Nova's power sync).
-    /// While an operation works on it, that operation will.
-    async fn note(&self, record: &Versioned<Instance>, power: Option<PowerState>) {
-        let old = &record.value;
-        let busy = old.task.is_some() && !planted(Bug::SweepBusyServers);
-        if busy || old.host != Some(self.host) {
-            return;
-        }
-        let mut next = Instance { power, ..old.clone() };
-        let gone = |message: &str| {
-            Some(Fault { message: message.to_owned(), at: self.ports.clock.now(), refusal: None })
-        };
-        match (old.state, power) {
-            (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {
-                next.state = VmState::Stopped;
-            }
-            // An operation that failed may have had its effect all the same.
-            (VmState::Paused, Some(PowerState::Running)) => next.state = VmState::Active,
-            (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
-            (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
-                // Its owner wants it stopped; that a guest came up by itself does not change it.
-                drop(self.on_guest(old.id, &Order::Stop(old.id)).await);
-                return;
-            }
-            (VmState::Resized, None) => {
-                // It can still be reverted.
-                next.fault = old.fault.clone().or(gone("the guest is not on its host any more"));
-            }
-            (VmState::Active | VmState::Paused | VmState::Stopped, None) => {
-                next.state = VmState::Error;
-                next.fault = gone("the guest is not on its host any more");
-            }
-            _ => {}
-        }
-        if next != *old {
-            let mut txn = Txn::new();
-            txn.replace(record, &next);
-            // Whoever was faster knew better; the next sweep looks again.
-            drop(self.ports.store.commit(txn).await);
         }
     }
 }
@@ -453,7 +476,7 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
         }
         (_, None) => false,
         (Order::Create(_), Some(_))
-        | (Order::Pack(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
+        | (Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
         (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
         (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
         (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
@@ -462,6 +485,11 @@ fn reached(order: &Order, guest: Option<&Guest>) -> bool {
         }
         (Order::Plug { link, .. }, Some(guest)) => guest.volumes.contains(&link.volume),
     }
+}
+
+fn too_many() -> Report {
+    let reason = format!("{ORDERS_HELD_MAX} orders are waiting at this host");
+    Report::NotDone { reason, retry: true }
 }
 
 pub(super) fn unable(operation: &'static str) -> VirtError {

@@ -30,6 +30,8 @@ pub(crate) enum Attempt {
     Unknown { reason: String },
     /// The host's agent is not there, and the host does not count as down yet: nothing was tried.
     Absent,
+    /// It was begun and goes on by itself; there is nothing to do but to look again.
+    UnderWay,
     /// The server belongs to a later operation now.
     Superseded,
 }
@@ -214,9 +216,10 @@ impl Runner {
     /// The attempt that a report amounts to, when nothing else depends on it.
     pub(crate) fn attempt_of(&self, report: Report) -> Attempt {
         match report {
-            Report::Done { .. } | Report::Packed(_) | Report::Stored(_) => {
+            Report::Done { .. } | Report::Packed(_) | Report::Expected(_) | Report::Stored(_) => {
                 Attempt::Done(Txn::new())
             }
+            Report::UnderWay => Attempt::UnderWay,
             Report::NotDone { .. } if planted(Bug::NotDoneIsDone) => Attempt::Done(Txn::new()),
             Report::Unknown { .. } if planted(Bug::UnknownIsDone) => Attempt::Done(Txn::new()),
             Report::NotDone { reason, retry } => {
@@ -318,7 +321,10 @@ impl Runner {
             }
             if matches!(
                 op.kind,
-                OpKind::Resize { .. } | OpKind::Migrate { .. } | OpKind::Evacuate { .. }
+                OpKind::Resize { .. }
+                    | OpKind::Migrate { .. }
+                    | OpKind::LiveMigrate { .. }
+                    | OpKind::Evacuate { .. }
             ) {
                 next.migration = None;
             }

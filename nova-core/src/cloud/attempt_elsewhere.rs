@@ -105,6 +105,7 @@ impl Runner {
         // A guest that was made anew may run; one that was carried is shut down.
         let removed = match op.kind {
             OpKind::Evacuate { .. } => self.remove_surely(op, to).await?,
+            OpKind::LiveMigrate { .. } => self.retreat(op, moving, to).await?,
             _ => self.remove_if_up(op, to).await?,
         };
         if !matches!(removed, Attempt::Done(_)) {

@@ -43,7 +43,13 @@ impl Runner {
         op.settle = vec![from, to];
         let id = server.value.id;
         match step {
-            Step::WireThere | Step::Carry | Step::SpawnThere if op.tried.contains(&to) => {
+            Step::WireThere
+            | Step::Carry
+            | Step::SpawnThere
+            | Step::ShareVolumes
+            | Step::CarryLive
+                if op.tried.contains(&to) =>
+            {
                 self.leave_there(op, &server, &moving, to).await
             }
             Step::WireThere => {
@@ -56,6 +62,11 @@ impl Runner {
                 let spawned = self.spawn_at(op, &server.value, to, moving.was).await?;
                 self.elsewhere_there(op, to, spawned).await
             }
+            Step::ShareVolumes => self.share_volumes(op, from, to).await,
+            Step::CarryLive => self.carry_live(op, &server.value, from, to).await,
+            Step::CutOver => self.cut_over(op, &server, to).await,
+            Step::GoOn => self.go_on(op, &moving, to).await,
+            Step::Disown => self.disown(op, from).await,
             Step::LetGo => self.let_go(op, from, to).await,
             Step::HandOver => Ok(belong(&server, to, &moving.new_flavor)),
             Step::HandBack => Ok(belong(&server, to, &moving.old_flavor)),
@@ -103,6 +114,8 @@ impl Runner {
                     other => other,
                 })
             }
+            Step::CarryLive => self.undo_carry_live(op, &server, &moving, there).await,
+            Step::ShareVolumes => self.disown(op, there).await,
             // A host that was declared down cannot be asked to plug anything in. The server stays
             // there all the same, and can be evacuated.
             Step::LetGo if self.liveness(from).await? == (Liveness::Down, true) => {
@@ -350,7 +363,7 @@ impl Runner {
         unclaim(&view, &server.value, Some(left), &mut txn);
         let mut next = Instance { migration: None, fault: None, ..idle(&server.value) };
         next.state = match (&op.kind, next.power) {
-            (OpKind::RevertResize { .. }, _) => moving.was,
+            (OpKind::RevertResize { .. } | OpKind::LiveMigrate { .. }, _) => moving.was,
             (OpKind::Evacuate { .. }, _) if moving.was == VmState::Stopped => VmState::Stopped,
             (OpKind::Evacuate { .. }, _) => VmState::Active,
             (_, Some(PowerState::Shutdown)) => VmState::Stopped,
@@ -388,5 +401,9 @@ pub(crate) fn renew(op: &mut Operation, server: &Versioned<Instance>) -> Txn {
 }
 
 pub(crate) fn power_of(state: VmState) -> PowerState {
-    if state == VmState::Stopped { PowerState::Shutdown } else { PowerState::Running }
+    match state {
+        VmState::Stopped => PowerState::Shutdown,
+        VmState::Paused => PowerState::Paused,
+        _ => PowerState::Running,
+    }
 }

@@ -208,12 +208,26 @@ impl Runner {
     /// let go, or an operator has said that the host is down for good.
     pub(crate) async fn free_volumes(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let id = server_id(op);
-        let held: Vec<_> = {
+        let (mut held, moves): (Vec<_>, bool) = {
             let view = self.fresh().await?;
-            view.volumes_of(id)
-                .filter_map(|v| v.value.attachment.map(|a| (v.value.id, a.host)))
-                .collect()
+            let server = view.instances.get(&keys::instance(id));
+            let held = view.volumes_of(id);
+            let held = held.filter_map(|v| v.value.attachment.map(|a| (v.value.id, a.host)));
+            (held.collect(), server.is_some_and(|server| server.value.migration.is_some()))
         };
+        if moves && !held.is_empty() {
+            // In the middle of a live migration a second host has them too.
+            let known = match self.ports.volumes.list().await {
+                Ok(known) => known,
+                Err(error) => return Ok(self.volume_failed(&error)),
+            };
+            let mine = known.iter().filter(|facts| held.iter().any(|(v, _)| *v == facts.volume));
+            let more: Vec<_> =
+                mine.flat_map(|facts| facts.hosts().map(|host| (facts.volume, host))).collect();
+            held.extend(more);
+            held.sort_unstable();
+            held.dedup();
+        }
         for (volume, host) in held {
             match self.liveness(host).await? {
                 _ if planted(Bug::UnpluggedUnasked) => {}

@@ -17,6 +17,11 @@ pub(crate) struct Board {
     table: HostTable,
     dirty: BTreeSet<HostId>,
     heard: BTreeMap<HostId, Heard>,
+    /// The hosts of the table that have not fallen silent, with when each was heard last: only
+    /// the first of them can be the next to fall silent.
+    speaking: BTreeSet<(Timestamp, HostId)>,
+    /// Hosts whose beats have changed since the last refresh.
+    roused: BTreeSet<HostId>,
 }
 
 #[derive(Debug)]
@@ -41,9 +46,14 @@ impl Board {
     /// A beat arrived. Only a beat that differs from the last one is a sign of life.
     pub(crate) fn heard(&mut self, host: HostId, beat: (u64, u64), now: Timestamp) {
         match self.heard.get_mut(&host) {
-            Some(heard) if heard.beat == beat => {}
-            _ => drop(self.heard.insert(host, Heard { beat, at: now })),
+            Some(heard) if heard.beat == beat => return,
+            Some(heard) => {
+                self.speaking.remove(&(heard.at, host));
+                *heard = Heard { beat, at: now };
+            }
+            None => drop(self.heard.insert(host, Heard { beat, at: now })),
         }
+        self.roused.insert(host);
     }
 
     /// The table, as of the last refresh.
@@ -51,26 +61,40 @@ impl Board {
         &self.table
     }
 
-    /// Brings the table up to what `view` shows.
+    /// Brings the table up to what `view` shows. Only hosts that changed, beat or fell silent
+    /// are looked at.
     pub(crate) fn refresh(&mut self, view: &View, now: Timestamp, down_after: Duration) {
+        let mut ids = std::mem::take(&mut self.roused);
         for id in std::mem::take(&mut self.dirty) {
             match row(view, id) {
-                Some(row) => self.table.put(row),
+                Some(row) => {
+                    self.table.put(row);
+                    ids.insert(id);
+                }
                 None => {
                     self.table.remove(id);
-                    self.heard.remove(&id);
+                    if let Some(heard) = self.heard.remove(&id) {
+                        self.speaking.remove(&(heard.at, id));
+                    }
                 }
             }
         }
-        let ids: Vec<(HostId, Liveness)> =
-            self.table.rows().iter().map(|row| (row.id, row.liveness)).collect();
-        for (id, known) in ids {
+        let silent = |at: Timestamp| now.since(at) > down_after && !planted(Bug::NeverDown);
+        while let Some(&(at, id)) = self.speaking.first().filter(|(at, _)| silent(*at)) {
+            self.speaking.remove(&(at, id));
+            ids.insert(id);
+        }
+        for id in ids {
+            let Some(known) = self.table.get(id).map(|row| row.liveness) else { continue };
             // A host that nobody has heard of yet has as long to report as one that fell silent.
-            let heard = self.heard.entry(id).or_insert(Heard { beat: (0, 0), at: now });
+            let at = self.heard.entry(id).or_insert(Heard { beat: (0, 0), at: now }).at;
+            if !silent(at) {
+                self.speaking.insert((at, id));
+            }
             let host = view.hosts.get(&keys::host(id));
             let forced = host.is_some_and(|host| host.value.forced_down.is_some());
-            let silent = now.since(heard.at) > down_after && !planted(Bug::NeverDown);
-            let liveness = if forced || silent { Liveness::Down } else { Liveness::Up };
+            let down = forced || silent(at) || view.unready(id).is_some();
+            let liveness = if down { Liveness::Down } else { Liveness::Up };
             if liveness != known {
                 self.table.update(id, |row| row.liveness = liveness);
             }
@@ -95,6 +119,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                 TaskState::Scheduling
                     | TaskState::Spawning
                     | TaskState::Resizing
+                    | TaskState::Migrating
                     | TaskState::Rebuilding
                     | TaskState::Snapshotting
             )
@@ -103,4 +128,104 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
         }
     }
     Some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ForcedDown, Host, HostName, Inventory, Resources};
+    use crate::seed::Seed;
+    use crate::store::record::Beat;
+    use crate::store::{MemoryStore, StoreExt as _, Txn};
+
+    const DOWN_AFTER: Duration = Duration::from_secs(5);
+
+    /// What a host's liveness means: all hosts, one after the other, by what was heard of each.
+    fn by_definition(
+        view: &View,
+        heard: &mut BTreeMap<HostId, ((u64, u64), Timestamp)>,
+        before: &BTreeMap<HostId, Liveness>,
+        now: Timestamp,
+    ) -> BTreeMap<HostId, Liveness> {
+        // What was heard of a host is forgotten with the host.
+        heard.retain(|id, _| !before.contains_key(id) || view.hosts.contains_key(&keys::host(*id)));
+        for beat in view.beats.values().map(|beat| &beat.value) {
+            let sign = (beat.epoch, beat.count);
+            let known = heard.entry(beat.host).or_insert((sign, now));
+            if known.0 != sign {
+                *known = (sign, now);
+            }
+        }
+        let hosts = view.hosts.values().map(|host| &host.value);
+        let liveness = |host: &Host| {
+            let at = heard.entry(host.id).or_insert(((0, 0), now)).1;
+            let silent = now.since(at) > DOWN_AFTER;
+            match silent || host.forced_down.is_some() || view.unready(host.id).is_some() {
+                true => Liveness::Down,
+                false => Liveness::Up,
+            }
+        };
+        hosts.map(liveness).zip(view.hosts.values()).map(|(l, h)| (h.value.id, l)).collect()
+    }
+
+    fn host(id: HostId, forced: bool) -> Host {
+        Host {
+            id,
+            name: HostName::new(format!("h{}", id.as_u128())).unwrap(),
+            zone: Default::default(),
+            admission: Default::default(),
+            forced_down: forced.then(|| ForcedDown { reason: "off".to_owned() }),
+            inventory: Inventory::new(Resources::ZERO),
+            guest_kinds: Vec::new(),
+            hypervisor_version: 0,
+        }
+    }
+
+    #[test]
+    fn looking_at_what_changed_gives_the_same_as_looking_at_all_hosts() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for seed in 0..50 {
+            let mut chance = Seed::new(seed).chance();
+            let store = Arc::new(MemoryStore::new());
+            let (mut heard, mut now, mut downs) = (BTreeMap::new(), Timestamp::default(), 0);
+            let mut slow = BTreeMap::new();
+            runtime.block_on(async {
+                let mut view = View::open(store.clone()).await.unwrap();
+                for count in 0..200 {
+                    let id = HostId::from_u128(u128::from(chance.below(5)) + 1);
+                    let mut txn = Txn::new();
+                    match chance.below(8) {
+                        0 => drop(txn.put(&host(id, false))),
+                        1 => drop(txn.put(&host(id, true))),
+                        2 if chance.below(4) == 0 => {
+                            let known = store.read::<Host>(&keys::host(id)).await.unwrap();
+                            if let Some(known) = known {
+                                txn.remove(&known);
+                                let beat = keys::beat(id);
+                                txn.write(crate::store::Write::Remove(beat));
+                            }
+                        }
+                        3 => {
+                            let unready = Some("no".to_owned());
+                            txn.put(&Beat { host: id, epoch: 2, count, unready });
+                        }
+                        4 => now = now.after(Duration::from_secs(chance.below(4))),
+                        // The same sign again is none.
+                        5 => drop(txn.put(&Beat { host: id, epoch: 1, count: 7, unready: None })),
+                        _ => drop(txn.put(&Beat { host: id, epoch: 1, count, unready: None })),
+                    }
+                    if !txn.writes().is_empty() {
+                        crate::store::Store::commit(&*store, txn).await.unwrap();
+                    }
+                    view.catch_up(now).await.unwrap();
+                    let rows = view.hosts(now, DOWN_AFTER).rows().to_vec();
+                    let fast: BTreeMap<_, _> = rows.iter().map(|r| (r.id, r.liveness)).collect();
+                    slow = by_definition(&view, &mut heard, &slow, now);
+                    assert_eq!(fast, slow, "seed {seed}, step {count}");
+                    downs += slow.values().filter(|l| **l == Liveness::Down).count();
+                }
+            });
+            assert!(downs > 10, "seed {seed}");
+        }
+    }
 }

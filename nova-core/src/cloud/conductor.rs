@@ -24,6 +24,10 @@ use crate::port::Topic;
 use crate::store::record::{OpenOperation, Record as _, keys};
 use crate::store::{Revision, StoreError, StoreExt as _};
 
+/// Operations that one conductor has in its hands, most of them waiting for their turn. What is
+/// beyond them stays in the store until there is room.
+const OPERATIONS_HELD_MAX: usize = 65_536;
+
 /// Runs operations until it is dropped.
 #[derive(Debug)]
 pub struct Conductor {
@@ -71,19 +75,21 @@ impl Conductor {
                 while operations.try_join_next().is_some() {}
                 tokio::select! {
                     biased;
-                    delivery = inbox.next() => {
-                        let Some(delivery) = delivery else { return };
-                        // What is not a wake-up is not for us.
-                        if let Ok(wake) = serde_json::from_slice::<Wake>(&delivery.payload) {
-                            desk.begin(wake.operation, &mut operations);
-                        }
-                    }
+                    // First, or an inbox that is never empty would keep it away for ever. It
+                    // comes once in an interval, so that it keeps nothing away itself.
                     () = clock.sleep_until(next_sweep) => {
                         let open = desk.open(&mut idle, false).await.unwrap_or_default();
                         open.into_iter().for_each(|id| desk.begin(id, &mut operations));
                         // What could not be forgotten now is forgotten later.
                         drop(pruner.prune(&desk.runner.ports, &desk.runner.options).await);
                         next_sweep = clock.now().after(desk.runner.options.sweep_interval);
+                    }
+                    delivery = inbox.next() => {
+                        let Some(delivery) = delivery else { return };
+                        // What is not a wake-up is not for us.
+                        if let Ok(wake) = serde_json::from_slice::<Wake>(&delivery.payload) {
+                            desk.begin(wake.operation, &mut operations);
+                        }
                     }
                 }
             }
@@ -98,6 +104,19 @@ impl Conductor {
     }
 }
 
+/// An operation that is running here. However that ends, it is not running here any more then,
+/// and the sweep may take it up again.
+struct Running {
+    desk: Arc<Desk>,
+    id: OpId,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.desk.lock().remove(&self.id);
+    }
+}
+
 /// What the conductor's tasks share.
 #[derive(Debug)]
 struct Desk {
@@ -108,14 +127,17 @@ struct Desk {
 impl Desk {
     /// Runs an operation, unless it is running here already.
     fn begin(self: &Arc<Self>, id: OpId, operations: &mut JoinSet<()>) {
-        if !self.lock().insert(id) {
-            return;
+        {
+            let mut running = self.lock();
+            // What finds no room here waits in the store, and the sweep finds it there.
+            if running.len() >= OPERATIONS_HELD_MAX || !running.insert(id) {
+                return;
+            }
         }
-        let desk = Arc::clone(self);
+        let running = Running { desk: Arc::clone(self), id };
         operations.spawn(async move {
             // What the store refuses now, the sweep takes up again.
-            drop(desk.runner.run(id).await);
-            desk.lock().remove(&id);
+            drop(running.desk.runner.run(id).await);
         });
     }
 

@@ -1,7 +1,7 @@
 //! What a conductor tells an agent, and what the agent answers.
 
 use crate::domain::{ImageContent, ImageFormat, ImageId, InstanceId, OpId, Reboot, VolumeId};
-use crate::port::{Guest, GuestSpec, Parcel, VolumeLink};
+use crate::port::{Guest, GuestSpec, Invitation, Parcel, VolumeLink};
 
 /// A message to the conductors: there is an operation to work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,10 +47,38 @@ pub(crate) enum Order {
     Pack(InstanceId),
     /// The guest of another host is here, shut down.
     Unpack { spec: Box<GuestSpec>, parcel: Box<Parcel> },
+    /// Something for a guest that goes elsewhere while it runs.
+    Live(LiveOrder),
     /// What is on the guest's root disk is in the image store.
     Snapshot { instance: InstanceId, image: ImageId, format: ImageFormat },
     /// The host's network is what the records say.
     Converge,
+}
+
+/// An order for a guest that goes to another host while it runs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LiveOrder {
+    /// The guest is here, not running, and can be sent here.
+    Expect { spec: Box<GuestSpec>, links: Vec<VolumeLink> },
+    /// The guest was sent, and is frozen.
+    Send { instance: InstanceId, to: Box<Invitation> },
+    /// The guest that was expected is complete.
+    Receive { instance: InstanceId, parcel: Box<Parcel> },
+    /// The guest goes on as if it had never been sent; `runs` says whether it then runs.
+    Recall { instance: InstanceId, runs: bool },
+}
+
+impl LiveOrder {
+    /// The guest that it concerns.
+    pub(crate) fn instance(&self) -> InstanceId {
+        match self {
+            Self::Expect { spec, .. } => spec.instance,
+            Self::Send { instance, .. }
+            | Self::Receive { instance, .. }
+            | Self::Recall { instance, .. } => *instance,
+        }
+    }
 }
 
 impl Order {
@@ -68,13 +96,20 @@ impl Order {
             | Self::Snapshot { instance, .. }
             | Self::Plug { instance, .. }
             | Self::Unplug { instance, .. } => Some(*instance),
+            Self::Live(order) => Some(order.instance()),
             Self::Converge => None,
         }
     }
 
     /// Whether it lets a guest run that is there: only the host that the server is on may.
     pub(crate) const fn runs(&self) -> bool {
-        matches!(self, Self::Start(_) | Self::Unpause(_) | Self::Reboot { .. })
+        matches!(
+            self,
+            Self::Start(_)
+                | Self::Unpause(_)
+                | Self::Reboot { .. }
+                | Self::Live(LiveOrder::Recall { .. })
+        )
     }
 }
 
@@ -101,6 +136,10 @@ pub(crate) enum Report {
     },
     /// The guest was packed.
     Packed(Box<Parcel>),
+    /// The guest is expected.
+    Expected(Box<Invitation>),
+    /// The guest is being sent; it takes its time.
+    UnderWay,
     /// The image was stored.
     Stored(ImageContent),
     /// The target is certainly not reached.
@@ -115,4 +154,14 @@ pub(crate) enum Report {
         /// Why.
         reason: String,
     },
+}
+
+impl Report {
+    /// Why the target was not reached; nothing when it was.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Done { .. } | Self::Packed(_) | Self::Stored(_) => "",
+            Self::NotDone { reason, .. } | Self::Unknown { reason } => reason,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::domain::{
     ZoneName,
 };
 use crate::store::record::{NameClaim, keys};
-use crate::store::{StoreExt as _, Txn};
+use crate::store::{Prefix, Scan, Store as _, StoreExt as _, Txn};
 
 /// A host as its operator introduces it.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,14 +90,17 @@ pub(crate) async fn register(
     spec: &HostSpec,
     facts: &HostFacts,
 ) -> Result<HostId, ApiError> {
-    for attempt in 0..REGISTER_ATTEMPTS_MAX {
+    for _ in 0..REGISTER_ATTEMPTS_MAX {
         let name = ports.store.read::<NameClaim>(&keys::host_name(&spec.name)).await?;
         let mut txn = Txn::new();
         let known = match &name {
             Some(name) => ports.store.read::<Host>(&keys::host(name.value.host)).await?,
             None => None,
         };
-        let seed = ports.seed.child(&format!("host {} {attempt}", spec.name));
+        // A host of this name that was removed was drawn at an earlier revision.
+        let revision = ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision;
+        let seed = ports.seed.child(&format!("host {}", spec.name));
+        let seed = seed.child_of("revision", revision.0.into());
         let fresh = HostId::draw(&mut seed.chance());
         let id = known.as_ref().map_or(fresh, |host| host.value.id);
         let host = Host {

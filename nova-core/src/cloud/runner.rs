@@ -13,6 +13,7 @@ use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_move::renew;
+use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::steps::{
@@ -76,9 +77,13 @@ impl Runner {
                     false => None,
                 };
                 match self.see(op.revision, conflicts > 0).await? {
-                    true => self.advance(&op).await?,
-                    false => Progress::Wait(PAUSE_MIN),
+                    true => Some(self.advance(&op).await?),
+                    false => None,
                 }
+            };
+            let Some(progress) = progress else {
+                self.ports.clock.sleep(PAUSE_MIN).await;
+                continue;
             };
             conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
             match progress {
@@ -92,13 +97,14 @@ impl Runner {
 
     /// Lets the view see the operation's last record, with everything that was committed beside
     /// it: a server that has not been heard of yet would look as if it were gone. After a
-    /// conflict it has to see whatever there is, or it would only decide the same again.
+    /// conflict it has to see whatever there is, or it would only decide the same again. A store
+    /// may tell its watchers late; whoever waits for it holds neither the view nor a place.
     async fn see(&self, record: Revision, everything: bool) -> Result<bool, StoreError> {
         let wanted = match everything {
             true => self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision,
             false => record,
         };
-        self.view.lock().await.reach(wanted, &*self.ports.clock, PAUSE_MAX).await
+        Ok(self.fresh().await?.has_seen(wanted))
     }
 
     /// Makes one attempt and records it.
@@ -109,7 +115,6 @@ impl Runner {
                 return Ok(Progress::Wait(PAUSE_MIN));
             }
         }
-        let mut next = op.value.clone();
         let list = steps(&op.value.kind);
         let doing = match (&op.value.state, op.value.step.checked_sub(1)) {
             (OpState::Undoing(_), Some(at)) => list.get(at).copied().map(Doing::Undo),
@@ -118,10 +123,14 @@ impl Runner {
         };
         let Some(doing) = doing else { return self.unknown_list(op).await };
         reach(op.value.id, doing, Moment::Begins).await;
-        let attempt = match doing {
-            Doing::Step(step) => self.attempt(step, &mut next).await?,
-            Doing::Undo(step) => self.undo(step, &mut next).await?,
-            Doing::GiveUp => self.give_up(&mut next).await?,
+        let mut next = op.value.clone();
+        let (next, attempt) = match caught(self.take(doing, &mut next)).await {
+            Ok(attempt) => (next, attempt?),
+            // Nothing that it noted counts; whether it had an effect shows when it is repeated.
+            Err(Panicked(words)) => {
+                let reason = format!("a part of the cloud panicked: {words}");
+                (op.value.clone(), Attempt::Unknown { reason })
+            }
         };
         let done = matches!(attempt, Attempt::Done(_));
         if done {
@@ -136,6 +145,14 @@ impl Runner {
             reach(op.value.id, doing, Moment::Recorded).await;
         }
         Ok(progress)
+    }
+
+    async fn take(&self, doing: Doing, next: &mut Operation) -> Result<Attempt, StoreError> {
+        match doing {
+            Doing::Step(step) => self.attempt(step, next).await,
+            Doing::Undo(step) => self.undo(step, next).await,
+            Doing::GiveUp => self.give_up(next).await,
+        }
     }
 
     /// An operation whose step this release does not know was written by another one.
@@ -180,7 +197,7 @@ impl Runner {
                 next.attempts = 0;
                 self.record(op, next, txn).await
             }
-            Attempt::Absent => Ok(Progress::Wait(PAUSE_MIN)),
+            Attempt::Absent | Attempt::UnderWay => Ok(Progress::Wait(PAUSE_MIN)),
             Attempt::Superseded => {
                 let fault = self.fault("another operation took over".to_owned());
                 next.state = OpState::Failed(fault);
@@ -209,7 +226,7 @@ impl Runner {
         retry: bool,
     ) -> Result<Progress, StoreError> {
         let undoing = matches!(op.value.state, OpState::Undoing(_));
-        let can_go_back = !undoing && goes_back(&op.value.kind);
+        let can_go_back = !undoing && goes_back(&op.value.kind, op.value.step);
         self.note(&mut next, name, outcome);
         next.attempts = op.value.attempts.saturating_add(1);
         let most = if can_go_back { FORWARD_ATTEMPTS_MAX } else { STUBBORN_ATTEMPTS_MAX };

@@ -76,6 +76,16 @@ pub(crate) enum Step {
     FinishRebuild,
     /// Record a move that waits for its owner's word.
     FinishMove,
+    /// Connect the volumes to the other host as well. Undone by taking them from it.
+    ShareVolumes,
+    /// Send the guest to the other host while it runs. Undone by letting it go on where it was.
+    CarryLive,
+    /// The other host has the server and its volumes from now on. From here nothing leads back.
+    CutOver,
+    /// Let the guest go on where it is now, if it ran.
+    GoOn,
+    /// Take the volumes from the host that the server was on.
+    Disown,
     /// Remove the guest from where it was moved to, for certain.
     DropMoved,
     /// The server belongs to the host that it came from again.
@@ -125,6 +135,11 @@ impl Step {
             Self::Recreate => "recreate",
             Self::FinishRebuild => "finish rebuild",
             Self::FinishMove => "finish move",
+            Self::ShareVolumes => "share volumes",
+            Self::CarryLive => "carry live",
+            Self::CutOver => "cut over",
+            Self::GoOn => "go on",
+            Self::Disown => "disown",
             Self::DropMoved => "drop moved",
             Self::HandBack => "hand back",
             Self::DropOld => "drop old",
@@ -173,11 +188,11 @@ pub enum Moment {
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
-        Bind, Capture, Carry, ClaimThere, Connect, DestroyVolume, Disconnect, DropMoved, DropOld,
-        EndMove, Finish, FinishMove, FinishRebuild, FinishSnapshot, FreeVolumes, Halt, HandBack,
-        HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug, Power, PowerThere, Recreate,
-        Release, RemoveGuest, Settle, Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire,
-        WireThere,
+        Bind, Capture, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume, Disconnect,
+        Disown, DropMoved, DropOld, EndMove, Finish, FinishMove, FinishRebuild, FinishSnapshot,
+        FreeVolumes, GoOn, Halt, HandBack, HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug,
+        Power, PowerThere, Recreate, Release, RemoveGuest, Settle, ShareVolumes, Spawn, SpawnThere,
+        Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -195,6 +210,19 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
             PowerThere,
             Settle,
             FinishMove,
+        ],
+        OpKind::LiveMigrate { .. } => &[
+            ClaimThere,
+            WireThere,
+            ShareVolumes,
+            CarryLive,
+            CutOver,
+            GoOn,
+            LeadFloating,
+            Settle,
+            DropOld,
+            Disown,
+            EndMove,
         ],
         OpKind::ConfirmResize { .. } => &[DropOld, Settle, EndMove],
         OpKind::RevertResize { .. } => {
@@ -222,9 +250,14 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     }
 }
 
-/// Whether an operation that cannot go on goes back. Those that take away cannot: half a removal
-/// is not undone but finished, however long it takes.
-pub(crate) const fn goes_back(kind: &OpKind) -> bool {
+/// Whether an operation that cannot go on with this step goes back. Those that take away cannot:
+/// half a removal is not undone but finished, however long it takes. Nor can what has run on
+/// another host since its cut-over.
+pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
+    if matches!(kind, OpKind::LiveMigrate { .. }) {
+        let cut = steps(kind).iter().position(|step| *step == Step::CutOver);
+        return cut.is_none_or(|cut| step <= cut);
+    }
     matches!(
         kind,
         OpKind::CreateServer { .. }

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, MutexGuard};
+
 use crate::clock::{Clock, ClockExt as _, Timestamp};
 use crate::cloud::board::Board;
 use crate::domain::{
@@ -157,34 +159,9 @@ impl View {
         Ok(())
     }
 
-    /// Waits until what happened up to `revision` has arrived, at most for `limit`; false when it
-    /// has not. A store may tell its watchers late.
-    ///
-    /// # Errors
-    /// As for [`catch_up`](Self::catch_up).
-    pub(crate) async fn reach(
-        &mut self,
-        revision: Revision,
-        clock: &dyn Clock,
-        limit: Duration,
-    ) -> Result<bool, StoreError> {
-        let end = clock.now().after(limit);
-        self.catch_up(clock.now()).await?;
-        while self.seen < revision {
-            let left = end.since(clock.now());
-            match clock.within(left, self.watch.next()).await {
-                Some(Some(Event::Changed(change))) => {
-                    self.stale = true;
-                    self.apply(change, clock.now())?;
-                    self.stale = false;
-                }
-                Some(Some(Event::Resync)) => self.reload().await?,
-                Some(None) | None => return Ok(false),
-            }
-        }
-        // The rest of the commit whose first change was seen.
-        self.catch_up(clock.now()).await?;
-        Ok(true)
+    /// Whether what happened up to `revision` has arrived.
+    pub(crate) fn has_seen(&self, revision: Revision) -> bool {
+        self.seen >= revision
     }
 
     /// Notes which hosts look different because of what is about to disappear or be replaced.
@@ -213,11 +190,16 @@ impl View {
 
     /// The hosts as the scheduler sees them. A host that was silent since `silent_since` or
     /// longer is down.
-    pub(crate) fn hosts(&mut self, now: Timestamp, down_after: std::time::Duration) -> &HostTable {
+    pub(crate) fn hosts(&mut self, now: Timestamp, down_after: Duration) -> &HostTable {
         let mut board = std::mem::take(&mut self.board);
         board.refresh(self, now, down_after);
         self.board = board;
         self.board.table()
+    }
+
+    /// Why a host is not ready, if its agent says that it is not.
+    pub(crate) fn unready(&self, host: HostId) -> Option<&str> {
+        self.beats.get(&keys::beat(host))?.value.unready.as_deref()
     }
 
     /// Who has which volume.
@@ -285,6 +267,38 @@ impl View {
     pub(crate) fn aggregates_of(&self, host: HostId) -> Vec<Arc<Aggregate>> {
         let within = self.aggregates.values().filter(|a| a.value.hosts.contains(&host));
         within.map(|aggregate| Arc::new(aggregate.value.clone())).collect()
+    }
+}
+
+/// How long whoever waits for a view leaves it to others before looking again.
+const REACH_PAUSE: Duration = Duration::from_millis(50);
+
+/// The view as soon as it has seen what happened up to `revision`; none when it has not within
+/// `limit`. A store may tell its watchers late, and nobody else may wait for that: the view is
+/// not held meanwhile.
+///
+/// # Errors
+/// As for [`View::catch_up`].
+pub(crate) async fn reach<'v>(
+    view: &'v Mutex<View>,
+    revision: Revision,
+    clock: &dyn Clock,
+    limit: Duration,
+) -> Result<Option<MutexGuard<'v, View>>, StoreError> {
+    let end = clock.now().after(limit);
+    loop {
+        {
+            let mut view = view.lock().await;
+            view.catch_up(clock.now()).await?;
+            if view.has_seen(revision) {
+                return Ok(Some(view));
+            }
+        }
+        let left = end.since(clock.now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        clock.sleep(left.min(REACH_PAUSE)).await;
     }
 }
 

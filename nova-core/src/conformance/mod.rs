@@ -13,6 +13,7 @@
 pub mod bus;
 pub mod clock;
 pub mod images;
+pub mod live;
 pub mod network;
 pub mod scheduler;
 pub mod store;

@@ -348,7 +348,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    async fn new(subject: impl Into<Subject>, law: &str) -> Self {
+    pub(crate) async fn new(subject: impl Into<Subject>, law: &str) -> Self {
         let Subject { driver, images, template, links, plant } = subject.into();
         // Laws run at the same time, perhaps on one host: each has guests of its own.
         let mut chance = Seed::new(0).child(law).chance();
@@ -363,28 +363,28 @@ impl World {
         Self { driver, images, template, links, plant, ids }
     }
 
-    fn driver(&self) -> &dyn VirtDriver {
+    pub(crate) fn driver(&self) -> &dyn VirtDriver {
         self.driver.as_ref()
     }
 
-    fn id(&self, number: usize) -> InstanceId {
+    pub(crate) fn id(&self, number: usize) -> InstanceId {
         self.ids[number]
     }
 
-    fn spec(&self, number: usize) -> GuestSpec {
+    pub(crate) fn spec(&self, number: usize) -> GuestSpec {
         GuestSpec { instance: self.id(number), ..self.template.clone() }
     }
 
-    async fn create(&self, number: usize) -> InstanceId {
+    pub(crate) async fn create(&self, number: usize) -> InstanceId {
         done(self.driver.create(&self.spec(number), self.images.as_ref()).await);
         self.id(number)
     }
 
-    async fn guest(&self, instance: InstanceId) -> Option<Guest> {
+    pub(crate) async fn guest(&self, instance: InstanceId) -> Option<Guest> {
         done(self.driver.guest(instance).await)
     }
 
-    async fn power(&self, instance: InstanceId) -> PowerState {
+    pub(crate) async fn power(&self, instance: InstanceId) -> PowerState {
         let guest = self.guest(instance).await;
         let listed = self.listed().await.into_iter().find(|g| g.instance == instance);
         assert_eq!(guest, listed, "{}: the list says something else", self.driver);
@@ -392,6 +392,11 @@ impl World {
             Some(guest) => guest.power,
             None => panic!("{}: guest {instance} is gone", self.driver),
         }
+    }
+
+    /// The volumes that may be plugged in.
+    pub(crate) fn links(&self) -> &[VolumeLink; 2] {
+        &self.links
     }
 
     async fn listed(&self) -> Vec<Guest> {
@@ -436,7 +441,7 @@ impl World {
         assert_eq!(self.power(guest).await, power, "plugging changes no power state");
     }
 
-    async fn clean(&self) {
+    pub(crate) async fn clean(&self) {
         for instance in self.ids {
             done(self.driver.remove(instance).await);
         }
@@ -487,6 +492,6 @@ fn valid<T>(value: Result<T, crate::domain::Invalid>) -> T {
 }
 
 #[track_caller]
-fn done<T>(result: Result<T, VirtError>) -> T {
+pub(crate) fn done<T>(result: Result<T, VirtError>) -> T {
     result.unwrap_or_else(|error| panic!("unexpected: {error:?}"))
 }

@@ -25,6 +25,9 @@ macro_rules! volume_laws {
                 a_connected_volume_is_not_removed,
                 remove_is_repeatable,
                 list_is_sorted,
+                a_shared_volume_is_connected_to_two_hosts,
+                sharing_is_repeatable,
+                sharing_ends_with_either_host,
             ]
         );
     };
@@ -33,6 +36,7 @@ macro_rules! volume_laws {
 const V: VolumeId = VolumeId::from_u128(0x5);
 const HERE: HostId = HostId::from_u128(0xA);
 const THERE: HostId = HostId::from_u128(0xB);
+const BEYOND: HostId = HostId::from_u128(0xC);
 
 /// Making a volume again with its size changes nothing; with another size it is refused.
 pub async fn create_is_repeatable(driver: impl VolumeDriver) {
@@ -119,8 +123,65 @@ pub async fn list_is_sorted(driver: impl VolumeDriver) {
     assert_eq!(done(driver.list().await), expected);
 }
 
+/// It is shared by the host that has it with one other, and with no third; none of them can be
+/// overlooked when it is removed.
+pub async fn a_shared_volume_is_connected_to_two_hosts(driver: impl VolumeDriver) {
+    let Some(sharing) = driver.sharing() else { return };
+    let missing = sharing.share(V, HERE, THERE).await;
+    assert!(matches!(missing, Err(VolumeError::NoSuchVolume { volume: V })), "{missing:?}");
+    done(driver.create(V, size(1)).await);
+    let free = sharing.share(V, HERE, THERE).await;
+    let told = matches!(free, Err(VolumeError::NotConnected { volume: V, host: HERE }));
+    assert!(told, "{driver}: {free:?}");
+    done(driver.connect(V, HERE).await);
+    done(sharing.share(V, HERE, THERE).await);
+    let shared = VolumeFacts { shared_with: Some(THERE), ..facts(V, 1, Some(HERE)) };
+    assert_eq!(done(driver.list().await), std::slice::from_ref(&shared));
+    let third = sharing.share(V, HERE, BEYOND).await;
+    assert!(matches!(third, Err(VolumeError::Connected { .. })), "{driver}: {third:?}");
+    let third = driver.connect(V, BEYOND).await;
+    assert!(matches!(third, Err(VolumeError::Connected { .. })), "{driver}: {third:?}");
+    let removed = driver.remove(V).await;
+    assert!(matches!(removed, Err(VolumeError::Connected { .. })), "{driver}: {removed:?}");
+    assert_eq!(done(driver.list().await), [shared]);
+}
+
+/// Sharing again gives the same connection, and so does connecting to either of the two.
+pub async fn sharing_is_repeatable(driver: impl VolumeDriver) {
+    let Some(sharing) = driver.sharing() else { return };
+    done(driver.create(V, size(1)).await);
+    let here = done(driver.connect(V, HERE).await);
+    let there = done(sharing.share(V, HERE, THERE).await);
+    assert_eq!(done(sharing.share(V, HERE, THERE).await), there);
+    assert_eq!(done(driver.connect(V, THERE).await), there);
+    assert_eq!(done(driver.connect(V, HERE).await), here);
+    let shared = VolumeFacts { shared_with: Some(THERE), ..facts(V, 1, Some(HERE)) };
+    assert_eq!(done(driver.list().await), [shared]);
+}
+
+/// Whichever of the two lets go, the other has it alone, also when it is shared anew after that.
+pub async fn sharing_ends_with_either_host(driver: impl VolumeDriver) {
+    let Some(sharing) = driver.sharing() else { return };
+    done(driver.create(V, size(1)).await);
+    done(driver.connect(V, HERE).await);
+    done(sharing.share(V, HERE, THERE).await);
+    for _ in 0..2 {
+        done(driver.disconnect(V, THERE).await);
+        assert_eq!(done(driver.list().await), [facts(V, 1, Some(HERE))]);
+    }
+    done(sharing.share(V, HERE, THERE).await);
+    for _ in 0..2 {
+        done(driver.disconnect(V, HERE).await);
+        assert_eq!(done(driver.list().await), [facts(V, 1, Some(THERE))]);
+    }
+    done(sharing.share(V, THERE, HERE).await);
+    done(driver.disconnect(V, THERE).await);
+    done(driver.disconnect(V, HERE).await);
+    assert_eq!(done(driver.list().await), [facts(V, 1, None)]);
+}
+
 fn facts(volume: VolumeId, gib: u64, connected_to: Option<HostId>) -> VolumeFacts {
-    VolumeFacts { volume, size: size(gib), connected_to }
+    VolumeFacts { volume, size: size(gib), connected_to, shared_with: None }
 }
 
 fn size(gib: u64) -> VolumeSize {

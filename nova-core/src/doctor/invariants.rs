@@ -51,6 +51,7 @@ invariants! {
     Busy "usage is within the quota" usage_within_quota;
     Busy "group rules hold over claims" group_rules_hold;
     Busy "no guest runs twice" guests_run_once;
+    Busy "a guest is in memory twice only in a live migration" guests_are_live_once;
     Busy "a volume is where its record says" volumes_match;
     Busy "an operation that is open is not final" open_operations_are_open;
     Busy "what is being done has somebody who does it" tasks_have_operations;
@@ -269,6 +270,32 @@ fn guests_run_once(s: &Snapshot) -> Vec<String> {
     running.iter().map(|(id, hosts)| format!("guest {id} runs on {hosts:?}")).collect()
 }
 
+/// Hosts between which a server is live-migrated now, or was when its deletion began.
+fn live_ends(s: &Snapshot, id: InstanceId) -> [Option<HostId>; 2] {
+    let server = s.instances.iter().find(|server| server.id == id);
+    let live = server
+        .filter(|server| matches!(server.task, Some(TaskState::Migrating | TaskState::Deleting)));
+    let moving = live.and_then(|server| server.migration.as_ref());
+    moving.map_or([None, None], |moving| [Some(moving.from), moving.to])
+}
+
+fn guests_are_live_once(s: &Snapshot) -> Vec<String> {
+    let mut awake: BTreeMap<InstanceId, (u32, Vec<HostId>)> = BTreeMap::new();
+    for (host, guests) in &s.guests {
+        for guest in guests.iter().filter(|guest| guest.power != PowerState::Shutdown) {
+            let (running, hosts) = awake.entry(guest.instance).or_default();
+            *running += u32::from(guest.power == PowerState::Running);
+            hosts.push(*host);
+        }
+    }
+    // That two of them run is another invariant's to tell.
+    awake.retain(|id, (running, hosts)| {
+        let ends = live_ends(s, *id);
+        *running < 2 && hosts.len() > 1 && !hosts.iter().all(|host| ends.contains(&Some(*host)))
+    });
+    awake.iter().map(|(id, (_, hosts))| format!("guest {id} is in memory on {hosts:?}")).collect()
+}
+
 fn volumes_match(s: &Snapshot) -> Vec<String> {
     let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
     let mut wrong = Vec::new();
@@ -300,12 +327,26 @@ fn volumes_match(s: &Snapshot) -> Vec<String> {
             awake.flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
         })
         .collect();
-    wrong.extend(repeated(plugged.iter().map(|(volume, _)| *volume), |volume| {
+    let ends: BTreeMap<_, _> = s
+        .volumes
+        .iter()
+        .filter_map(|volume| Some((volume.id, live_ends(s, volume.attachment?.instance))))
+        .collect();
+    // What goes to another host while it runs is in both guests, of which one is frozen.
+    let alone =
+        |(volume, host): &&(_, _)| ends.get(volume).is_none_or(|ends| !ends.contains(&Some(*host)));
+    wrong.extend(repeated(plugged.iter().filter(alone).map(|(volume, _)| *volume), |volume| {
         format!("volume {volume} is in two guests")
     }));
+    for facts in real.iter().filter(|facts| facts.shared_with.is_some()) {
+        let ends = ends.get(&facts.volume).copied().unwrap_or_default();
+        if !facts.hosts().all(|host| ends.contains(&Some(host))) {
+            wrong.push(format!("volume {} is connected to two hosts", facts.volume));
+        }
+    }
     for (volume, host) in plugged {
         let connected = real.iter().find(|facts| facts.volume == volume);
-        if connected.and_then(|facts| facts.connected_to) != Some(host) {
+        if !connected.is_some_and(|facts| facts.hosts().any(|to| to == host)) {
             wrong.push(format!("volume {volume} is in a guest on {host} without connection"));
         }
     }

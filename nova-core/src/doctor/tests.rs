@@ -152,7 +152,12 @@ fn healthy() -> Snapshot {
         attachment: Some(Attachment { instance: SERVER, host: HOST }),
         operation: None,
     }];
-    s.real_volumes = Some(vec![VolumeFacts { volume: VOLUME, size, connected_to: Some(HOST) }]);
+    s.real_volumes = Some(vec![VolumeFacts {
+        volume: VOLUME,
+        size,
+        connected_to: Some(HOST),
+        shared_with: None,
+    }]);
     s.groups = vec![ServerGroup {
         id: GROUP,
         project: name("shop"),
@@ -233,6 +238,14 @@ const CASES: &[Case] = &[
         s.open.push(OpenOperation { operation: OP });
         s.operations = vec![operation(OpState::Running)];
         s.guests.insert(OTHER, vec![guest(SERVER)]);
+    }),
+    ("a guest is in memory twice only in a live migration", |s| {
+        s.open.push(OpenOperation { operation: OP });
+        s.operations = vec![operation(OpState::Running)];
+        s.guests.insert(OTHER, vec![Guest { power: PowerState::Paused, ..guest(SERVER) }]);
+    }),
+    ("a volume is where its record says", |s| {
+        s.real_volumes.iter_mut().flatten().for_each(|facts| facts.shared_with = Some(OTHER));
     }),
     ("a volume is where its record says", |s| s.volumes[0].state = VolumeState::Available),
     ("a volume is where its record says", |s| s.volumes[0].attachment = None),

@@ -75,6 +75,8 @@ pub enum TaskState {
     DetachingVolume,
     /// Moving to another host.
     Resizing,
+    /// Moving to another host while it runs.
+    Migrating,
     /// Giving up where it came from.
     Confirming,
     /// Going back to where it came from.
@@ -89,7 +91,7 @@ pub enum TaskState {
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -101,6 +103,7 @@ impl TaskState {
         Self::AttachingVolume,
         Self::DetachingVolume,
         Self::Resizing,
+        Self::Migrating,
         Self::Confirming,
         Self::Reverting,
         Self::Rebuilding,
@@ -123,6 +126,7 @@ impl std::fmt::Display for TaskState {
             Self::AttachingVolume => "attaching-volume",
             Self::DetachingVolume => "detaching-volume",
             Self::Resizing => "resizing",
+            Self::Migrating => "migrating",
             Self::Confirming => "confirming",
             Self::Reverting => "reverting",
             Self::Rebuilding => "rebuilding",
@@ -188,6 +192,8 @@ pub enum Action {
     Resize,
     /// Move it to another host as it is.
     Migrate,
+    /// Move it to another host while it runs.
+    LiveMigrate,
     /// Keep what a move made of it.
     ConfirmResize,
     /// Take a move back.
@@ -204,7 +210,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -215,6 +221,7 @@ impl Action {
         Self::DetachVolume,
         Self::Resize,
         Self::Migrate,
+        Self::LiveMigrate,
         Self::ConfirmResize,
         Self::RevertResize,
         Self::Evacuate,
@@ -235,6 +242,7 @@ impl Action {
             Self::Unpause => &[Paused],
             Self::AttachVolume | Self::DetachVolume => &[Active, Paused, Stopped, Resized],
             Self::Resize | Self::Migrate => &[Active, Stopped],
+            Self::LiveMigrate => &[Active, Paused],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
             Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
             Self::Snapshot => &[Active, Paused, Stopped],
@@ -264,6 +272,7 @@ impl Action {
                 TaskState::AttachingVolume,
                 TaskState::DetachingVolume,
                 TaskState::Resizing,
+                TaskState::Migrating,
                 TaskState::Confirming,
                 TaskState::Reverting,
                 TaskState::Rebuilding,
@@ -292,6 +301,7 @@ impl Action {
             Self::AttachVolume => TaskState::AttachingVolume,
             Self::DetachVolume => TaskState::DetachingVolume,
             Self::Resize | Self::Migrate => TaskState::Resizing,
+            Self::LiveMigrate => TaskState::Migrating,
             Self::ConfirmResize => TaskState::Confirming,
             Self::RevertResize => TaskState::Reverting,
             Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
@@ -307,7 +317,9 @@ impl Action {
             Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
-            Self::AttachVolume | Self::DetachVolume | Self::Snapshot => Some(state),
+            Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate | Self::Snapshot => {
+                Some(state)
+            }
             Self::Resize | Self::Migrate => Some(VmState::Resized),
             Self::ConfirmResize | Self::RevertResize => Some(VmState::Active),
             Self::Evacuate | Self::Rebuild => Some(match state {
@@ -332,6 +344,7 @@ impl std::fmt::Display for Action {
             Self::DetachVolume => "detach-volume",
             Self::Resize => "resize",
             Self::Migrate => "migrate",
+            Self::LiveMigrate => "live-migrate",
             Self::ConfirmResize => "confirm-resize",
             Self::RevertResize => "revert-resize",
             Self::Evacuate => "evacuate",
@@ -423,6 +436,7 @@ mod tests {
         (Action::DetachVolume, &[Active, Paused, Stopped, Resized]),
         (Action::Resize, &[Active, Stopped]),
         (Action::Migrate, &[Active, Stopped]),
+        (Action::LiveMigrate, &[Active, Paused]),
         (Action::ConfirmResize, &[Resized]),
         (Action::RevertResize, &[Resized]),
         (Action::Evacuate, &[Active, Stopped, Error]),
@@ -459,7 +473,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 16 * 6 * 17);
+        assert_eq!(walked, 17 * 6 * 18);
     }
 
     #[test]

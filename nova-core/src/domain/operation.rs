@@ -38,6 +38,11 @@ pub enum OpKind {
         /// The server.
         instance: InstanceId,
     },
+    /// Move a server to another host while it runs.
+    LiveMigrate {
+        /// The server.
+        instance: InstanceId,
+    },
     /// Give up where a moved server came from.
     ConfirmResize {
         /// The server.
@@ -114,6 +119,7 @@ impl OpKind {
             | Self::DeleteServer { instance }
             | Self::Resize { instance }
             | Self::Migrate { instance }
+            | Self::LiveMigrate { instance }
             | Self::ConfirmResize { instance }
             | Self::RevertResize { instance }
             | Self::Evacuate { instance }
@@ -166,6 +172,7 @@ impl OpKind {
             Self::DeleteServer { .. } => "delete server",
             Self::Resize { .. } => "resize server",
             Self::Migrate { .. } => "migrate server",
+            Self::LiveMigrate { .. } => "live migrate server",
             Self::ConfirmResize { .. } => "confirm resize",
             Self::RevertResize { .. } => "revert resize",
             Self::Evacuate { .. } => "evacuate server",

@@ -1,5 +1,7 @@
 //! The reference driver: guests that are a power state and a list of volumes.
 
+mod live;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +13,8 @@ use crate::domain::{
     Resources, Vcpus, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, ImageStoreExt as _, MoveGuests,
-    Parcel, PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, ImageStoreExt as _, LiveMigrate,
+    MoveGuests, Parcel, PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -31,11 +33,27 @@ struct Kept {
     boot: u64,
     volumes: BTreeSet<VolumeId>,
     disk: String,
+    passage: Passage,
+}
+
+/// Whether a guest is on its way between two hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    None,
+    /// It comes from elsewhere and is not complete.
+    Expected,
+    /// It was sent elsewhere, and had this state before.
+    Sent(PowerState),
 }
 
 impl Kept {
-    const NEW: Self =
-        Self { power: PowerState::Running, boot: 0, volumes: BTreeSet::new(), disk: String::new() };
+    const NEW: Self = Self {
+        power: PowerState::Running,
+        boot: 0,
+        volumes: BTreeSet::new(),
+        disk: String::new(),
+        passage: Passage::None,
+    };
 }
 
 impl MemoryHost {
@@ -71,6 +89,22 @@ impl MemoryHost {
         change: impl FnOnce(&mut Kept) -> Result<T, VirtError>,
     ) -> Result<T, VirtError> {
         change(self.guests().get_mut(&instance).ok_or(VirtError::NoSuchGuest { instance })?)
+    }
+
+    /// Freezes a guest that is in memory, or lets it go on.
+    fn turn(
+        &self,
+        instance: InstanceId,
+        power: PowerState,
+        operation: &'static str,
+    ) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.power == PowerState::Shutdown || guest.passage == Passage::Expected {
+                return Err(VirtError::WrongPower { instance, power: guest.power, operation });
+            }
+            (guest.power, guest.passage) = (power, Passage::None);
+            Ok(())
+        })
     }
 }
 
@@ -129,6 +163,10 @@ impl VirtDriver for MemoryHost {
 
     async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.with(instance, |guest| {
+            if guest.passage == Passage::Expected {
+                let (power, operation) = (guest.power, "start it");
+                return Err(VirtError::WrongPower { instance, power, operation });
+            }
             if guest.power == PowerState::Shutdown {
                 guest.power = PowerState::Running;
             }
@@ -139,13 +177,21 @@ impl VirtDriver for MemoryHost {
     async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.with(instance, |guest| {
             guest.power = PowerState::Shutdown;
+            if guest.passage != Passage::Expected {
+                guest.passage = Passage::None;
+            }
             Ok(())
         })
     }
 
     async fn reboot(&self, instance: InstanceId, _: Reboot, boot: u64) -> Result<(), VirtError> {
         self.with(instance, |guest| {
+            if guest.passage == Passage::Expected {
+                let (power, operation) = (guest.power, "reboot it");
+                return Err(VirtError::WrongPower { instance, power, operation });
+            }
             if guest.boot < boot {
+                guest.passage = Passage::None;
                 guest.boot = boot;
                 guest.power = PowerState::Running;
             }
@@ -162,6 +208,10 @@ impl VirtDriver for MemoryHost {
     }
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
+        Some(self)
+    }
+
+    fn live(&self) -> Option<&dyn LiveMigrate> {
         Some(self)
     }
 
@@ -238,23 +288,6 @@ impl AttachVolumes for MemoryHost {
             guest.volumes.remove(&volume);
         }
         Ok(())
-    }
-}
-
-impl MemoryHost {
-    fn turn(
-        &self,
-        instance: InstanceId,
-        power: PowerState,
-        operation: &'static str,
-    ) -> Result<(), VirtError> {
-        self.with(instance, |guest| {
-            if guest.power == PowerState::Shutdown {
-                return Err(VirtError::WrongPower { instance, power: guest.power, operation });
-            }
-            guest.power = power;
-            Ok(())
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::domain::{HostId, VolumeId, VolumeSize};
-use crate::port::{Connection, VolumeDriver, VolumeError, VolumeFacts};
+use crate::port::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};
 
 /// Volumes that hold nothing: they have a size and a host, and every connection to them is
 /// [`Connection::Simulated`].
@@ -19,6 +19,7 @@ pub struct MemoryVolumes {
 struct Made {
     size: VolumeSize,
     connected_to: Option<HostId>,
+    shared_with: Option<HostId>,
 }
 
 impl MemoryVolumes {
@@ -42,7 +43,8 @@ impl std::fmt::Display for MemoryVolumes {
 impl VolumeDriver for MemoryVolumes {
     async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
         let mut volumes = self.volumes();
-        let made = volumes.entry(volume).or_insert(Made { size, connected_to: None });
+        let made =
+            volumes.entry(volume).or_insert(Made { size, connected_to: None, shared_with: None });
         if made.size == size { Ok(()) } else { Err(VolumeError::Exists { volume }) }
     }
 
@@ -59,6 +61,7 @@ impl VolumeDriver for MemoryVolumes {
         let mut volumes = self.volumes();
         let made = volumes.get_mut(&volume).ok_or(VolumeError::NoSuchVolume { volume })?;
         match made.connected_to {
+            Some(_) if made.shared_with == Some(host) => Ok(Connection::Simulated),
             Some(other) if other != host => Err(VolumeError::Connected { volume, host: other }),
             _ => {
                 made.connected_to = Some(host);
@@ -69,7 +72,10 @@ impl VolumeDriver for MemoryVolumes {
 
     async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
         if let Some(made) = self.volumes().get_mut(&volume) {
-            made.connected_to = made.connected_to.filter(|connected| *connected != host);
+            made.shared_with = made.shared_with.filter(|connected| *connected != host);
+            if made.connected_to == Some(host) {
+                made.connected_to = made.shared_with.take();
+            }
         }
         Ok(())
     }
@@ -80,7 +86,35 @@ impl VolumeDriver for MemoryVolumes {
             volume: *volume,
             size: made.size,
             connected_to: made.connected_to,
+            shared_with: made.shared_with,
         });
         Ok(facts.collect())
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl ShareVolumes for MemoryVolumes {
+    async fn share(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+    ) -> Result<Connection, VolumeError> {
+        let mut volumes = self.volumes();
+        let made = volumes.get_mut(&volume).ok_or(VolumeError::NoSuchVolume { volume })?;
+        let has = |host| made.connected_to == Some(host) || made.shared_with == Some(host);
+        match made.shared_with {
+            _ if !has(from) => Err(VolumeError::NotConnected { volume, host: from }),
+            _ if has(to) => Ok(Connection::Simulated),
+            Some(host) => Err(VolumeError::Connected { volume, host }),
+            None => {
+                made.shared_with = Some(to);
+                Ok(Connection::Simulated)
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod bus;
 mod images;
+mod live;
 mod network;
 mod scheduler;
 mod virt;
@@ -16,6 +17,7 @@ mod volumes;
 
 pub use bus::{BusError, Delivery, Inbox, MessageBus, MessageBusExt, Payload, ReplyTo, Topic};
 pub use images::{ImageBytes, ImageError, ImageStore, ImageStoreExt};
+pub use live::{Invitation, LiveMigrate, Transfer};
 pub use network::{
     FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
 };
@@ -24,4 +26,4 @@ pub use virt::{
     AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, SnapshotGuests,
     VirtDriver, VirtError, VolumeLink,
 };
-pub use volumes::{Connection, VolumeDriver, VolumeError, VolumeFacts};
+pub use volumes::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};

@@ -10,7 +10,7 @@ use crate::domain::{
     GiB, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, InterfaceName, Mac, MiB,
     PowerState, ProjectId, PublicKey, Reboot, ServerName, Vcpus, VolumeId,
 };
-use crate::port::{Connection, ImageStore};
+use crate::port::{Connection, ImageStore, LiveMigrate};
 
 /// A guest as it should be made. It says everything; a driver asks nobody.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -108,7 +108,8 @@ pub struct Parcel {
 /// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
 ///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
 /// - `a_snapshot_changes_nothing`, `a_snapshot_is_repeatable`, `a_snapshot_makes_a_guest`,
-///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]).
+///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]);
+/// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// What this host is and has.
@@ -167,6 +168,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Taking guests to other hosts, where this host can.
     fn moving(&self) -> Option<&dyn MoveGuests>;
+
+    /// Taking guests to other hosts while they run, where this host can.
+    fn live(&self) -> Option<&dyn LiveMigrate>;
 
     /// Taking images of guests, where this host can.
     fn snapshots(&self) -> Option<&dyn SnapshotGuests>;
@@ -350,6 +354,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         (**self).moving()
+    }
+
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        (**self).live()
     }
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {

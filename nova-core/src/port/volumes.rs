@@ -30,13 +30,23 @@ pub struct VolumeFacts {
     pub size: VolumeSize,
     /// The host that it is connected to.
     pub connected_to: Option<HostId>,
+    /// The second host that it is connected to; see [`ShareVolumes`].
+    pub shared_with: Option<HostId>,
+}
+
+impl VolumeFacts {
+    /// The hosts that it is connected to.
+    pub fn hosts(&self) -> impl Iterator<Item = HostId> {
+        self.connected_to.into_iter().chain(self.shared_with)
+    }
 }
 
 /// Makes volumes and connects them to hosts.
 ///
 /// Laws: `create_is_repeatable`; `a_volume_is_connected_to_one_host`; `connect_is_repeatable`;
 /// `disconnect_is_repeatable`; `a_connected_volume_is_not_removed`; `remove_is_repeatable`;
-/// `list_is_sorted`.
+/// `list_is_sorted`; `a_shared_volume_is_connected_to_two_hosts`, `sharing_is_repeatable`,
+/// `sharing_ends_with_either_host` (of [`ShareVolumes`]).
 #[async_trait]
 pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
     /// Makes a volume; one that is there with the same size is success.
@@ -68,6 +78,27 @@ pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`VolumeError::List`].
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError>;
+
+    /// Connecting a volume to two hosts for the time of a move, where this driver can.
+    fn sharing(&self) -> Option<&dyn ShareVolumes>;
+}
+
+/// Lets two hosts have a volume while a guest goes from one to the other. Only whoever moves the
+/// guest may ask for it: of the two guests one is frozen all the time, and no other than the two
+/// hosts can be connected. It ends when either is [disconnected](VolumeDriver::disconnect).
+#[async_trait]
+pub trait ShareVolumes: Send + Sync {
+    /// Connects a volume that `from` has to `to` as well; again gives the same connection.
+    ///
+    /// # Errors
+    /// [`VolumeError::NoSuchVolume`]; [`VolumeError::NotConnected`] when `from` does not have it,
+    /// [`VolumeError::Connected`] while it is shared with a third host; [`VolumeError::Io`].
+    async fn share(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+    ) -> Result<Connection, VolumeError>;
 }
 
 /// What went wrong with a volume.
@@ -89,6 +120,14 @@ pub enum VolumeError {
     /// A host has it.
     #[error("volume {volume} is connected to host {host}")]
     Connected {
+        /// The volume.
+        volume: VolumeId,
+        /// The host.
+        host: HostId,
+    },
+    /// A host does not have it.
+    #[error("volume {volume} is not connected to host {host}")]
+    NotConnected {
         /// The volume.
         volume: VolumeId,
         /// The host.
@@ -117,9 +156,10 @@ impl VolumeError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Io { .. } | Self::List { .. } => Class::Retry,
-            Self::NoSuchVolume { .. } | Self::Exists { .. } | Self::Connected { .. } => {
-                Class::Permanent
-            }
+            Self::NoSuchVolume { .. }
+            | Self::Exists { .. }
+            | Self::Connected { .. }
+            | Self::NotConnected { .. } => Class::Permanent,
         }
     }
 }
@@ -144,6 +184,10 @@ impl<V: VolumeDriver + ?Sized> VolumeDriver for std::sync::Arc<V> {
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
         (**self).list().await
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        (**self).sharing()
     }
 }
 

@@ -188,6 +188,9 @@ pub struct Beat {
     pub epoch: u64,
     /// How often it beat since.
     pub count: u64,
+    /// Why the host is not ready, while it is not: it takes no orders, and counts as down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
 }
 
 /// What an instance takes from a host.

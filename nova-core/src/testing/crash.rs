@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::clock::{Clock as _, ClockExt as _};
 use crate::cloud::CloudOptions;
-use crate::cloud::steps::steps;
 use crate::doctor::Finding;
 use crate::domain::{Instance, OpId, OpState};
 use crate::plant::{Bug, plant, probe};
@@ -20,7 +19,7 @@ use crate::testing::probe::Probe;
 use crate::testing::process::Log;
 use crate::testing::run::{LIVENESS_BOUND, Scene, Wrong, broken, give_back, open, perform, rest};
 use crate::testing::scenario::Setting;
-use crate::testing::sites::{Site, Victim, at, sites};
+use crate::testing::sites::{Site, Victim, at, sites, ways_back};
 use crate::testing::users::User;
 use crate::testing::world::{Size, World};
 
@@ -183,9 +182,9 @@ impl Case {
             None => None,
         };
 
-        // What goes back has to have come to its last step: then everything is undone.
+        // What goes back has to have come as far as it can go back from: then everything is undone.
         let back = self.deaths.iter().any(Site::is_backward);
-        let refuse = steps(kind).last().copied().filter(|_| back);
+        let refuse = ways_back(kind).last().filter(|_| back);
         self.probe.arm(self.deaths.iter().map(|site| (site.doing, site.moment)), refuse);
         let id = setting.begin(kind).await?;
         for (nth, site) in self.deaths.iter().enumerate() {

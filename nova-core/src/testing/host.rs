@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use crate::clock::ClockExt as _;
 use crate::domain::{HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId};
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, Parcel, PauseGuests, SnapshotGuests,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
+    PauseGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -170,6 +170,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
         self.driver.moving().is_some().then_some(self as &dyn MoveGuests)
     }
 
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        self.driver.live().is_some().then_some(self as &dyn LiveMigrate)
+    }
+
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         self.driver.snapshots().is_some().then_some(self as &dyn SnapshotGuests)
     }
@@ -240,5 +244,52 @@ impl<D: VirtDriver + ?Sized> MoveGuests for ChaosHost<D> {
     ) -> Result<(), VirtError> {
         let moving = self.driver.moving().ok_or_else(unable)?;
         self.act("unpack", moving.unpack(spec, parcel, images)).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> LiveMigrate for ChaosHost<D> {
+    async fn expect(
+        &self,
+        spec: &GuestSpec,
+        links: &[VolumeLink],
+    ) -> Result<Invitation, VirtError> {
+        let live = self.driver.live().ok_or_else(unable)?;
+        // What a host that only claims to have done it would say.
+        let instance = spec.instance;
+        let mut invitation = Invitation { instance, address: String::new() };
+        let work = async {
+            invitation = live.expect(spec, links).await?;
+            Ok(())
+        };
+        self.act("expect", work).await?;
+        Ok(invitation)
+    }
+
+    async fn send(&self, instance: InstanceId, to: &Invitation) -> Result<Transfer, VirtError> {
+        let live = self.driver.live().ok_or_else(unable)?;
+        let mut transfer = Transfer::UnderWay;
+        let work = async {
+            transfer = live.send(instance, to).await?;
+            Ok(())
+        };
+        self.act("send", work).await?;
+        Ok(transfer)
+    }
+
+    async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError> {
+        let live = self.driver.live().ok_or_else(unable)?;
+        self.act("receive", live.receive(instance, parcel)).await
+    }
+
+    async fn is_complete(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        let live = self.driver.live().ok_or_else(unable)?;
+        self.reach("look at a guest").await?;
+        live.is_complete(instance).await
+    }
+
+    async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let live = self.driver.live().ok_or_else(unable)?;
+        self.act("recall", live.recall(instance)).await
     }
 }

@@ -62,6 +62,7 @@ impl Setting {
             OpKind::DeleteServer { .. }
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
+            | OpKind::LiveMigrate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
             | OpKind::DetachVolume { .. }
@@ -130,6 +131,11 @@ impl Setting {
             OpKind::Migrate { .. } => {
                 let server = server()?;
                 let call = async |admin: Admin, id| admin.migrate_server(id, server).await;
+                Ok(self.command(call).await?.operation)
+            }
+            OpKind::LiveMigrate { .. } => {
+                let server = server()?;
+                let call = async |admin: Admin, id| admin.live_migrate_server(id, server).await;
                 Ok(self.command(call).await?.operation)
             }
             OpKind::ConfirmResize { .. } => {

@@ -107,7 +107,8 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         },
         Some(OpKind::DeleteServer { .. }) => Some(OpKind::Resize { instance }),
         Some(OpKind::Resize { .. }) => Some(OpKind::Migrate { instance }),
-        Some(OpKind::Migrate { .. }) => Some(OpKind::ConfirmResize { instance }),
+        Some(OpKind::Migrate { .. }) => Some(OpKind::LiveMigrate { instance }),
+        Some(OpKind::LiveMigrate { .. }) => Some(OpKind::ConfirmResize { instance }),
         Some(OpKind::ConfirmResize { .. }) => Some(OpKind::RevertResize { instance }),
         Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance }),
         Some(OpKind::Evacuate { .. }) => Some(OpKind::Rebuild { instance, image }),
@@ -137,11 +138,15 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::Strip
         | Step::Recreate
         | Step::Capture
+        | Step::Disown
         | Step::DropMoved => &[AgentHere, PowerHere],
-        Step::WireThere | Step::SpawnThere | Step::PowerThere | Step::DropOld => {
-            &[AgentThere, PowerThere]
-        }
-        Step::Settle | Step::Carry | Step::LetGo | Step::TakeUp => {
+        Step::WireThere
+        | Step::SpawnThere
+        | Step::PowerThere
+        | Step::ShareVolumes
+        | Step::GoOn
+        | Step::DropOld => &[AgentThere, PowerThere],
+        Step::Settle | Step::Carry | Step::CarryLive | Step::LetGo | Step::TakeUp => {
             &[AgentHere, PowerHere, AgentThere, PowerThere]
         }
         Step::Place
@@ -155,6 +160,7 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::Finish
         | Step::ClaimThere
         | Step::HandOver
+        | Step::CutOver
         | Step::LeadFloating
         | Step::FinishRebuild
         | Step::FinishMove
@@ -186,13 +192,19 @@ pub(crate) fn sites() -> Vec<Site> {
     let mut sites = Vec::new();
     for kind in kinds() {
         let forward = steps(&kind).iter().map(|step| Doing::Step(*step));
-        let back = steps(&kind).iter().rev().map(|step| Doing::Undo(*step));
-        let back = back.chain([Doing::GiveUp]).filter(|_| goes_back(&kind));
+        let back = ways_back(&kind).rev().map(Doing::Undo).chain([Doing::GiveUp]);
+        let back = back.filter(|_| goes_back(&kind, 0));
         for doing in forward.chain(back) {
             sites.extend(at(&kind, doing, &[Moment::Begins, Moment::Done, Moment::Recorded]));
         }
     }
     sites
+}
+
+/// The steps from which an operation goes back when one cannot be done.
+pub(crate) fn ways_back(kind: &OpKind) -> impl DoubleEndedIterator<Item = Step> {
+    let list = steps(kind).iter().enumerate();
+    list.filter(|(at, _)| goes_back(kind, *at)).map(|(_, step)| *step)
 }
 
 /// The sites of one thing that a runner does.

@@ -15,13 +15,13 @@ use crate::stubborn::{Stubborn, Trouble};
 use crate::world::{World, run, run_with, spec};
 
 /// The hosts that a server is not on.
-async fn others(world: &World, id: InstanceId) -> Vec<HostId> {
+pub(crate) async fn others(world: &World, id: InstanceId) -> Vec<HostId> {
     let home = home(world, id).await;
     world.hosts.keys().copied().filter(|host| *host != home).collect()
 }
 
 /// The agent of a host starts again, with this trouble or none.
-async fn restart(world: &mut World, host: HostId, trouble: Option<&Trouble>) {
+pub(crate) async fn restart(world: &mut World, host: HostId, trouble: Option<&Trouble>) {
     let known = world.admin().hosts().await.unwrap();
     let name = known.iter().find(|h| h.host.id == host).unwrap().host.name.clone();
     let driver = Arc::clone(&world.hosts[&host]);

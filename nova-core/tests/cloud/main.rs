@@ -1,11 +1,13 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod broken;
 mod chaos;
 mod doctor;
 mod elsewhere;
 mod faults;
 mod life;
+mod live;
 mod moves;
 mod older;
 mod regressions;

@@ -11,8 +11,8 @@ use nova_core::domain::{
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, Parcel, PauseGuests, SnapshotGuests,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
+    PauseGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// What goes wrong.
@@ -24,6 +24,10 @@ pub(crate) enum Trouble {
     NoUnpack,
     /// It starts none.
     NoStart,
+    /// It knows nothing of live migration.
+    NotLive,
+    /// This verb of live migration, or unpausing, never works.
+    No(&'static str),
     /// It plugs no volume in.
     NoPlug,
     /// It takes no image.
@@ -49,6 +53,8 @@ impl Stubborn {
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
+            Trouble::NotLive => return Ok(()),
+            Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
             Trouble::Slow { verb: slow, clock, time, begun } => {
                 if *slow == verb {
@@ -110,7 +116,7 @@ impl VirtDriver for Stubborn {
     }
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
-        self.host.pausing()
+        Some(self)
     }
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
@@ -119,6 +125,13 @@ impl VirtDriver for Stubborn {
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
         Some(self)
+    }
+
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        match self.trouble {
+            Trouble::NotLive => None,
+            _ => Some(self),
+        }
     }
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
@@ -169,5 +182,51 @@ impl MoveGuests for Stubborn {
     ) -> Result<(), VirtError> {
         self.pass("unpack").await?;
         self.host.unpack(spec, parcel, images).await
+    }
+}
+
+#[async_trait]
+impl PauseGuests for Stubborn {
+    async fn pause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("pause").await?;
+        self.host.pausing().unwrap().pause(instance).await
+    }
+
+    async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("unpause").await?;
+        self.host.pausing().unwrap().unpause(instance).await
+    }
+}
+
+#[async_trait]
+impl LiveMigrate for Stubborn {
+    async fn expect(
+        &self,
+        spec: &GuestSpec,
+        links: &[VolumeLink],
+    ) -> Result<Invitation, VirtError> {
+        self.pass("expect").await?;
+        self.host.expect(spec, links).await
+    }
+
+    async fn send(&self, instance: InstanceId, to: &Invitation) -> Result<Transfer, VirtError> {
+        // What goes wrong afterwards is the worse: the guest is frozen by then.
+        let sent = self.host.send(instance, to).await;
+        self.pass("send").await?;
+        sent
+    }
+
+    async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError> {
+        self.pass("receive").await?;
+        self.host.receive(instance, parcel).await
+    }
+
+    async fn is_complete(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.host.is_complete(instance).await
+    }
+
+    async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("recall").await?;
+        self.host.recall(instance).await
     }
 }

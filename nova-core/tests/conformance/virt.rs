@@ -21,3 +21,9 @@ mod shared {
         }))
     });
 }
+
+mod live {
+    use super::*;
+
+    nova_core::live_laws!(async { (MemoryHost::default(), MemoryHost::default()) });
+}

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, MoveGuests, Parcel, PauseGuests,
-    SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, Parcel,
+    PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -86,6 +86,10 @@ impl VirtDriver for SimHost {
         Some(self)
     }
 
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        Some(self)
+    }
+
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         Some(self)
     }
@@ -146,7 +150,7 @@ pub(super) struct Call {
 
 impl SimHost {
     /// One call from its beginning to its end.
-    async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         verb: Verb,
         work: impl FnOnce(&mut State) -> Result<T, VirtError> + Send + 'static,

@@ -8,6 +8,7 @@
 mod dice;
 mod driver;
 mod fleet;
+mod live;
 mod options;
 mod snapshot;
 mod state;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nova_core::clock::{Clock, SystemClock};
-use nova_core::domain::{HostName, InstanceId, PowerState, Resources};
+use nova_core::domain::{HostName, InstanceId, Resources};
 use nova_core::port::{GuestSpec, VirtError, VolumeLink};
 use nova_core::seed::Seed;
 
@@ -211,7 +212,7 @@ impl SimHost {
     pub fn crash_guest(&self, instance: InstanceId) -> Result<(), FileError> {
         self.machine.change(|state| {
             if let Some(guest) = state.guests.get_mut(&instance) {
-                guest.power = PowerState::Shutdown;
+                guest.shut_down();
             }
         })
     }

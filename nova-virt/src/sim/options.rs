@@ -37,13 +37,23 @@ pub enum Verb {
     Pack,
     /// Make a guest of another host.
     Unpack,
+    /// Make room for a guest that comes while it runs.
+    Expect,
+    /// Send a guest while it runs.
+    Send,
+    /// Complete a guest that came.
+    Receive,
+    /// Whether a guest is complete.
+    IsComplete,
+    /// End the sending of a guest.
+    Recall,
     /// Store a guest's disk as an image.
     Snapshot,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -58,6 +68,11 @@ impl Verb {
         Self::Detach,
         Self::Pack,
         Self::Unpack,
+        Self::Expect,
+        Self::Send,
+        Self::Receive,
+        Self::IsComplete,
+        Self::Recall,
         Self::Snapshot,
     ];
 
@@ -78,6 +93,11 @@ impl Verb {
             Self::Detach => "detach a volume",
             Self::Pack => "pack a guest",
             Self::Unpack => "unpack a guest",
+            Self::Expect => "expect a guest",
+            Self::Send => "send a guest",
+            Self::Receive => "receive a guest",
+            Self::IsComplete => "look whether a guest is complete",
+            Self::Recall => "recall a guest",
             Self::Snapshot => "take an image of a guest",
         }
     }

@@ -7,6 +7,7 @@ use nova_core::domain::{
 };
 use nova_core::port::{Connection, Guest, GuestSpec, Parcel, VirtError, VolumeLink};
 
+use super::live::Passage;
 use super::options::{Capacity, Verb};
 use crate::files::FORMAT;
 
@@ -35,12 +36,15 @@ pub(super) struct State {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct SimGuest {
     pub(super) power: PowerState,
-    boot: u64,
-    size: Resources,
-    volumes: BTreeMap<VolumeId, Connection>,
+    pub(super) boot: u64,
+    pub(super) size: Resources,
+    pub(super) volumes: BTreeMap<VolumeId, Connection>,
     /// What is written on its disk.
     #[serde(default)]
     pub(super) disk: String,
+    /// Whether it is on its way between two hosts.
+    #[serde(default)]
+    pub(super) passage: Passage,
     /// What it was made from; none when somebody else started it.
     pub(super) spec: Option<GuestSpec>,
 }
@@ -119,7 +123,7 @@ impl State {
     }
 
     pub(super) fn start(&mut self, instance: InstanceId) -> Result<(), VirtError> {
-        let guest = self.existing(instance)?;
+        let guest = self.complete(instance, Verb::Start)?;
         if guest.power == PowerState::Shutdown {
             guest.power = PowerState::Running;
             self.boots += 1;
@@ -128,14 +132,15 @@ impl State {
     }
 
     pub(super) fn stop(&mut self, instance: InstanceId) -> Result<(), VirtError> {
-        self.existing(instance)?.power = PowerState::Shutdown;
+        self.existing(instance)?.shut_down();
         Ok(())
     }
 
     pub(super) fn reboot(&mut self, instance: InstanceId, boot: u64) -> Result<(), VirtError> {
-        let guest = self.existing(instance)?;
+        let guest = self.complete(instance, Verb::Reboot)?;
         if guest.boot < boot {
             guest.boot = boot;
+            guest.passage = Passage::None;
             guest.power = PowerState::Running;
             self.boots += 1;
         }
@@ -144,12 +149,13 @@ impl State {
 
     /// Pauses or unpauses.
     pub(super) fn turn(&mut self, instance: InstanceId, verb: Verb) -> Result<(), VirtError> {
-        let guest = self.existing(instance)?;
+        let guest = self.complete(instance, verb)?;
         if guest.power == PowerState::Shutdown {
             let (power, operation) = (guest.power, verb.name());
             return Err(VirtError::WrongPower { instance, power, operation });
         }
         guest.power = if verb == Verb::Pause { PowerState::Paused } else { PowerState::Running };
+        guest.passage = Passage::None;
         Ok(())
     }
 
@@ -204,19 +210,39 @@ impl State {
         self.powered = false;
         self.outages += 1;
         for guest in self.guests.values_mut() {
-            guest.power = PowerState::Shutdown;
+            guest.shut_down();
         }
     }
 
     pub(super) fn existing(&mut self, instance: InstanceId) -> Result<&mut SimGuest, VirtError> {
         self.guests.get_mut(&instance).ok_or(VirtError::NoSuchGuest { instance })
     }
+
+    /// A guest of which nothing is still to come.
+    fn complete(&mut self, instance: InstanceId, verb: Verb) -> Result<&mut SimGuest, VirtError> {
+        let guest = self.existing(instance)?;
+        match guest.passage {
+            Passage::Expected => {
+                let (power, operation) = (guest.power, verb.name());
+                Err(VirtError::WrongPower { instance, power, operation })
+            }
+            _ => Ok(guest),
+        }
+    }
 }
 
 impl SimGuest {
-    fn new(size: Resources, spec: Option<GuestSpec>) -> Self {
-        let (volumes, disk) = (BTreeMap::new(), String::new());
-        Self { power: PowerState::Running, boot: 0, size, volumes, disk, spec }
+    pub(super) fn new(size: Resources, spec: Option<GuestSpec>) -> Self {
+        let (volumes, disk, passage) = (BTreeMap::new(), String::new(), Passage::None);
+        Self { power: PowerState::Running, boot: 0, size, volumes, disk, passage, spec }
+    }
+
+    /// What was being sent is not sent any more; what was to come may still come.
+    pub(super) fn shut_down(&mut self) {
+        self.power = PowerState::Shutdown;
+        if self.passage != Passage::Expected {
+            self.passage = Passage::None;
+        }
     }
 
     pub(super) fn links(&self) -> Vec<VolumeLink> {
@@ -240,7 +266,7 @@ impl SimGuest {
 
 /// What a guest takes from its host, counted as its flavor is, so that a host is full exactly when
 /// a scheduler that promises what exists thinks so.
-fn size(spec: &GuestSpec) -> Resources {
+pub(super) fn size(spec: &GuestSpec) -> Resources {
     let disk = spec.root_disk.saturating_add(spec.ephemeral_disk);
     Resources {
         vcpus: spec.vcpus,

@@ -8,8 +8,9 @@ use nova_core::clock::{Clock, ClockExt as _};
 use nova_core::domain::{AllocationRatio, ImageId, MiB, PowerState, Reboot, Resources, VolumeId};
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
-    AttachVolumes as _, Connection, ImageError, MoveGuests as _, Parcel, PauseGuests as _,
-    SnapshotGuests as _, VirtDriver as _, VirtError, VolumeLink,
+    AttachVolumes as _, Connection, ImageError, Invitation, LiveMigrate as _, MoveGuests as _,
+    Parcel, PauseGuests as _, SnapshotGuests as _, Transfer, VirtDriver as _, VirtError,
+    VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
@@ -54,6 +55,23 @@ fn a_parcel_brings_to_another_host_what_is_on_the_disk_and_leaves_the_guest_wher
 }
 
 #[test]
+fn what_a_guest_writes_while_it_is_sent_arrives_and_it_is_not_booted_anew() {
+    run(async {
+        let (from, to, (images, image)) = (host("from"), host("to"), images().await);
+        from.create(&guest(1, &image), &images).await.unwrap();
+        let expected = to.expect(&guest(1, &image), &[]).await.unwrap();
+        assert_eq!(from.send(id(1), &expected).await.unwrap(), Transfer::UnderWay);
+        from.write_disk(id(1), "written late").unwrap();
+        let sent = from.send(id(1), &expected).await.unwrap();
+        let Transfer::Complete(parcel) = sent else { panic!("{sent:?}") };
+        to.receive(id(1), &parcel).await.unwrap();
+        to.unpause(id(1)).await.unwrap();
+        assert_eq!(to.disk(id(1)).unwrap(), "written late");
+        assert_eq!((to.counters().boots, power(&from, 1).await), (0, PowerState::Paused));
+    });
+}
+
+#[test]
 fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_its_disks() {
     run(async {
         let (host, (images, image)) = (host("h"), images().await);
@@ -69,6 +87,7 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
         assert!(!host.is_powered());
 
         let parcel = Parcel { instance: id(1), boot: 0, disks: String::new() };
+        let invitation = Invitation { instance: id(1), address: String::new() };
         let errors = [
             host.facts().await.err(),
             host.guests().await.err(),
@@ -84,6 +103,11 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.detach(id(1), link.volume).await.err(),
             host.pack(id(1)).await.err(),
             host.unpack(&guest(1, &image), &parcel, &images).await.err(),
+            host.expect(&guest(1, &image), &[]).await.err(),
+            host.send(id(1), &invitation).await.err(),
+            host.receive(id(1), &parcel).await.err(),
+            host.is_complete(id(1)).await.err(),
+            host.recall(id(1)).await.err(),
             host.snapshot(id(1), ImageId::from_u128(8), image.format, &images).await.err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());

@@ -11,9 +11,9 @@ use nova_core::domain::{
     HostFacts, HostId, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
 };
 use nova_core::port::{
-    AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, MoveGuests,
-    Parcel, PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeDriver, VolumeError,
-    VolumeFacts, VolumeLink,
+    AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
+    LiveMigrate, MoveGuests, Parcel, PauseGuests, ShareVolumes, SnapshotGuests, Transfer,
+    VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, FileVolumes, SimHost, SimOptions};
@@ -55,6 +55,18 @@ mod sim_reopened {
     use super::*;
 
     nova_core::virt_laws!(async { Reopened::new() });
+}
+
+mod sim_live {
+    use super::*;
+
+    nova_core::live_laws!(async { (host("here"), host("there")) });
+}
+
+mod sim_live_reopened {
+    use super::*;
+
+    nova_core::live_laws!(async { (Reopened::new(), Reopened::new()) });
 }
 
 mod directory_images {
@@ -163,8 +175,39 @@ impl VirtDriver for Reopened {
         Some(self)
     }
 
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        Some(self)
+    }
+
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl LiveMigrate for Reopened {
+    async fn expect(
+        &self,
+        spec: &GuestSpec,
+        links: &[VolumeLink],
+    ) -> Result<Invitation, VirtError> {
+        self.host().expect(spec, links).await
+    }
+
+    async fn send(&self, instance: InstanceId, to: &Invitation) -> Result<Transfer, VirtError> {
+        self.host().send(instance, to).await
+    }
+
+    async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError> {
+        self.host().receive(instance, parcel).await
+    }
+
+    async fn is_complete(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.host().is_complete(instance).await
+    }
+
+    async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().recall(instance).await
     }
 }
 
@@ -263,6 +306,22 @@ impl VolumeDriver for Reopened {
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
         self.file_volumes().list().await
     }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl ShareVolumes for Reopened {
+    async fn share(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+    ) -> Result<Connection, VolumeError> {
+        self.file_volumes().share(volume, from, to).await
+    }
 }
 
 /// A subject with the directory in which it lives.
@@ -328,5 +387,9 @@ impl VolumeDriver for Kept<FileVolumes> {
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
         self.subject.list().await
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        self.subject.sharing()
     }
 }

@@ -54,6 +54,7 @@ impl Admin {
             Some(HostStatus {
                 host: view.hosts.get(&keys::host(row.id))?.value.clone(),
                 liveness: row.liveness,
+                unready: view.unready(row.id).map(str::to_owned),
                 used: *row.used(),
                 instances: row.claims().map(|(instance, _)| instance).collect(),
             })

@@ -6,7 +6,7 @@ use crate::cloud::api::specs::ImageSpec;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::api::{ACCEPT_ATTEMPTS_MAX, Door, Plan};
 use crate::cloud::error::ApiError;
-use crate::cloud::view::View;
+use crate::cloud::view::{View, reach};
 use crate::domain::{
     Action, Image, ImageContent, ImageFormat, ImageId, ImageState, Instance, InstanceId, Label,
     MiB, OpKind, ProjectId, RequestId,
@@ -187,11 +187,9 @@ impl Door {
                 |image: &Versioned<Image>| owner.is_none() || image.value.owner.as_ref() == owner;
             let image = image.filter(mine).ok_or_else(|| ApiError::not_found("image", id))?;
             let user = {
-                let mut view = self.view.lock().await;
-                let limit = self.options.order_limit;
-                if !view.reach(image.revision, &*self.ports.clock, limit).await? {
-                    continue;
-                }
+                let (clock, limit) = (&*self.ports.clock, self.options.order_limit);
+                let view = reach(&self.view, image.revision, clock, limit).await?;
+                let Some(view) = view else { continue };
                 view.user_of(&image.value)
             };
             let marked = image.value.state == ImageState::Deleting;

@@ -33,6 +33,7 @@ macro_rules! accept {
 mod admin;
 mod doctor;
 mod images;
+mod live;
 mod moves;
 mod networks;
 mod project;

@@ -68,6 +68,9 @@ pub struct HostStatus {
     pub host: Host,
     /// Whether it answers.
     pub liveness: Liveness,
+    /// Why its agent is not ready, while it is not: it could not put the host in order after a
+    /// start, and tries again.
+    pub unready: Option<String>,
     /// What is claimed on it.
     pub used: Resources,
     /// Who claims it, sorted.

@@ -1,0 +1,46 @@
+//! Servers that change their host while they run.
+
+use crate::cloud::api::Plan;
+use crate::cloud::api::admin::Admin;
+use crate::cloud::api::moves::leaving;
+use crate::cloud::api::views::Accepted;
+use crate::cloud::error::ApiError;
+use crate::domain::{Action, Instance, InstanceId, OpKind, RequestId};
+use crate::store::record::keys;
+use crate::store::{Txn, Versioned};
+
+impl Admin {
+    /// Moves a server to another host while it runs. It stops only for the moment in which the
+    /// other host takes over, keeps everything that it has, and nobody has to confirm. A paused
+    /// server stays paused.
+    ///
+    /// Until the other host has taken over, whatever goes wrong leaves the server running where
+    /// it was; hosts whose driver cannot do it are among what can go wrong.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
+    /// with volumes whose driver cannot connect them to two hosts.
+    pub async fn live_migrate_server(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        accept!(self, request, "live migrate server", &id, {
+            let view = self.door.fresh().await?;
+            let instance = view.instances.get(&keys::instance(id));
+            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
+            let migration = leaving(&instance.value, instance.value.flavor.clone());
+            let moved = Instance { migration, ..instance.value.clone() };
+            let leaving = &Versioned { value: moved, revision: instance.revision };
+            let mut txn = Txn::new();
+            let kind = OpKind::LiveMigrate { instance: id };
+            let operation = self.door.occupy(leaving, Action::LiveMigrate, kind, &mut txn)?;
+            let volumes = &self.door.ports.volumes;
+            if volumes.sharing().is_none() && view.volumes_of(id).next().is_some() {
+                let reason = format!("{volumes} cannot be used by two hosts");
+                return Err(ApiError::Unsuitable { what: format!("server {id}"), reason });
+            }
+            Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! How an agent compares its host with the records.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::cloud::agent::Hand;
+use crate::cloud::error::chain;
+use crate::cloud::order::{Order, Report};
+use crate::domain::{Fault, Instance, InstanceId, PowerState, VmState};
+use crate::plant::{Bug, planted};
+use crate::store::record::{Claim, keys};
+use crate::store::{StoreExt as _, Txn, Versioned};
+
+/// What the record of a server says whose guest is not where it should be.
+const GUEST_GONE: &str = "the guest is not on its host any more";
+
+impl Hand {
+    /// Compares the host with the records: removes guests that nobody owns, and writes down what
+    /// happened to those that somebody does. It goes on after an error; the next sweep tries
+    /// again.
+    ///
+    /// # Errors
+    /// Why not everything could be compared, or something that nobody owns is still there: the
+    /// first reason. That the network did not converge is none, since every order that needs the
+    /// network asks for it itself.
+    pub(crate) async fn sweep(&self) -> Result<(), String> {
+        let guests = match self.in_time(self.driver.guests()).await {
+            Ok(guests) => guests.map_err(|error| chain(&error))?,
+            Err(late) => return Err(late.reason().to_owned()),
+        };
+        let mut known: BTreeSet<InstanceId> = guests.iter().map(|guest| guest.instance).collect();
+        let mut result = Ok(());
+        match self.ports.store.read_all::<Claim>(&keys::claims_on(self.host)).await {
+            Ok(claims) => known.extend(claims.iter().map(|claim| claim.value.instance)),
+            Err(error) => result = Err(chain(&error)),
+        }
+        for id in known {
+            let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
+            let alone = lock.lock().await;
+            result = result.and(self.tidy(id).await);
+            drop(alone);
+            self.forget_lock(id).await;
+        }
+        drop(self.converge().await);
+        result
+    }
+
+    /// Compares one guest with its record. No order is carried out for it meanwhile, and both are
+    /// looked at only now: the list that a sweep began with may be minutes old.
+    async fn tidy(&self, id: InstanceId) -> Result<(), String> {
+        let record = self.ports.store.read::<Instance>(&keys::instance(id)).await;
+        let record = record.map_err(|error| chain(&error))?;
+        let guest = match self.in_time(self.driver.guest(id)).await {
+            Ok(guest) => guest.map_err(|error| chain(&error))?,
+            Err(late) => return Err(late.reason().to_owned()),
+        };
+        let report = match (record, guest) {
+            (Some(record), guest) if record.value.host == Some(self.host) => {
+                self.note(&record, guest.map(|guest| guest.power)).await;
+                return Ok(());
+            }
+            (_, None) => return Ok(()),
+            _ if planted(Bug::ReapNothing) || planted(Bug::SkipUndo) => return Ok(()),
+            (Some(record), Some(guest)) if self.is_end(&record.value) => {
+                // The other end has the server. While it moves, its operation sees to both.
+                if record.value.task.is_some() || guest.power == PowerState::Shutdown {
+                    return Ok(());
+                }
+                self.on_guest(id, &Order::Stop(id)).await
+            }
+            _ => self.on_guest(id, &Order::Remove(id)).await,
+        };
+        match report {
+            Report::Done { .. } | Report::Packed(_) | Report::Stored(_) => Ok(()),
+            late => Err(format!("guest {id}: {}", late.reason())),
+        }
+    }
+
+    /// Writes down that a server is not in the state that it was left in (Nova's power sync).
+    /// While an operation works on it, that operation will.
+    async fn note(&self, record: &Versioned<Instance>, power: Option<PowerState>) {
+        let old = &record.value;
+        let busy = old.task.is_some() && !planted(Bug::SweepBusyServers);
+        if busy || old.host != Some(self.host) {
+            return;
+        }
+        let mut next = Instance { power, ..old.clone() };
+        let lost = old.fault.as_ref().is_some_and(|fault| fault.message == GUEST_GONE);
+        let gone = |message: &str| {
+            Some(Fault { message: message.to_owned(), at: self.ports.clock.now(), refusal: None })
+        };
+        match (old.state, power) {
+            (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {
+                next.state = VmState::Stopped;
+            }
+            // An operation that failed may have had its effect all the same.
+            (VmState::Paused, Some(PowerState::Running)) => next.state = VmState::Active,
+            (VmState::Active, Some(PowerState::Paused)) if self.recalls(old.id).await => {
+                next.power = Some(PowerState::Running);
+            }
+            (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
+            (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
+                // Its owner wants it stopped; that a guest came up by itself does not change it.
+                drop(self.on_guest(old.id, &Order::Stop(old.id)).await);
+                return;
+            }
+            (VmState::Error, Some(power)) if lost => {
+                // It was there all the time, and its host did not know: as after a restart of
+                // what runs the guests.
+                next.state = match power {
+                    PowerState::Running => VmState::Active,
+                    PowerState::Paused => VmState::Paused,
+                    PowerState::Shutdown => VmState::Stopped,
+                };
+                next.fault = None;
+            }
+            (VmState::Resized, Some(_)) if lost => next.fault = None,
+            (VmState::Resized, None) => {
+                // It can still be reverted.
+                next.fault = old.fault.clone().or(gone(GUEST_GONE));
+            }
+            (VmState::Active | VmState::Paused | VmState::Stopped, None) => {
+                next.state = VmState::Error;
+                next.fault = gone(GUEST_GONE);
+            }
+            _ => {}
+        }
+        if next != *old {
+            let mut txn = Txn::new();
+            txn.replace(record, &next);
+            // Whoever was faster knew better; the next sweep looks again.
+            drop(self.ports.store.commit(txn).await);
+        }
+    }
+}

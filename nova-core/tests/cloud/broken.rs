@@ -1,0 +1,397 @@
+//! Parts that panic, hosts that cannot be put in order, networks that are slow.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Display};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nova_core::clock::Clock;
+use nova_core::cloud::Ports;
+use nova_core::domain::{
+    HostFacts, HostId, HostTable, InstanceId, Liveness, Network, NetworkId, OpState, Placement,
+    Port, PowerState, Reboot, Refusal, RequestSpec, VmState,
+};
+use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
+use nova_core::port::{
+    AttachVolumes, FloatingIps, Guest, GuestSpec, ImageStore, MoveGuests, NetError, NetworkManager,
+    NetworkSpec, NoValidHost, PauseGuests, PortRequest, Scheduler, SnapshotGuests, VirtDriver,
+    VirtError,
+};
+use nova_core::seed::Seed;
+use nova_core::store::Draft;
+
+use crate::world::{HOST, World, run, run_with, spec};
+
+/// A host whose switches make it fail.
+#[derive(Debug, Default)]
+struct Switches {
+    /// It cannot say which guests it has.
+    blind: AtomicBool,
+    /// It has lost sight of its guests, and says that there are none.
+    forgetful: AtomicBool,
+    /// It cannot remove a guest.
+    clinging: AtomicBool,
+    /// Making a guest panics so many times.
+    panics: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Broken {
+    host: Arc<MemoryHost>,
+    switches: Arc<Switches>,
+}
+
+impl Broken {
+    fn new() -> (Self, Arc<MemoryHost>, Arc<Switches>) {
+        let (host, switches) = (Arc::new(MemoryHost::new(HOST)), Arc::new(Switches::default()));
+        (Self { host: Arc::clone(&host), switches: Arc::clone(&switches) }, host, switches)
+    }
+}
+
+impl Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("broken host")
+    }
+}
+
+fn on(switch: &AtomicBool) -> bool {
+    switch.load(Ordering::SeqCst)
+}
+
+fn failure(operation: &'static str) -> VirtError {
+    VirtError::Host { operation, source: "no connection".into() }
+}
+
+#[async_trait]
+impl VirtDriver for Broken {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        self.host.facts().await
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        match on(&self.switches.blind) {
+            true => Err(failure("list guests")),
+            false if on(&self.switches.forgetful) => Ok(Vec::new()),
+            false => self.host.guests().await,
+        }
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        match on(&self.switches.forgetful) {
+            true => Ok(None),
+            false => self.host.guest(instance).await,
+        }
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        let left = self.switches.panics.load(Ordering::SeqCst);
+        if left > 0 {
+            self.switches.panics.store(left - 1, Ordering::SeqCst);
+            panic!("the driver lost its mind");
+        }
+        self.host.create(spec, images).await
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        match on(&self.switches.clinging) {
+            true => Err(failure("remove a guest")),
+            false => self.host.remove(instance).await,
+        }
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host.start(instance).await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host.stop(instance).await
+    }
+
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.host.reboot(instance, how, boot).await
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        self.host.pausing()
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        self.host.volumes()
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        self.host.moving()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        self.host.snapshots()
+    }
+}
+
+/// A host that cannot be put in order says why, takes no orders, and is ready when it can be.
+fn not_ready(trouble: fn(&Switches) -> &AtomicBool, reason: &'static str) {
+    run(async move |world: &mut World| {
+        let (driver, host, switches) = Broken::new();
+        host.plant_guest(InstanceId::from_u128(99));
+        trouble(&switches).store(true, Ordering::SeqCst);
+        world.cloud.stop_host(&"alpha".parse().unwrap()).await;
+        world.cloud.stop_host(&"beta".parse().unwrap()).await;
+        world.pass(Duration::from_secs(10)).await;
+        let id = world.cloud.add_host(spec("gamma"), driver).await.unwrap();
+        for _ in 0..3 {
+            let hosts = world.admin().hosts().await.unwrap();
+            let gamma = hosts.iter().find(|host| host.host.id == id).unwrap();
+            assert_eq!(gamma.liveness, Liveness::Down);
+            assert!(gamma.unready.as_ref().unwrap().contains(reason), "{gamma:?}");
+            world.pass(Duration::from_secs(20)).await;
+        }
+        let project = world.project();
+        let spec = world.server("a", "small");
+        let accepted = project.create_server(project.new_request(), &spec).await;
+        let failed = world.ended(accepted.unwrap().operation).await;
+        assert!(matches!(failed.state, OpState::Failed(_)), "{failed:?}");
+        assert_eq!(host.guests().await.unwrap().len(), 1);
+
+        trouble(&switches).store(false, Ordering::SeqCst);
+        world.pass(Duration::from_secs(10)).await;
+        assert_eq!(host.guests().await.unwrap(), []);
+        let hosts = world.admin().hosts().await.unwrap();
+        let gamma = hosts.iter().find(|host| host.host.id == id).unwrap();
+        assert_eq!((gamma.liveness, &gamma.unready), (Liveness::Up, &None));
+        assert_eq!(world.boot("web").await.instance.host, Some(id));
+    });
+}
+
+#[test]
+fn a_host_that_cannot_list_its_guests_is_not_ready_and_says_why() {
+    not_ready(|switches| &switches.blind, "list guests");
+}
+
+#[test]
+fn a_host_that_cannot_remove_what_nobody_owns_is_not_ready_and_says_why() {
+    not_ready(|switches| &switches.clinging, "remove a guest");
+}
+
+#[test]
+fn a_guest_that_was_lost_from_sight_is_adopted_again() {
+    run(async |world: &mut World| {
+        for name in ["alpha", "beta"] {
+            world.cloud.stop_host(&name.parse().unwrap()).await;
+        }
+        world.pass(Duration::from_secs(10)).await;
+        let (driver, host, switches) = Broken::new();
+        let gamma = world.cloud.add_host(spec("gamma"), driver).await.unwrap();
+        let (one, two) = (world.boot("one").await.instance.id, world.boot("two").await.instance.id);
+        switches.forgetful.store(true, Ordering::SeqCst);
+        world.cloud.stop_host(&"gamma".parse().unwrap()).await;
+        let again = Broken { host: Arc::clone(&host), switches: Arc::clone(&switches) };
+        assert_eq!(world.cloud.add_host(spec("gamma"), again).await.unwrap(), gamma);
+        let state = async |id| world.project().server(id).await.unwrap().instance.state;
+        assert_eq!((state(one).await, state(two).await), (VmState::Error, VmState::Error));
+        host.stop(two).await.unwrap();
+        switches.forgetful.store(false, Ordering::SeqCst);
+        world.pass(Duration::from_secs(10)).await;
+        assert_eq!((state(one).await, state(two).await), (VmState::Active, VmState::Stopped));
+        assert_eq!(world.project().server(one).await.unwrap().instance.fault, None);
+        assert_eq!(host.guest(one).await.unwrap().unwrap().power, PowerState::Running);
+    });
+}
+
+#[test]
+fn a_guest_without_owner_is_gone_after_two_cycles() {
+    run(async |world: &mut World| {
+        let host = world.hosts.values().next().unwrap();
+        host.plant_guest(InstanceId::from_u128(99));
+        world.pass(Duration::from_secs(10)).await;
+        assert_eq!(world.guests().await, 0);
+    });
+}
+
+#[test]
+fn a_driver_that_panics_fails_one_attempt_and_not_the_host() {
+    run(async |world: &mut World| {
+        for name in ["alpha", "beta"] {
+            world.cloud.stop_host(&name.parse().unwrap()).await;
+        }
+        world.pass(Duration::from_secs(10)).await;
+        let (driver, _, switches) = Broken::new();
+        switches.panics.store(2, Ordering::SeqCst);
+        let gamma = world.cloud.add_host(spec("gamma"), driver).await.unwrap();
+        let began = world.cloud.ports().clock.now();
+        assert_eq!(world.boot("web").await.instance.host, Some(gamma));
+        // Nobody waited for an answer that never came.
+        let took = world.cloud.ports().clock.now().since(began);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+}
+
+/// A scheduler that panics the first times it is asked.
+#[derive(Debug)]
+struct Panicking(AtomicUsize);
+
+impl Display for Panicking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("panicking scheduler")
+    }
+}
+
+impl Scheduler for Panicking {
+    fn select(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+        seed: Seed,
+    ) -> Result<Placement, NoValidHost> {
+        let left = self.0.load(Ordering::SeqCst);
+        if left > 0 {
+            self.0.store(left - 1, Ordering::SeqCst);
+            panic!("division by nobody");
+        }
+        FirstFit.select(hosts, request, seed)
+    }
+
+    fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
+        FirstFit.explain(hosts, request)
+    }
+
+    fn reads_extra_spec(&self, key: &str) -> bool {
+        FirstFit.reads_extra_spec(key)
+    }
+}
+
+#[test]
+fn a_scheduler_that_panics_once_is_asked_again() {
+    let scheduler = Panicking(AtomicUsize::new(1));
+    run_with(
+        |ports| ports.with_scheduler(scheduler),
+        async |world: &mut World| {
+            world.boot("web").await;
+            world.healthy().await;
+        },
+    );
+}
+
+#[test]
+fn a_scheduler_that_always_panics_fails_the_operation_with_its_words() {
+    let scheduler = Panicking(AtomicUsize::new(usize::MAX));
+    run_with(
+        |ports| ports.with_scheduler(scheduler),
+        async |world: &mut World| {
+            let project = world.project();
+            let spec = world.server("a", "small");
+            let accepted = project.create_server(project.new_request(), &spec).await;
+            let op = world.ended(accepted.unwrap().operation).await;
+            let OpState::Failed(fault) = op.state else { panic!("{op:?}") };
+            assert!(fault.message.contains("panicked: division by nobody"), "{fault:?}");
+            world.healthy().await;
+        },
+    );
+}
+
+#[test]
+fn a_host_that_is_removed_and_added_again_is_another_host() {
+    run(async |world: &mut World| {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let id = world.add_host("gamma").await;
+            assert!(seen.insert(id), "{id} was used before");
+            world.cloud.stop_host(&"gamma".parse().unwrap()).await;
+            let admin = world.admin();
+            admin.remove_host(admin.new_request(), id).await.unwrap();
+        }
+    });
+}
+
+/// Networks that take their time, and count how many change one host at once.
+#[derive(Debug)]
+struct Slow {
+    networks: MemoryNetworks,
+    clock: Arc<dyn Clock>,
+    now: Mutex<BTreeMap<HostId, usize>>,
+    slow: Arc<AtomicBool>,
+    most: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Display for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("slow networks")
+    }
+}
+
+#[async_trait]
+impl NetworkManager for Slow {
+    async fn create_networks(&self, spec: &NetworkSpec) -> Result<Draft<Vec<Network>>, NetError> {
+        self.networks.create_networks(spec).await
+    }
+
+    async fn delete_network(&self, network: NetworkId) -> Result<Draft<()>, NetError> {
+        self.networks.delete_network(network).await
+    }
+
+    async fn reserve(&self, request: &PortRequest) -> Result<Draft<Vec<Port>>, NetError> {
+        self.networks.reserve(request).await
+    }
+
+    async fn release(&self, instance: InstanceId) -> Result<Draft<()>, NetError> {
+        NetworkManager::release(&self.networks, instance).await
+    }
+
+    async fn converge(&self, host: HostId) -> Result<(), NetError> {
+        let at_once = {
+            let mut now = self.now.lock().unwrap();
+            let at_once = now.entry(host).or_default();
+            *at_once += 1;
+            *at_once
+        };
+        self.most.fetch_max(at_once, Ordering::SeqCst);
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if on(&self.slow) {
+            self.clock.sleep_until(self.clock.now().after(Duration::from_millis(500))).await;
+        }
+        *self.now.lock().unwrap().entry(host).or_default() -= 1;
+        self.networks.converge(host).await
+    }
+
+    fn floating_ips(&self) -> Option<&dyn FloatingIps> {
+        self.networks.floating_ips()
+    }
+}
+
+#[test]
+fn one_at_a_time_changes_the_network_of_a_host_and_those_who_wait_share_the_answer() {
+    let (most, calls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (seen_most, seen_calls) = (Arc::clone(&most), Arc::clone(&calls));
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow_now = Arc::clone(&is_slow);
+    let slow = move |ports: Ports| {
+        let (store, clock) = (Arc::clone(&ports.store), Arc::clone(&ports.clock));
+        let networks = MemoryNetworks::new(store, Arc::clone(&clock), Seed::new(3));
+        ports.with_network(Slow {
+            networks,
+            clock,
+            now: Mutex::default(),
+            slow: is_slow,
+            most,
+            calls,
+        })
+    };
+    run_with(slow, async |world: &mut World| {
+        let project = world.project();
+        slow_now.store(true, Ordering::SeqCst);
+        let before = seen_calls.load(Ordering::SeqCst);
+        let mut accepted = Vec::new();
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            let spec = world.server(name, "small");
+            accepted.push(project.create_server(project.new_request(), &spec).await);
+        }
+        for accepted in accepted {
+            world.done(accepted).await;
+        }
+        assert_eq!(seen_most.load(Ordering::SeqCst), 1);
+        let calls = seen_calls.load(Ordering::SeqCst) - before;
+        assert!(calls <= 6, "six servers on two hosts: {calls} times");
+    });
+}
