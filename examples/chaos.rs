@@ -4,6 +4,7 @@
 //! cargo run --release --example chaos -- --seeds 1000
 //! cargo run --release --example chaos -- --first-seed 17 --seeds 1
 //! cargo run --release --example chaos -- --seeds 2000 --plant all
+//! cargo run --release --example chaos -- --sites --pairs
 //! ```
 //!
 //! Exit status 0 means that nothing was found, or with `--plant` that every planted mistake was.
@@ -34,6 +35,15 @@ struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Lets somebody die at every moment of every step of every operation, instead of seeds.
+    #[arg(long)]
+    sites: bool,
+    /// With --sites: a second one dies at every moment of the recovery from each.
+    #[arg(long, requires = "sites")]
+    pairs: bool,
+    /// With --sites: only where the name begins with this.
+    #[arg(long, requires = "sites")]
+    only: Option<String>,
     /// Print everything that happened in the first seed that finds something.
     #[arg(long)]
     log: bool,
@@ -88,6 +98,10 @@ fn main() -> ExitCode {
             }
         },
     };
+    if args.sites {
+        let only = args.only.as_deref().unwrap_or_default();
+        return nova_examples::sites::run(only, args.pairs, args.json);
+    }
     let watch = Stopwatch::start();
     let mut batch = Batch::default();
     let (mut found, mut caught) = (Vec::new(), Vec::new());

@@ -81,7 +81,7 @@ faults! {
     /// A process does not run for a while, and does not know it.
     Pause "pause" 0.08;
     /// The scheduler names any host, whether it fits or not.
-    WrongHost "wrong-host" 0.5;
+    WrongHost "wrong-host" 0.3;
 }
 
 /// One fault that happened: the nth opportunity for it in its run.
