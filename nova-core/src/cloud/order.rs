@@ -160,7 +160,8 @@ impl Report {
     /// Why the target was not reached; nothing when it was.
     pub(crate) fn reason(&self) -> &str {
         match self {
-            Self::Done { .. } | Self::Packed(_) | Self::Stored(_) => "",
+            Self::Done { .. } | Self::Packed(_) | Self::Stored(_) | Self::Expected(_) => "",
+            Self::UnderWay => "it takes its time",
             Self::NotDone { reason, .. } | Self::Unknown { reason } => reason,
         }
     }

@@ -125,6 +125,10 @@ impl VirtDriver for Broken {
         self.host.moving()
     }
 
+    fn live(&self) -> Option<&dyn nova_core::port::LiveMigrate> {
+        self.host.live()
+    }
+
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         self.host.snapshots()
     }

@@ -72,6 +72,10 @@ impl VolumeDriver for MoodyVolumes {
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
         self.volumes.list().await
     }
+
+    fn sharing(&self) -> Option<&dyn nova_core::port::ShareVolumes> {
+        self.volumes.sharing()
+    }
 }
 
 /// Networks that lead no floating IP anywhere while they are told so.
