@@ -145,6 +145,7 @@ impl OpKind {
         "delete server",
         "resize server",
         "migrate server",
+        "live migrate server",
         "confirm resize",
         "revert resize",
         "evacuate server",

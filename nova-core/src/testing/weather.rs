@@ -177,8 +177,12 @@ pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>, quota:
                     continue;
                 };
                 let server = server.instance.id;
+                let alive = client.chance.happens(0.5);
                 client
-                    .ask(async |admin, request| admin.migrate_server(request, server).await)
+                    .ask(async |admin, request| match alive {
+                        true => admin.live_migrate_server(request, server).await,
+                        false => admin.migrate_server(request, server).await,
+                    })
                     .await;
             }
             _ => {
