@@ -65,6 +65,7 @@ impl Agent {
         spec: HostSpec,
         driver: Arc<dyn VirtDriver>,
     ) -> Result<Self, ApiError> {
+        options.check()?;
         // A host that hangs must not hold up whoever adds it.
         let facts = ports.clock.within(options.order_limit, driver.facts()).await;
         let facts = facts.unwrap_or_else(|| {

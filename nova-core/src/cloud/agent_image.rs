@@ -35,7 +35,7 @@ impl Hand {
                 Err(late) => return late,
             };
         match self.ports.store.read::<Image>(&keys::image(image)).await {
-            Ok(Some(record)) if record.value.state != ImageState::Deleting => {
+            Ok(Some(record)) if record.value.state != ImageState::Discarded => {
                 Report::Stored(content)
             }
             Err(error) => Report::Unknown { reason: chain(&error) },

@@ -80,7 +80,11 @@ impl Runner {
     }
 
     async fn forward(&self, step: Step, next: &mut Operation) -> Result<Attempt, StoreError> {
+        let shelf = matches!(next.kind, OpKind::Shelve { .. } | OpKind::Unshelve { .. });
         match step {
+            Step::Capture => self.capture(next).await,
+            Step::Spawn if shelf => self.respawn(next).await,
+            _ if shelf => self.attempt_shelf(step, next).await,
             Step::Place => self.place(next).await,
             Step::Wire => self.wire(next).await,
             Step::Spawn => self.spawn(next).await,
@@ -98,7 +102,6 @@ impl Runner {
             Step::Bind => self.bind(next).await,
             Step::Unbind => self.unbind(next).await,
             Step::Finish => self.finish(next).await,
-            Step::Capture => self.capture(next).await,
             Step::FinishSnapshot => self.finish_snapshot(next).await,
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => {
                 self.attempt_rebuild(step, next).await
@@ -123,13 +126,16 @@ impl Runner {
     async fn backward(&self, step: Step, next: &mut Operation) -> Result<Attempt, StoreError> {
         match step {
             Step::Spawn if planted(Bug::SkipUndo) => Ok(Attempt::Done(Txn::new())),
+            Step::Capture => self.uncapture(next).await,
+            _ if matches!(next.kind, OpKind::Shelve { .. } | OpKind::Unshelve { .. }) => {
+                self.undo_shelf(step, next).await
+            }
             Step::Place => self.unplace(next).await,
             Step::Spawn => self.remove_guest(next).await,
             Step::Connect => self.disconnect(next).await,
             Step::Plug => self.unplug(next).await,
             Step::MakeVolume => self.destroy_volume(next).await,
-            Step::Bind => self.unbind(next).await,
-            Step::Capture => self.uncapture(next).await,
+            Step::Bind => self.rebind(next).await,
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => self.undo_rebuild(step, next).await,
             _ => self.undo_move(step, next).await,
         }
@@ -342,6 +348,7 @@ impl Runner {
             };
             txn.replace(volume, &next);
         }
+        Self::let_floating_go(&view, op, &mut txn);
         Ok(held.over(Attempt::Done(txn)))
     }
 }

@@ -112,6 +112,7 @@ impl Runner {
                 return Ok(self.hopeless("the floating IP is not the project's any more"));
             };
             let old = owner.binding.as_ref().map(|binding| binding.host);
+            op.led = owner.binding.clone();
             let binding = FloatingBinding { instance, fixed: port.address, host };
             (binding, server, known.clone(), old)
         };
@@ -128,6 +129,65 @@ impl Runner {
             }
             Err(error) => self.network_failed(&error),
         })
+    }
+
+    /// Leads the floating IP back to where it led before, if that is still there.
+    pub(crate) async fn rebind(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let (OpKind::AssociateFloating { address, instance }, Some(before)) =
+            (&op.kind, op.led.clone())
+        else {
+            return self.unbind(op).await;
+        };
+        let (address, instance) = (*address, *instance);
+        let found = {
+            let view = self.fresh().await?;
+            let Some((known, owner)) = own_floating(&view, op, address) else {
+                return Ok(Attempt::Done(Txn::new()));
+            };
+            let now = owner.binding.as_ref();
+            let Some(now) = now.filter(|now| now.instance == instance) else {
+                // It leads to somebody else by now, or never led there: nothing to take back.
+                return Ok(Attempt::Done(Txn::new()));
+            };
+            if before.instance == instance {
+                return Ok(Attempt::Done(Txn::new()));
+            }
+            let there = view.ports_of(before.instance).any(|port| port.address == before.fixed);
+            let server = view.instances.get(&keys::instance(before.instance));
+            let server = server.filter(|_| there).and_then(|server| {
+                let host = server.value.host?;
+                Some((server.clone(), FloatingBinding { host, ..before }))
+            });
+            server.map(|(server, binding)| (server, binding, known.clone(), now.host))
+        };
+        let Some((server, binding, known, now)) = found else { return self.unbind(op).await };
+        let Some(floating) = self.floating() else {
+            return Ok(self.hopeless("these networks have no floating IPs"));
+        };
+        let host = binding.host;
+        Ok(match floating.associate(address, binding).await {
+            Ok(mut draft) => {
+                draft.txn.unchanged(&server).unchanged(&known);
+                op.settle = vec![now, host];
+                Attempt::Done(draft.txn)
+            }
+            Err(error) => self.network_failed(&error),
+        })
+    }
+
+    /// Puts into `txn` that the floating IP is not this operation's any more.
+    pub(crate) fn let_floating_go(view: &View, op: &Operation, txn: &mut Txn) {
+        let (OpKind::AssociateFloating { address, .. } | OpKind::DisassociateFloating { address }) =
+            op.kind
+        else {
+            return;
+        };
+        let Some((known, owner)) = own_floating(view, op, address) else { return };
+        // A later one that waits for this one keeps it.
+        if owner.operation == Some(op.id) {
+            let state = AddressState::Owned(FloatingOwner { operation: None, ..owner.clone() });
+            txn.replace(known, &FloatingIp { state, ..known.value.clone() });
+        }
     }
 
     /// Leads the floating IP nowhere.

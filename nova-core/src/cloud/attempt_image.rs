@@ -75,9 +75,9 @@ impl Runner {
         images: &[Versioned<Image>],
     ) -> Result<Attempt, StoreError> {
         let mut txn = Txn::new();
-        let unmarked = |image: &&Versioned<Image>| image.value.state != ImageState::Deleting;
+        let unmarked = |image: &&Versioned<Image>| image.value.state != ImageState::Discarded;
         for image in images.iter().filter(unmarked) {
-            let state = ImageState::Deleting;
+            let state = ImageState::Discarded;
             txn.replace(image, &Image { state, ..image.value.clone() });
         }
         if !txn.writes().is_empty() {
@@ -120,12 +120,13 @@ impl Runner {
 /// The image that an operation makes.
 fn image_of(kind: &OpKind) -> Option<ImageId> {
     match kind {
-        OpKind::Snapshot { image, .. } => Some(*image),
+        OpKind::Snapshot { image, .. } | OpKind::Shelve { image, .. } => Some(*image),
         _ => None,
     }
 }
 
-/// The images that are being taken of a server, and are nothing without it.
+/// The images that are being taken of a server, or that its disk is in: they are nothing without
+/// it.
 pub(crate) fn unfinished_images(
     view: &View,
     server: InstanceId,

@@ -232,7 +232,7 @@ impl Runner {
 
     /// Takes every volume of the server from one host, and notes that it goes to another. Only
     /// the host's own word counts, or an operator's that it is down.
-    async fn let_go(
+    pub(crate) async fn let_go(
         &self,
         op: &Operation,
         from: HostId,
@@ -294,7 +294,11 @@ impl Runner {
 
     /// Leads the floating IPs of the server to a host, one in each transaction: all of them
     /// write the record of the port behind them.
-    async fn lead_floating(&self, op: &Operation, at: HostId) -> Result<Attempt, StoreError> {
+    pub(crate) async fn lead_floating(
+        &self,
+        op: &Operation,
+        at: HostId,
+    ) -> Result<Attempt, StoreError> {
         let instance = server_id(op);
         let astray = {
             let view = self.fresh().await?;

@@ -208,12 +208,13 @@ impl Runner {
     /// let go, or an operator has said that the host is down for good.
     pub(crate) async fn free_volumes(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let id = server_id(op);
-        let (mut held, moves): (Vec<_>, bool) = {
+        let (mut held, moves, offloaded): (Vec<_>, bool, bool) = {
             let view = self.fresh().await?;
-            let server = view.instances.get(&keys::instance(id));
+            let server = view.instances.get(&keys::instance(id)).map(|server| &server.value);
             let held = view.volumes_of(id);
             let held = held.filter_map(|v| v.value.attachment.map(|a| (v.value.id, a.host)));
-            (held.collect(), server.is_some_and(|server| server.value.migration.is_some()))
+            let moves = server.is_some_and(|server| server.migration.is_some());
+            (held.collect(), moves, server.is_some_and(|server| server.host.is_none()))
         };
         if moves && !held.is_empty() {
             // In the middle of a live migration a second host has them too.
@@ -230,6 +231,8 @@ impl Runner {
         }
         for (volume, host) in held {
             match self.liveness(host).await? {
+                // A server that was shelved has no host, and the last one let go of its volumes.
+                _ if offloaded => {}
                 _ if planted(Bug::UnpluggedUnasked) => {}
                 (Liveness::Down, true) => {}
                 (Liveness::Down, false) => {
@@ -307,7 +310,9 @@ impl Runner {
                 return Ok(self.attempt_of(report));
             }
         }
-        Ok(Attempt::Done(Txn::new()))
+        let mut txn = Txn::new();
+        Self::let_floating_go(&*self.fresh().await?, op, &mut txn);
+        Ok(Attempt::Done(txn))
     }
 
     /// The server that an operation is about, if it is still there.
@@ -351,7 +356,7 @@ fn unclaim_one(view: &View, instance: &Instance, host: HostId, txn: &mut Txn) {
 pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>) -> RequestSpec {
     let flavor = Arc::new(instance.flavor.clone());
     let mut request = RequestSpec::new(instance.id, instance.project.clone(), flavor);
-    let image = view.images.get(&keys::image(instance.image));
+    let image = view.images.get(&keys::image(instance.source()));
     request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
     request.zone.clone_from(&instance.zone);
     request.hints = instance.hints.clone();
@@ -362,7 +367,7 @@ pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>
 
 /// The guest that a server's records describe.
 pub(crate) fn guest_spec(view: &View, instance: &Instance) -> Option<GuestSpec> {
-    let image = view.images.get(&keys::image(instance.image))?.value.clone();
+    let image = view.images.get(&keys::image(instance.source()))?.value.clone();
     let mut nics = Vec::new();
     for port in view.ports_of(instance.id) {
         let network = &view.networks.get(&keys::network(port.network))?.value;

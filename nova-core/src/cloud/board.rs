@@ -122,6 +122,8 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
                     | TaskState::Migrating
                     | TaskState::Rebuilding
                     | TaskState::Snapshotting
+                    | TaskState::Shelving
+                    | TaskState::Unshelving
             )
         ) {
             row.io_ops += 1;

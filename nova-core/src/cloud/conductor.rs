@@ -41,6 +41,7 @@ impl Conductor {
     /// # Errors
     /// Those of the store and the bus.
     pub async fn start(ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
+        options.check()?;
         let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
         Self::with_view(ports, options, view).await
     }

@@ -20,6 +20,7 @@ mod attempt_image;
 mod attempt_live;
 mod attempt_move;
 mod attempt_server;
+mod attempt_shelf;
 mod board;
 mod conductor;
 mod error;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::Invalid;
+
 /// How patient the parts of a cloud are. The defaults suit one machine or one rack.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -40,11 +42,54 @@ impl Default for CloudOptions {
     }
 }
 
+/// The shortest of all intervals and limits: shorter ones would do nothing but wait.
+const TIME_MIN: Duration = Duration::from_millis(1);
+/// The longest of them: a hundred years, which every clock here can count to.
+const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// The most operations that one conductor works on at the same time.
+const OPERATIONS_MAX: usize = 65_536;
+/// The most hosts that are tried for one server.
+const HOSTS_TRIED_MAX: usize = 1024;
+
 impl CloudOptions {
+    /// Whether every value is in its range.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the first option that is not, with what is allowed.
+    pub fn check(&self) -> Result<(), Invalid> {
+        for (field, time) in [
+            ("options.beat_interval", self.beat_interval),
+            ("options.down_after", self.down_after),
+            ("options.order_limit", self.order_limit),
+            ("options.sweep_interval", self.sweep_interval),
+            ("options.takeover_after", self.takeover_after),
+            ("options.journal_kept", self.journal_kept),
+        ] {
+            if !(TIME_MIN..=TIME_MAX).contains(&time) {
+                return Err(Invalid::new(field, format!("{time:?}"), "1 millisecond to 100 years"));
+            }
+        }
+        if self.down_after < self.beat_interval.saturating_mul(3) {
+            let allowed = "at least three beat intervals";
+            return Err(Invalid::new(
+                "options.down_after",
+                format!("{:?}", self.down_after),
+                allowed,
+            ));
+        }
+        if !(1..=OPERATIONS_MAX).contains(&self.operations_max) {
+            return Err(Invalid::new("options.operations_max", self.operations_max, "1 to 65536"));
+        }
+        if !(1..=HOSTS_TRIED_MAX).contains(&self.hosts_tried_max) {
+            return Err(Invalid::new("options.hosts_tried_max", self.hosts_tried_max, "1 to 1024"));
+        }
+        Ok(())
+    }
+
     /// Agents beat this often; silence of five beats counts as down.
     #[must_use]
     pub fn with_beat_interval(self, interval: Duration) -> Self {
-        Self { beat_interval: interval, down_after: interval * 5, ..self }
+        Self { beat_interval: interval, down_after: interval.saturating_mul(5), ..self }
     }
 
     /// Agents and conductors sweep this often.
@@ -69,5 +114,34 @@ impl CloudOptions {
     #[must_use]
     pub fn with_journal_kept(self, time: Duration) -> Self {
         Self { journal_kept: time, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_out_of_range_is_named() {
+        let refused = |change: fn(&mut CloudOptions)| {
+            let mut options = CloudOptions::default();
+            change(&mut options);
+            options.check().err().map(|invalid| invalid.field)
+        };
+        assert_eq!(refused(|_| ()), None);
+        assert_eq!(refused(|o| o.beat_interval = Duration::ZERO), Some("options.beat_interval"));
+        assert_eq!(refused(|o| o.order_limit = Duration::MAX), Some("options.order_limit"));
+        assert_eq!(refused(|o| o.sweep_interval = Duration::ZERO), Some("options.sweep_interval"));
+        assert_eq!(refused(|o| o.takeover_after = Duration::MAX), Some("options.takeover_after"));
+        assert_eq!(refused(|o| o.down_after = o.beat_interval * 2), Some("options.down_after"));
+        assert_eq!(refused(|o| o.operations_max = 0), Some("options.operations_max"));
+        // More permits than a semaphore can have would panic.
+        assert_eq!(refused(|o| o.operations_max = usize::MAX), Some("options.operations_max"));
+        assert_eq!(refused(|o| o.hosts_tried_max = 0), Some("options.hosts_tried_max"));
+        assert_eq!(refused(|o| o.journal_kept = Duration::MAX), Some("options.journal_kept"));
+        assert_eq!(
+            refused(|o| *o = o.clone().with_beat_interval(Duration::MAX)),
+            Some("options.beat_interval")
+        );
     }
 }

@@ -1,9 +1,9 @@
-//! Forgets what nobody needs any more: old operations and old request ids.
+//! Forgets what nobody needs any more: old operations, old request ids, discarded images.
 
 use crate::clock::Timestamp;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
-use crate::domain::Operation;
+use crate::domain::{Image, ImageState, OpState, Operation};
 use crate::store::record::{Record, Request};
 use crate::store::{Key, Scan, StoreError, Txn, Versioned};
 
@@ -15,10 +15,12 @@ const LOOKED_AT_MAX: usize = 500;
 pub(crate) struct Pruner {
     operations: Option<Key>,
     requests: Option<Key>,
+    images: Option<Key>,
 }
 
 impl Pruner {
-    /// Removes final operations and request ids that are older than the options say.
+    /// Removes final operations and request ids that are older than the options say, and images
+    /// that nobody needs any more. What waits for a person is kept.
     pub(crate) async fn prune(
         &mut self,
         ports: &Ports,
@@ -28,7 +30,8 @@ impl Pruner {
         let old = |at: Timestamp| now.since(at) >= options.journal_kept;
         let mut txn = Txn::new();
         for op in page::<Operation>(ports, &mut self.operations).await? {
-            if op.value.state.is_final() && op.value.ended_at.is_some_and(old) {
+            let waits = matches!(op.value.state, OpState::NeedsOperator(_));
+            if op.value.state.is_final() && !waits && op.value.ended_at.is_some_and(old) {
                 txn.remove(&op);
             }
         }
@@ -39,6 +42,15 @@ impl Pruner {
         }
         if !txn.writes().is_empty() {
             ports.store.commit(txn).await?;
+        }
+        for image in page::<Image>(ports, &mut self.images).await? {
+            let discarded = image.value.state == ImageState::Discarded;
+            // Bytes first: while there is a record, they are found again.
+            if discarded && ports.images.remove(image.value.id).await.is_ok() {
+                let mut txn = Txn::new();
+                txn.remove(&image);
+                ports.store.commit(txn).await?;
+            }
         }
         Ok(())
     }

@@ -98,6 +98,12 @@ pub(crate) enum Step {
     Capture,
     /// Record that the image is whole.
     FinishSnapshot,
+    /// Remove the guest, whose disk is in an image. Undone by making it from the image.
+    Offload,
+    /// Record that a server is shelved, and give its claim back.
+    FinishShelve,
+    /// Record that a server is back, and that nobody needs its image.
+    FinishUnshelve,
 }
 
 impl Step {
@@ -146,6 +152,9 @@ impl Step {
             Self::EndMove => "end move",
             Self::Capture => "capture",
             Self::FinishSnapshot => "finish snapshot",
+            Self::Offload => "offload",
+            Self::FinishShelve => "finish shelve",
+            Self::FinishUnshelve => "finish unshelve",
         }
     }
 }
@@ -189,10 +198,10 @@ pub enum Moment {
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
         Bind, Capture, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume, Disconnect,
-        Disown, DropMoved, DropOld, EndMove, Finish, FinishMove, FinishRebuild, FinishSnapshot,
-        FreeVolumes, GoOn, Halt, HandBack, HandOver, LeadFloating, LetGo, MakeVolume, Place, Plug,
-        Power, PowerThere, Recreate, Release, RemoveGuest, Settle, ShareVolumes, Spawn, SpawnThere,
-        Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
+        Disown, DropMoved, DropOld, EndMove, Finish, FinishMove, FinishRebuild, FinishShelve,
+        FinishSnapshot, FinishUnshelve, FreeVolumes, GoOn, Halt, HandBack, HandOver, LeadFloating,
+        LetGo, MakeVolume, Offload, Place, Plug, Power, PowerThere, Recreate, Release, RemoveGuest,
+        Settle, ShareVolumes, Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -241,6 +250,10 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         ],
         OpKind::Rebuild { .. } => &[Strip, Recreate, TakeUp, FinishRebuild],
         OpKind::Snapshot { .. } => &[Capture, FinishSnapshot],
+        OpKind::Shelve { .. } => &[Halt, Capture, LetGo, Offload, FinishShelve],
+        OpKind::Unshelve { .. } => {
+            &[Place, WireThere, Spawn, TakeUp, LeadFloating, Settle, FinishUnshelve]
+        }
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -267,6 +280,8 @@ pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
+            | OpKind::Shelve { .. }
+            | OpKind::Unshelve { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

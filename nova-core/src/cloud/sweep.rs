@@ -71,8 +71,10 @@ impl Hand {
             _ => self.on_guest(id, &Order::Remove(id)).await,
         };
         match report {
-            Report::Done { .. } | Report::Packed(_) | Report::Stored(_) => Ok(()),
-            late => Err(format!("guest {id}: {}", late.reason())),
+            Report::NotDone { reason, .. } | Report::Unknown { reason } => {
+                Err(format!("guest {id}: {reason}"))
+            }
+            _ => Ok(()),
         }
     }
 

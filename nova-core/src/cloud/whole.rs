@@ -39,8 +39,10 @@ impl Cloud {
     /// Starts on these ports, and goes on with whatever is in the store.
     ///
     /// # Errors
-    /// Those of the store and the bus.
+    /// [`ApiError::Invalid`] names an option that is out of range; those of the store and the
+    /// bus.
     pub async fn start(mut ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
+        options.check()?;
         ports.seed = opening(&ports).await?;
         let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
         let conductor =
@@ -59,8 +61,9 @@ impl Cloud {
     /// by conductors elsewhere.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`ApiError::Invalid`] names an option that is out of range; those of the store.
     pub async fn handles(mut ports: Ports, options: CloudOptions) -> Result<Admin, ApiError> {
+        options.check()?;
         ports.seed = opening(&ports).await?;
         let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
         let ids = std::sync::Mutex::new(ports.seed.child("ids").chance());

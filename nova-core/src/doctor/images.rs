@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::doctor::Snapshot;
-use crate::domain::{ImageId, ImageState, Instance, TaskState};
+use crate::domain::{Image, ImageId, ImageState, Instance, TaskState, VmState};
 
 pub(super) fn images_have_takers(s: &Snapshot) -> Vec<String> {
     let takes = |server: &Instance| {
-        matches!(server.task, Some(TaskState::Snapshotting | TaskState::Deleting))
+        let taking = [TaskState::Snapshotting, TaskState::Shelving, TaskState::Deleting];
+        server.task.is_some_and(|task| taking.contains(&task))
     };
     let saving = s.images.iter().filter(|image| image.state == ImageState::Saving);
     saving
@@ -19,14 +20,48 @@ pub(super) fn images_have_takers(s: &Snapshot) -> Vec<String> {
         .collect()
 }
 
+pub(super) fn shelved_servers_are_images(s: &Snapshot) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for server in &s.instances {
+        let shelved = server.state == VmState::ShelvedOffloaded;
+        let coming = matches!(server.task, Some(TaskState::Unshelving | TaskState::Deleting));
+        let image = s.images.iter().find(|image| Some(image.id) == server.shelf);
+        if shelved != server.shelf.is_some() {
+            wrong.push(format!(
+                "server {} is {} with shelf {:?}",
+                server.id, server.state, server.shelf
+            ));
+        }
+        if shelved && !coming && (server.host.is_some() || server.migration.is_some()) {
+            wrong.push(format!("server {} is shelved and on a host", server.id));
+        }
+        let its =
+            |image: &Image| image.state == ImageState::Shelved && image.server == Some(server.id);
+        if shelved && server.task != Some(TaskState::Deleting) && !image.is_some_and(its) {
+            wrong.push(format!("server {} is shelved and its disk is nowhere", server.id));
+        }
+    }
+    let shelves: BTreeSet<ImageId> = s.instances.iter().filter_map(|i| i.shelf).collect();
+    let shelved = s.images.iter().filter(|image| image.state == ImageState::Shelved);
+    wrong.extend(
+        shelved
+            .filter(|image| !shelves.contains(&image.id))
+            .map(|image| format!("image {} is the disk of nobody", image.id)),
+    );
+    wrong
+}
+
 pub(super) fn images_have_bytes(s: &Snapshot) -> Vec<String> {
     let deleting = s.images.iter().filter(|image| image.state == ImageState::Deleting);
     let mut wrong: Vec<String> =
         deleting.map(|image| format!("image {} is half deleted", image.id)).collect();
     let Some(real) = &s.real_images else { return wrong };
     let real: BTreeSet<ImageId> = real.iter().copied().collect();
+    // What was discarded loses its bytes before its record.
+    let lasting = s.images.iter().filter(|image| image.state != ImageState::Discarded);
+    let lasting: BTreeSet<ImageId> = lasting.map(|image| image.id).collect();
     let known: BTreeSet<ImageId> = s.images.iter().map(|image| image.id).collect();
-    wrong.extend(known.difference(&real).map(|id| format!("image {id} has no bytes")));
+    wrong.extend(lasting.difference(&real).map(|id| format!("image {id} has no bytes")));
     wrong.extend(real.difference(&known).map(|id| format!("the bytes of {id} are no image's")));
     wrong
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
-use crate::doctor::images::{images_have_bytes, images_have_takers};
+use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
     VmState, VolumeState,
@@ -56,6 +56,7 @@ invariants! {
     Busy "an operation that is open is not final" open_operations_are_open;
     Busy "what is being done has somebody who does it" tasks_have_operations;
     Busy "an image that is being taken has somebody who takes it" images_have_takers;
+    Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a guest has a record, and a record its guest" guests_match_records;
@@ -134,7 +135,7 @@ fn vlans_have_one_owner(s: &Snapshot) -> Vec<String> {
 }
 
 fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
-    let hosts: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
     let ports: BTreeSet<_> = s.ports.iter().map(|p| (p.instance, p.address)).collect();
     let pools: BTreeSet<_> = s.pools.iter().map(|p| &p.name).collect();
     let mut wrong = Vec::new();
@@ -145,13 +146,21 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
         }
         let AddressState::Owned(owner) = &floating.state else { continue };
         let Some(to) = &owner.binding else { continue };
-        match hosts.get(&to.instance) {
+        match servers.get(&to.instance) {
             None => wrong.push(format!("{address} leads to {}, which is gone", to.instance)),
             Some(_) if !ports.contains(&(to.instance, to.fixed)) => {
                 wrong.push(format!(
                     "{address} leads to {}, which {} has not",
                     to.fixed, to.instance
                 ));
+            }
+            // While it moves, its floating IPs follow one by one; a shelved server is on no host.
+            Some(server)
+                if server.operation.is_none()
+                    && server.host.is_some_and(|host| host != to.host) =>
+            {
+                wrong
+                    .push(format!("{address} is answered by {}, where its server is not", to.host));
             }
             Some(_) => {}
         }
@@ -411,7 +420,13 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
 fn nothing_half_done(s: &Snapshot) -> Vec<String> {
     let open = s.open.iter().map(|open| format!("operation {} has not ended", open.operation));
     let tasks = s.instances.iter().filter(|server| server.task.is_some());
-    open.chain(tasks.map(|server| format!("server {} is {:?}", server.id, server.task))).collect()
+    let tasks = tasks.map(|server| format!("server {} is {:?}", server.id, server.task));
+    let led = s.floating_ips.iter().filter_map(|floating| match &floating.state {
+        AddressState::Owned(owner) => Some((floating.address, owner.operation?)),
+        _ => None,
+    });
+    let led = led.map(|(address, op)| format!("{address} waits for operation {op}"));
+    open.chain(tasks).chain(led).collect()
 }
 
 fn guests_match_records(s: &Snapshot) -> Vec<String> {

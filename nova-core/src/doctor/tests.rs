@@ -55,6 +55,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
         operation: None,
         generation: 1,
         migration: None,
+        shelf: None,
         lent: None,
         power: Some(PowerState::Running),
         host: Some(at),
@@ -96,6 +97,7 @@ fn operation(state: OpState) -> Operation {
         after: None,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        led: None,
         journal: Vec::new(),
         accepted_at: Timestamp::default(),
         ended_at: None,
@@ -133,6 +135,7 @@ fn healthy() -> Snapshot {
         pool: name("public"),
         state: AddressState::Owned(FloatingOwner {
             project: name("shop"),
+            operation: None,
             binding: Some(FloatingBinding { instance: SERVER, fixed: port.address, host: HOST }),
         }),
     }];
@@ -190,6 +193,15 @@ fn image(id: u128, state: ImageState) -> Image {
 type Case = (&'static str, fn(&mut Snapshot));
 
 const CASES: &[Case] = &[
+    ("a shelved server is its image, and nowhere", |s| {
+        (s.instances[0].host, s.claims) = (None, Vec::new());
+        s.instances[0].state = VmState::ShelvedOffloaded;
+        s.guests.clear();
+    }),
+    ("a shelved server is its image, and nowhere", |s| s.images[0].state = ImageState::Shelved),
+    ("a shelved server is its image, and nowhere", |s| {
+        s.instances[0].shelf = Some(s.images[0].id);
+    }),
     ("an image that is being taken has somebody who takes it", |s| {
         s.images[0].state = ImageState::Saving;
     }),
@@ -279,6 +291,18 @@ const CASES: &[Case] = &[
         s.floating_ips.clear();
         s.volumes.clear();
         s.real_volumes = None;
+    }),
+    ("nothing is left half done", |s| {
+        if let AddressState::Owned(owner) = &mut s.floating_ips[0].state {
+            owner.operation = Some(OP);
+        }
+    }),
+    ("a floating IP leads to a server that is there", |s| {
+        if let AddressState::Owned(owner) = &mut s.floating_ips[0].state
+            && let Some(binding) = &mut owner.binding
+        {
+            binding.host = OTHER;
+        }
     }),
     ("no operation waits for a person", |s| {
         let (message, at) = ("stuck".to_owned(), Timestamp::default());

@@ -44,8 +44,12 @@ pub enum ImageState {
     /// It may be used.
     #[default]
     Active,
+    /// It is the disk of a server that is shelved: only that one starts from it.
+    Shelved,
     /// It is being deleted; nothing new may use it.
     Deleting,
+    /// Nobody needs it any more; a conductor removes it.
+    Discarded,
 }
 
 impl std::fmt::Display for ImageState {
@@ -53,7 +57,9 @@ impl std::fmt::Display for ImageState {
         f.pad(match self {
             Self::Saving => "saving",
             Self::Active => "active",
+            Self::Shelved => "shelved",
             Self::Deleting => "deleting",
+            Self::Discarded => "discarded",
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Flavor, HostId, ImageId, InstanceId, KeyPair, Migration, NetworkId, OpId, ProjectId,
-    SchedulerHints, ServerGroupId, ServerName, ZoneName,
+    Fault, Flavor, HostId, ImageId, InstanceId, KeyPair, Migration, NetworkId, OpId, PowerState,
+    ProjectId, Reboot, SchedulerHints, ServerGroupId, ServerName, ZoneName,
 };
 
 /// The stable state of a server: what its owner asked for and got.
@@ -23,14 +23,23 @@ pub enum VmState {
     Stopped,
     /// Moved to another host, perhaps with another flavor; its owner has to confirm or revert it.
     Resized,
+    /// On no host; its root disk is in an image, from which it can be brought back.
+    ShelvedOffloaded,
     /// Something failed that did not clean itself up; see the fault.
     Error,
 }
 
 impl VmState {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Building, Self::Active, Self::Paused, Self::Stopped, Self::Resized, Self::Error];
+    pub const ALL: [Self; 7] = [
+        Self::Building,
+        Self::Active,
+        Self::Paused,
+        Self::Stopped,
+        Self::Resized,
+        Self::ShelvedOffloaded,
+        Self::Error,
+    ];
 }
 
 impl std::fmt::Display for VmState {
@@ -41,6 +50,7 @@ impl std::fmt::Display for VmState {
             Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Resized => "resized",
+            Self::ShelvedOffloaded => "shelved-offloaded",
             Self::Error => "error",
         })
     }
@@ -85,13 +95,17 @@ pub enum TaskState {
     Rebuilding,
     /// Having an image taken of its disk.
     Snapshotting,
+    /// Being put aside.
+    Shelving,
+    /// Being brought back.
+    Unshelving,
     /// Being deleted.
     Deleting,
 }
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -108,6 +122,8 @@ impl TaskState {
         Self::Reverting,
         Self::Rebuilding,
         Self::Snapshotting,
+        Self::Shelving,
+        Self::Unshelving,
         Self::Deleting,
     ];
 }
@@ -131,42 +147,11 @@ impl std::fmt::Display for TaskState {
             Self::Reverting => "reverting",
             Self::Rebuilding => "rebuilding",
             Self::Snapshotting => "snapshotting",
+            Self::Shelving => "shelving",
+            Self::Unshelving => "unshelving",
             Self::Deleting => "deleting",
         })
     }
-}
-
-/// What a driver sees of a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum PowerState {
-    /// Executing.
-    Running,
-    /// In memory, not executing.
-    Paused,
-    /// Defined, not in memory.
-    Shutdown,
-}
-
-impl std::fmt::Display for PowerState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Shutdown => "shutdown",
-        })
-    }
-}
-
-/// Whether a guest is asked to restart, or made to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reboot {
-    /// The guest is asked and shuts its own services down.
-    Soft,
-    /// Power off, power on.
-    Hard,
 }
 
 /// An operation on a server that exists already.
@@ -204,13 +189,17 @@ pub enum Action {
     Rebuild,
     /// Take an image of its disk.
     Snapshot,
+    /// Put it aside.
+    Shelve,
+    /// Bring it back.
+    Unshelve,
     /// Delete it.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -227,12 +216,14 @@ impl Action {
         Self::Evacuate,
         Self::Rebuild,
         Self::Snapshot,
+        Self::Shelve,
+        Self::Unshelve,
         Self::Delete,
     ];
 
     /// The states in which the action may begin (Nova's compute API, its table of guards).
     pub const fn allowed_states(self) -> &'static [VmState] {
-        use VmState::{Active, Building, Error, Paused, Resized, Stopped};
+        use VmState::{Active, Building, Error, Paused, Resized, ShelvedOffloaded, Stopped};
         match self {
             Self::Start => &[Stopped],
             Self::Stop => &[Active, Error],
@@ -245,8 +236,9 @@ impl Action {
             Self::LiveMigrate => &[Active, Paused],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
             Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
-            Self::Snapshot => &[Active, Paused, Stopped],
-            Self::Delete => &[Building, Active, Paused, Stopped, Resized, Error],
+            Self::Snapshot | Self::Shelve => &[Active, Paused, Stopped],
+            Self::Unshelve => &[ShelvedOffloaded],
+            Self::Delete => &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Error],
         }
     }
 
@@ -277,6 +269,8 @@ impl Action {
                 TaskState::Reverting,
                 TaskState::Rebuilding,
                 TaskState::Snapshotting,
+                TaskState::Shelving,
+                TaskState::Unshelving,
                 TaskState::Deleting,
             ],
             _ => &[],
@@ -306,6 +300,8 @@ impl Action {
             Self::RevertResize => TaskState::Reverting,
             Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
             Self::Snapshot => TaskState::Snapshotting,
+            Self::Shelve => TaskState::Shelving,
+            Self::Unshelve => TaskState::Unshelving,
             Self::Delete => TaskState::Deleting,
         }
     }
@@ -314,7 +310,8 @@ impl Action {
     /// is confirmed or reverted ends as its guest runs or not, of which this names the first.
     pub const fn result(self, state: VmState) -> Option<VmState> {
         match self {
-            Self::Start | Self::Reboot(_) | Self::Unpause => Some(VmState::Active),
+            Self::Start | Self::Reboot(_) | Self::Unpause | Self::Unshelve => Some(VmState::Active),
+            Self::Shelve => Some(VmState::ShelvedOffloaded),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
             Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate | Self::Snapshot => {
@@ -350,20 +347,11 @@ impl std::fmt::Display for Action {
             Self::Evacuate => "evacuate",
             Self::Rebuild => "rebuild",
             Self::Snapshot => "snapshot",
+            Self::Shelve => "shelve",
+            Self::Unshelve => "unshelve",
             Self::Delete => "delete",
         })
     }
-}
-
-/// Why a server is in [`VmState::Error`], or why its last operation failed.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Fault {
-    /// What went wrong, for people.
-    pub message: String,
-    /// When.
-    pub at: Timestamp,
-    /// Why no host was found, when that was it.
-    pub refusal: Option<crate::domain::Refusal>,
 }
 
 /// A server as it is stored. Addresses, claims and volumes have records of their own.
@@ -405,6 +393,9 @@ pub struct Instance {
     /// The move that it is in the middle of, or that waits to be confirmed.
     #[serde(default)]
     pub migration: Option<Migration>,
+    /// The image that its root disk is in while it is shelved.
+    #[serde(default)]
+    pub shelf: Option<ImageId>,
     /// The image that the operation on it needs: it cannot be deleted meanwhile.
     #[serde(default)]
     pub lent: Option<ImageId>,
@@ -442,7 +433,9 @@ mod tests {
         (Action::Evacuate, &[Active, Stopped, Error]),
         (Action::Rebuild, &[Active, Stopped, Error]),
         (Action::Snapshot, &[Active, Paused, Stopped]),
-        (Action::Delete, &[Building, Active, Paused, Stopped, Resized, Error]),
+        (Action::Shelve, &[Active, Paused, Stopped]),
+        (Action::Unshelve, &[ShelvedOffloaded]),
+        (Action::Delete, &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Error]),
     ];
 
     #[test]
@@ -473,7 +466,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 17 * 6 * 18);
+        assert_eq!(walked, 19 * 7 * 20);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A server between two hosts.
 
-use crate::domain::{Flavor, HostId, Instance, Resources, VmState};
+use crate::domain::{Flavor, HostId, ImageId, Instance, Resources, VmState};
 
 /// Where a server comes from and where it goes, from the moment that its move was accepted until
 /// the move is confirmed, reverted or undone. For as long both ends may hold a claim for it.
@@ -26,6 +26,11 @@ impl Migration {
 }
 
 impl Instance {
+    /// The image that its guest is made from now.
+    pub fn source(&self) -> ImageId {
+        self.shelf.unwrap_or(self.image)
+    }
+
     /// What it takes on `host`; none on a host that is not its own and not an end of its move.
     pub fn amount_on(&self, host: HostId) -> Option<Resources> {
         match &self.migration {

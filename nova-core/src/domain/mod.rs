@@ -4,6 +4,7 @@
 //! [`port`](crate::port) and [`cloud`](crate::cloud).
 
 mod flavor;
+mod guest;
 mod host;
 mod id;
 mod image;
@@ -20,6 +21,7 @@ mod unit;
 mod volume;
 
 pub use flavor::{ExtraSpecs, Flavor};
+pub use guest::{Fault, PowerState, Reboot};
 pub use host::{
     Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, HostState,
     HostTable, Liveness,
@@ -28,7 +30,7 @@ pub use id::{AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, ServerGr
 pub use image::{
     Image, ImageContent, ImageFormat, ImageProperties, ImageState, KeyPair, PublicKey,
 };
-pub use instance::{Action, Fault, Instance, PowerState, Reboot, TaskState, VmState};
+pub use instance::{Action, Instance, TaskState, VmState};
 pub use invalid::Invalid;
 pub use migration::Migration;
 pub use name::{

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    HostId, InstanceId, Invalid, Label, Mac, NetworkId, PoolName, ProjectId, VlanId,
+    HostId, InstanceId, Invalid, Label, Mac, NetworkId, OpId, PoolName, ProjectId, VlanId,
 };
 
 /// How a network reaches its guests (Nova's three managers).
@@ -208,6 +208,9 @@ pub struct FloatingOwner {
     pub project: ProjectId,
     /// The server it leads to.
     pub binding: Option<FloatingBinding>,
+    /// The last operation that was accepted for it and has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OpId>,
 }
 
 /// Where a floating IP leads.

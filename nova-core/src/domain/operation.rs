@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::clock::Timestamp;
-use crate::domain::{Action, Fault, HostId, ImageId, InstanceId, OpId, ProjectId, VolumeId};
+use crate::domain::{
+    Action, Fault, FloatingBinding, HostId, ImageId, InstanceId, OpId, ProjectId, VolumeId,
+};
 
 /// What an operation does, and to what.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -72,6 +74,20 @@ pub enum OpKind {
         /// The image that comes of it.
         image: ImageId,
     },
+    /// Put a server aside: off its host, with its disk in an image.
+    Shelve {
+        /// The server.
+        instance: InstanceId,
+        /// The image.
+        image: ImageId,
+    },
+    /// Bring a server back that was put aside.
+    Unshelve {
+        /// The server.
+        instance: InstanceId,
+        /// The image that its disk is in.
+        image: ImageId,
+    },
     /// Make a volume.
     CreateVolume {
         /// The volume.
@@ -125,6 +141,8 @@ impl OpKind {
             | Self::Evacuate { instance }
             | Self::Rebuild { instance, .. }
             | Self::Snapshot { instance, .. }
+            | Self::Shelve { instance, .. }
+            | Self::Unshelve { instance, .. }
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
@@ -179,6 +197,8 @@ impl OpKind {
             Self::Evacuate { .. } => "evacuate server",
             Self::Rebuild { .. } => "rebuild server",
             Self::Snapshot { .. } => "snapshot server",
+            Self::Shelve { .. } => "shelve server",
+            Self::Unshelve { .. } => "unshelve server",
             Self::CreateVolume { .. } => "create volume",
             Self::DeleteVolume { .. } => "delete volume",
             Self::AttachVolume { .. } => "attach volume",
@@ -269,6 +289,9 @@ pub struct Operation {
     /// Hosts whose network has to follow the records before this operation is done, in the order
     /// in which they follow.
     pub settle: Vec<HostId>,
+    /// Where the floating IP led before this operation led it elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<FloatingBinding>,
     /// What happened so far, oldest first.
     pub journal: Vec<StepRecord>,
     /// When it was accepted.

@@ -313,7 +313,7 @@ fn leading(
     owner: &FloatingOwner,
     binding: Option<FloatingBinding>,
 ) -> FloatingIp {
-    let owner = FloatingOwner { project: owner.project.clone(), binding };
+    let owner = FloatingOwner { binding, ..owner.clone() };
     FloatingIp { state: AddressState::Owned(owner), ..floating.clone() }
 }
 

@@ -65,11 +65,16 @@ impl Setting {
             | OpKind::LiveMigrate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
+            | OpKind::Shelve { .. }
             | OpKind::DetachVolume { .. }
             | OpKind::DisassociateFloating { .. } => self.everything().await?,
             OpKind::ConfirmResize { instance } | OpKind::RevertResize { instance } => {
                 self.everything().await?;
                 self.go(&OpKind::Resize { instance: *instance }).await?;
+            }
+            OpKind::Unshelve { instance, image } => {
+                self.everything().await?;
+                self.go(&OpKind::Shelve { instance: *instance, image: *image }).await?;
             }
             OpKind::Evacuate { .. } => {
                 self.everything().await?;
@@ -170,6 +175,16 @@ impl Setting {
                     async move { p.snapshot_server(id, server, &name).await }
                 });
                 Ok(asked.await?.operation)
+            }
+            OpKind::Shelve { .. } => {
+                let server = server()?;
+                let call = async |p: Project, id| p.shelve_server(id, server).await;
+                Ok(self.ask(call).await?.operation)
+            }
+            OpKind::Unshelve { .. } => {
+                let server = server()?;
+                let call = async |p: Project, id| p.unshelve_server(id, server).await;
+                Ok(self.ask(call).await?.operation)
             }
             OpKind::CreateVolume { .. } => {
                 let size = VolumeSize::new(GiB(1)).map_err(broken)?;

@@ -113,7 +113,9 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance }),
         Some(OpKind::Evacuate { .. }) => Some(OpKind::Rebuild { instance, image }),
         Some(OpKind::Rebuild { .. }) => Some(OpKind::Snapshot { instance, image }),
-        Some(OpKind::Snapshot { .. }) => Some(OpKind::CreateVolume { volume }),
+        Some(OpKind::Snapshot { .. }) => Some(OpKind::Shelve { instance, image }),
+        Some(OpKind::Shelve { .. }) => Some(OpKind::Unshelve { instance, image }),
+        Some(OpKind::Unshelve { .. }) => Some(OpKind::CreateVolume { volume }),
         Some(OpKind::CreateVolume { .. }) => Some(OpKind::DeleteVolume { volume }),
         Some(OpKind::DeleteVolume { .. }) => Some(OpKind::AttachVolume { instance, volume }),
         Some(OpKind::AttachVolume { .. }) => Some(OpKind::DetachVolume { instance, volume }),
@@ -138,6 +140,7 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::Strip
         | Step::Recreate
         | Step::Capture
+        | Step::Offload
         | Step::Disown
         | Step::DropMoved => &[AgentHere, PowerHere],
         Step::WireThere
@@ -166,6 +169,8 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::FinishMove
         | Step::HandBack
         | Step::FinishSnapshot
+        | Step::FinishShelve
+        | Step::FinishUnshelve
         | Step::EndMove => &[],
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::clock::Clock;
-use nova_core::cloud::Ports;
+use nova_core::cloud::{ApiError, Ports};
 use nova_core::domain::{
-    HostFacts, HostId, HostTable, InstanceId, Liveness, Network, NetworkId, OpState, Placement,
-    Port, PowerState, Reboot, Refusal, RequestSpec, VmState,
+    FloatingPool, HostFacts, HostId, HostTable, InstanceId, InterfaceName, Liveness, Network,
+    NetworkId, OpState, Placement, Port, PowerState, Reboot, Refusal, RequestSpec, VmState,
 };
 use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
 use nova_core::port::{
@@ -294,20 +294,6 @@ fn a_scheduler_that_always_panics_fails_the_operation_with_its_words() {
     );
 }
 
-#[test]
-fn a_host_that_is_removed_and_added_again_is_another_host() {
-    run(async |world: &mut World| {
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..3 {
-            let id = world.add_host("gamma").await;
-            assert!(seen.insert(id), "{id} was used before");
-            world.cloud.stop_host(&"gamma".parse().unwrap()).await;
-            let admin = world.admin();
-            admin.remove_host(admin.new_request(), id).await.unwrap();
-        }
-    });
-}
-
 /// Networks that take their time, and count how many change one host at once.
 #[derive(Debug)]
 struct Slow {
@@ -315,6 +301,7 @@ struct Slow {
     clock: Arc<dyn Clock>,
     now: Mutex<BTreeMap<HostId, usize>>,
     slow: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
     most: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
 }
@@ -344,6 +331,10 @@ impl NetworkManager for Slow {
     }
 
     async fn converge(&self, host: HostId) -> Result<(), NetError> {
+        if on(&self.broken) {
+            let operation = "change the network".to_owned();
+            return Err(NetError::Backend { host, operation, source: "no cable".into() });
+        }
         let at_once = {
             let mut now = self.now.lock().unwrap();
             let at_once = now.entry(host).or_default();
@@ -378,6 +369,7 @@ fn one_at_a_time_changes_the_network_of_a_host_and_those_who_wait_share_the_answ
             clock,
             now: Mutex::default(),
             slow: is_slow,
+            broken: Arc::default(),
             most,
             calls,
         })
@@ -397,5 +389,97 @@ fn one_at_a_time_changes_the_network_of_a_host_and_those_who_wait_share_the_answ
         assert_eq!(seen_most.load(Ordering::SeqCst), 1);
         let calls = seen_calls.load(Ordering::SeqCst) - before;
         assert!(calls <= 6, "six servers on two hosts: {calls} times");
+    });
+}
+
+/// Runs a test in a world with a floating IP, on networks that can be switched slow or broken.
+fn with_floating(test: impl AsyncFnOnce(&World, std::net::IpAddr, &AtomicBool, &AtomicBool)) {
+    let (is_slow, is_broken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (slow_now, broken_now) = (Arc::clone(&is_slow), Arc::clone(&is_broken));
+    let slow = move |ports: Ports| {
+        let (store, clock) = (Arc::clone(&ports.store), Arc::clone(&ports.clock));
+        let networks = MemoryNetworks::new(store, Arc::clone(&clock), Seed::new(3));
+        ports.with_network(Slow {
+            networks,
+            clock,
+            now: Mutex::default(),
+            slow: is_slow,
+            broken: is_broken,
+            most: Arc::default(),
+            calls: Arc::default(),
+        })
+    };
+    run_with(slow, async |world: &mut World| {
+        let admin = world.admin();
+        let pool = FloatingPool {
+            name: "public".parse().unwrap(),
+            range: "198.51.100.0/28".parse().unwrap(),
+            interface: InterfaceName::new("eth0").unwrap(),
+        };
+        admin.create_floating_pool(admin.new_request(), &pool).await.unwrap();
+        let project = world.project();
+        let address = project.allocate_floating_ip(project.new_request(), &pool.name);
+        let address = address.await.unwrap();
+        test(world, address, &slow_now, &broken_now).await;
+    });
+}
+
+#[test]
+fn of_several_words_about_a_floating_ip_the_last_one_stays() {
+    with_floating(async |world, address, slow, _| {
+        let project = world.project();
+        let new = || project.new_request();
+        let (one, two) = (world.boot("one").await.instance.id, world.boot("two").await.instance.id);
+        slow.store(true, Ordering::SeqCst);
+        for (last, other) in [(one, two), (two, one), (one, two)] {
+            let mut accepted = Vec::new();
+            for to in [last, other, last, other, last] {
+                accepted.push(project.associate_floating_ip(new(), address, to).await.unwrap());
+            }
+            for pair in accepted.windows(2) {
+                let op = project.operation(pair[1].operation).await.unwrap();
+                assert_eq!(op.after, Some(pair[0].operation));
+            }
+            let refused = project.release_floating_ip(new(), address).await.unwrap_err();
+            assert!(matches!(refused, ApiError::InUse { .. }), "{refused}");
+            for accepted in accepted {
+                world.done(Ok(accepted)).await;
+            }
+            assert_eq!(project.server(last).await.unwrap().floating_ips, [address]);
+        }
+        let lead = project.associate_floating_ip(new(), address, two).await;
+        world.done(project.disassociate_floating_ip(new(), address).await).await;
+        world.done(lead).await;
+        project.release_floating_ip(new(), address).await.unwrap();
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn an_association_that_fails_leads_back_to_where_it_led() {
+    with_floating(async |world, address, _, broken| {
+        let project = world.project();
+        let new = || project.new_request();
+        let (one, two) = (world.boot("one").await.instance.id, world.boot("two").await.instance.id);
+        world.done(project.associate_floating_ip(new(), address, one).await).await;
+        broken.store(true, Ordering::SeqCst);
+        let lead = project.associate_floating_ip(new(), address, two).await.unwrap();
+        let op = world.ended(lead.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:?}");
+        broken.store(false, Ordering::SeqCst);
+        assert_eq!(project.server(one).await.unwrap().floating_ips, [address]);
+        assert_eq!(project.server(two).await.unwrap().floating_ips, [] as [std::net::IpAddr; 0]);
+        world.healthy().await;
+
+        // Where it led is gone by the time it fails.
+        broken.store(true, Ordering::SeqCst);
+        let lead = project.associate_floating_ip(new(), address, two).await.unwrap();
+        let gone = project.delete_server(new(), one).await.unwrap();
+        assert!(matches!(world.ended(lead.operation).await.state, OpState::Failed(_)));
+        broken.store(false, Ordering::SeqCst);
+        world.ended(gone.operation).await;
+        assert_eq!(project.server(two).await.unwrap().floating_ips, [] as [std::net::IpAddr; 0]);
+        project.release_floating_ip(new(), address).await.unwrap();
+        world.healthy().await;
     });
 }

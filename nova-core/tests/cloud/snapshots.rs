@@ -146,7 +146,7 @@ fn a_host_that_stores_too_late_takes_the_image_back() {
         let store = Arc::clone(&world.cloud.ports().store);
         let saving = store.read::<Image>(&keys::image(accepted.id)).await.unwrap().unwrap();
         let mut txn = Txn::new();
-        txn.replace(&saving, &Image { state: ImageState::Deleting, ..saving.value.clone() });
+        txn.replace(&saving, &Image { state: ImageState::Discarded, ..saving.value.clone() });
         store.commit(txn).await.unwrap();
         let op = world.ended(accepted.operation).await;
         assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");

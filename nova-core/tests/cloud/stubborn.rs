@@ -32,6 +32,10 @@ pub(crate) enum Trouble {
     NoPlug,
     /// It takes no image.
     NoSnapshot,
+    /// It stops none.
+    NoStop,
+    /// It removes none.
+    NoRemove,
     /// This verb takes this long; the flag says that it has begun.
     Slow { verb: &'static str, clock: Arc<VirtualClock>, time: Duration, begun: Arc<AtomicBool> },
 }
@@ -56,6 +60,8 @@ impl Stubborn {
             Trouble::NotLive => return Ok(()),
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
+            Trouble::NoStop => "stop",
+            Trouble::NoRemove => "remove",
             Trouble::Slow { verb: slow, clock, time, begun } => {
                 if *slow == verb {
                     begun.store(true, Ordering::SeqCst);

@@ -60,7 +60,8 @@ impl FloatingIps for Networks {
         let addresses = view.public(&request.pool).ok_or_else(none)?;
         let pick = addresses.next(self.clock.now()).map_err(|_| none())?;
         let address = address(pick.number());
-        let owner = FloatingOwner { project: request.project.clone(), binding: None };
+        let project = request.project.clone();
+        let owner = FloatingOwner { project, binding: None, operation: None };
         let state = AddressState::Owned(owner);
         let floating = FloatingIp { address, pool: request.pool.clone(), state };
         let mut txn = Txn::new();

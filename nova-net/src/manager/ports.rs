@@ -167,6 +167,6 @@ pub(super) fn led(
     owner: &FloatingOwner,
     binding: Option<nova_core::domain::FloatingBinding>,
 ) -> FloatingIp {
-    let owner = FloatingOwner { project: owner.project.clone(), binding };
+    let owner = FloatingOwner { binding, ..owner.clone() };
     FloatingIp { state: AddressState::Owned(owner), ..floating.clone() }
 }

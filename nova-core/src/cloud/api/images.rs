@@ -163,8 +163,9 @@ impl View {
 
     /// Who needs an image, if anybody does.
     fn user_of(&self, image: &Image) -> Option<String> {
-        let making = image.server.filter(|_| image.state == ImageState::Saving);
-        let making = making.map(|server| format!("server {server}, of which it is taken"));
+        let (saving, shelved) = (ImageState::Saving, ImageState::Shelved);
+        let making = image.server.filter(|_| [saving, shelved].contains(&image.state));
+        let making = making.map(|server| format!("server {server}, whose disk it is"));
         making.or_else(|| {
             let uses = |server: &&Versioned<Instance>| server.value.lent == Some(image.id);
             self.instances.values().find(uses).map(|server| format!("server {}", server.value.id))

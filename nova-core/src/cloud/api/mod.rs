@@ -38,6 +38,7 @@ mod moves;
 mod networks;
 mod project;
 mod servers;
+mod shelf;
 mod specs;
 mod views;
 mod volumes;
@@ -164,6 +165,7 @@ impl Door {
             after,
             tried: std::collections::BTreeSet::new(),
             settle: Vec::new(),
+            led: None,
             journal: Vec::new(),
             accepted_at: self.now(),
             ended_at: None,

@@ -108,6 +108,7 @@ impl Project {
             power: None,
             host: None,
             migration: None,
+            shelf: None,
             lent: Some(spec.image),
             boots: 0,
             fault: None,
@@ -242,7 +243,8 @@ impl Door {
         txn: &mut Txn,
     ) -> Result<crate::domain::OpId, ApiError> {
         let Instance { id, state, task, .. } = instance.value;
-        let no_host = action != Action::Delete && instance.value.host.is_none();
+        let anywhere = matches!(action, Action::Delete | Action::Unshelve);
+        let no_host = !anywhere && instance.value.host.is_none();
         if !action.is_allowed(state, task) || no_host {
             return Err(ApiError::ServerState { id: id.to_string(), action, state, task });
         }

@@ -9,12 +9,12 @@ use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
-    Action, AddressState, Attachment, FloatingIp, InstanceId, OpKind, PoolName, Quantum, RequestId,
-    VmState, Volume, VolumeId, VolumeState,
+    Action, AddressState, Attachment, FloatingIp, FloatingOwner, InstanceId, OpId, OpKind,
+    Operation, PoolName, Quantum, RequestId, VmState, Volume, VolumeId, VolumeState,
 };
 use crate::port::FloatingRequest;
 use crate::store::record::keys;
-use crate::store::{Txn, Versioned};
+use crate::store::{StoreExt as _, Txn, Versioned};
 
 impl Project {
     /// Makes a volume.
@@ -170,10 +170,33 @@ impl Project {
         matches!(&floating.state, AddressState::Owned(owner) if owner.project == self.id)
     }
 
-    fn own_floating(&self, view: &View, address: IpAddr) -> Result<(), ApiError> {
+    fn own_floating<'a>(
+        &self,
+        view: &'a View,
+        address: IpAddr,
+    ) -> Result<(&'a Versioned<FloatingIp>, &'a FloatingOwner), ApiError> {
         let known = view.floating_ips.get(&keys::floating_ip(address));
-        let missing = || ApiError::not_found("floating IP", address);
-        known.filter(|known| self.holds(&known.value)).map(drop).ok_or_else(missing)
+        known
+            .and_then(|known| match &known.value.state {
+                AddressState::Owned(owner) if owner.project == self.id => Some((known, owner)),
+                _ => None,
+            })
+            .ok_or_else(|| ApiError::not_found("floating IP", address))
+    }
+
+    /// Begins an operation on a floating IP. It goes after the one that was accepted before it,
+    /// so that the last word is the one that stays.
+    fn lead(
+        &self,
+        (known, owner): (&Versioned<FloatingIp>, &FloatingOwner),
+        kind: OpKind,
+        txn: &mut Txn,
+    ) -> OpId {
+        let operation = self.door.begin(&self.id, kind, (0, owner.operation), txn);
+        let owner = FloatingOwner { operation: Some(operation), ..owner.clone() };
+        let state = AddressState::Owned(owner);
+        txn.replace(known, &FloatingIp { state, ..known.value.clone() });
+        operation
     }
 
     /// Takes an address from a pool.
@@ -204,7 +227,8 @@ impl Project {
     /// Gives an address back.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::Network`] while it leads to a server.
+    /// [`ApiError::NotFound`]; [`ApiError::Network`] while it leads to a server;
+    /// [`ApiError::InUse`] while an operation works on it.
     pub async fn release_floating_ip(
         &self,
         request: RequestId,
@@ -214,7 +238,17 @@ impl Project {
             let mut txn = Txn::new();
             {
                 let view = self.door.fresh().await?;
-                self.own_floating(&view, address)?;
+                let (known, owner) = self.own_floating(&view, address)?;
+                if let Some(operation) = owner.operation {
+                    let key = keys::operation(operation);
+                    let op = self.door.ports.store.read::<Operation>(&key).await?;
+                    if op.is_some_and(|op| !op.value.state.is_final()) {
+                        let (id, by) = (address.to_string(), format!("operation {operation}"));
+                        return Err(ApiError::InUse { what: "floating IP", id, by });
+                    }
+                }
+                // An operation that is accepted meanwhile conflicts.
+                txn.unchanged(known);
                 self.touch(&view, &mut txn);
             }
             let draft = self.door.floating()?.release(address).await?;
@@ -236,7 +270,7 @@ impl Project {
     ) -> Result<Accepted<IpAddr>, ApiError> {
         accept!(self, request, "associate floating IP", &(address, server), {
             let view = self.door.fresh().await?;
-            self.own_floating(&view, address)?;
+            let floating = self.own_floating(&view, address)?;
             let instance = self.own(&view, server)?;
             let settled = [VmState::Active, VmState::Paused, VmState::Stopped];
             let deleting = instance.value.task == Some(Action::Delete.task());
@@ -254,7 +288,7 @@ impl Project {
             }
             let mut txn = Txn::new();
             let kind = OpKind::AssociateFloating { address, instance: server };
-            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
+            let operation = self.lead(floating, kind, &mut txn);
             Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
         })
     }
@@ -270,10 +304,10 @@ impl Project {
     ) -> Result<Accepted<IpAddr>, ApiError> {
         accept!(self, request, "disassociate floating IP", &address, {
             let view = self.door.fresh().await?;
-            self.own_floating(&view, address)?;
+            let floating = self.own_floating(&view, address)?;
             let mut txn = Txn::new();
             let kind = OpKind::DisassociateFloating { address };
-            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
+            let operation = self.lead(floating, kind, &mut txn);
             Ok(Plan { answer: Accepted { id: address, operation }, txn, wake: Some(operation) })
         })
     }

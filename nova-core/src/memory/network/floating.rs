@@ -48,7 +48,8 @@ impl FloatingIps for MemoryNetworks {
         let range = v4("floating pool.range", pool.value.range)?;
         let address = next(range, &rows, self.clock.now(), |row| &row.state)
             .ok_or_else(|| NetError::NoMoreAddresses { of: request.pool.to_string() })?;
-        let owner = FloatingOwner { project: request.project.clone(), binding: None };
+        let project = request.project.clone();
+        let owner = FloatingOwner { project, binding: None, operation: None };
         let state = AddressState::Owned(owner);
         let floating = FloatingIp { address, pool: request.pool.clone(), state };
         let mut txn = Txn::new();
