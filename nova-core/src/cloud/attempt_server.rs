@@ -112,12 +112,13 @@ impl Runner {
         let Some(instance) = self.server_of(op).await? else {
             return Ok(Attempt::Done(Txn::new()));
         };
-        let mut txn = match self.ports.network.release(instance.value.id).await {
-            Ok(draft) => draft.txn,
-            Err(error) => return Ok(self.network_failed(&error)),
+        let (mut txn, silent) = match self.give_back(op).await? {
+            Ok(given) => given,
+            Err(not_yet) => return Ok(not_yet),
         };
         let view = self.fresh().await?;
-        unclaim(&view, &instance.value, instance.value.host, &mut txn);
+        let host = instance.value.host.filter(|host| !silent.contains(host));
+        unclaim(&view, &instance.value, host, &mut txn);
         if planted(Bug::KeepAddresses) {
             txn = Txn::new();
             unclaim(&view, &instance.value, instance.value.host, &mut txn);
@@ -191,10 +192,16 @@ impl Runner {
     /// finds a guest without record and removes it before it takes new ones.
     pub(crate) async fn remove_guest(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let instance = self.server_of(op).await?;
+        op.unheard.clear();
         // A server that moves may have a guest at either end.
         for host in instance.map(|instance| instance.value.hosts()).unwrap_or_default() {
-            if self.liveness(host).await?.0 == Liveness::Down {
-                continue;
+            match self.liveness(host).await? {
+                (Liveness::Down, true) => continue,
+                (Liveness::Down, false) => {
+                    op.unheard.insert(host);
+                    continue;
+                }
+                (Liveness::Up, _) => {}
             }
             let report = self.order(op, host, Order::Remove(server_id(op))).await;
             if !matches!(report, Report::Done { .. }) {
@@ -268,16 +275,17 @@ impl Runner {
             Attempt::Done(txn) => txn,
             not_yet => return Ok(not_yet),
         };
-        let mut txn = match self.ports.network.release(id).await {
-            Ok(draft) => draft.txn,
-            Err(error) => return Ok(self.network_failed(&error)),
+        let (mut txn, silent) = match self.give_back(op).await? {
+            Ok(given) => given,
+            Err(not_yet) => return Ok(not_yet),
         };
         let view = self.fresh().await?;
         let Some(instance) = view.instances.get(&keys::instance(id)) else {
             return Ok(Attempt::Done(Txn::new()));
         };
         let hosts = instance.value.hosts();
-        for host in hosts.iter().filter(|_| !planted(Bug::KeepClaim)) {
+        let heard = hosts.iter().filter(|host| !silent.contains(host));
+        for host in heard.filter(|_| !planted(Bug::KeepClaim)) {
             unclaim_one(&view, &instance.value, *host, &mut txn);
         }
         let project = &instance.value.project;

@@ -81,6 +81,7 @@ impl Conductor {
                     () = clock.sleep_until(next_sweep) => {
                         let open = desk.open(&mut idle, false).await.unwrap_or_default();
                         open.into_iter().for_each(|id| desk.begin(id, &mut operations));
+                        drop(desk.runner.cross_off().await);
                         // What could not be forgotten now is forgotten later.
                         drop(pruner.prune(&desk.runner.ports, &desk.runner.options).await);
                         next_sweep = clock.now().after(desk.runner.options.sweep_interval);

@@ -60,6 +60,16 @@ pub enum ApiError {
         /// Its state.
         state: crate::domain::VolumeState,
     },
+    /// The operation is in a state in which this cannot be done.
+    #[error("operation {id}: cannot {action} what is {state}")]
+    OperationState {
+        /// The operation.
+        id: String,
+        /// What was asked for.
+        action: &'static str,
+        /// Its state.
+        state: &'static str,
+    },
     /// What was asked for does not go together.
     #[error("{what}: {reason}")]
     Unsuitable {

@@ -25,6 +25,7 @@ mod board;
 mod conductor;
 mod error;
 mod guard;
+mod linger;
 mod options;
 mod order;
 mod ports;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cloud::agent::Hand;
 use crate::cloud::error::chain;
+use crate::cloud::linger::{gone, lingering_on};
 use crate::cloud::order::{Order, Report};
 use crate::domain::{Fault, Instance, InstanceId, PowerState, VmState};
 use crate::plant::{Bug, planted};
@@ -24,6 +25,9 @@ impl Hand {
     /// first reason. That the network did not converge is none, since every order that needs the
     /// network asks for it itself.
     pub(crate) async fn sweep(&self) -> Result<(), String> {
+        // Before anything is looked at: what is gone afterwards was given up before.
+        let lingering = lingering_on(&self.ports, self.host).await;
+        let lingering = lingering.map_err(|error| chain(&error))?;
         let guests = match self.in_time(self.driver.guests()).await {
             Ok(guests) => guests.map_err(|error| chain(&error))?,
             Err(late) => return Err(late.reason().to_owned()),
@@ -34,10 +38,16 @@ impl Hand {
             Ok(claims) => known.extend(claims.iter().map(|claim| claim.value.instance)),
             Err(error) => result = Err(chain(&error)),
         }
+        known.extend(&lingering);
         for id in known {
             let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
             let alone = lock.lock().await;
-            result = result.and(self.tidy(id).await);
+            let tidied = self.tidy(id).await;
+            if tidied.is_ok() && lingering.contains(&id) {
+                // What cannot be recorded now is recorded by the next sweep.
+                drop(gone(&self.ports, id, self.host, Txn::new()).await);
+            }
+            result = result.and(tidied);
             drop(alone);
             self.forget_lock(id).await;
         }

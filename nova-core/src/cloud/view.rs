@@ -17,7 +17,7 @@ use crate::domain::{
     Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
     ServerGroupId, Volume,
 };
-use crate::store::record::{Beat, Claim, Ledger, ProjectQuota, keys};
+use crate::store::record::{Beat, Claim, Ledger, Lingering, ProjectQuota, keys};
 use crate::store::{
     Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _,
     Versioned, Watch,
@@ -110,6 +110,7 @@ view! {
     ports: Port,
     instances: Instance,
     claims: Claim,
+    lingering: Lingering,
     volumes: Volume,
     groups: ServerGroup,
     quotas: ProjectQuota,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
 use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
+use crate::doctor::volumes::volumes_have_records;
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
     VmState, VolumeState,
@@ -59,6 +60,7 @@ invariants! {
     Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
+    Idle "a volume that is there has a record, and a record its volume" volumes_have_records;
     Idle "a guest has a record, and a record its guest" guests_match_records;
     Idle "a server that never began holds no address" nothing_held_nowhere;
     Idle "no operation waits for a person" nobody_needed;
@@ -66,7 +68,8 @@ invariants! {
 
 fn addresses_have_one_owner(s: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
-    let alive: BTreeSet<InstanceId> = s.instances.iter().map(|i| i.id).collect();
+    let mut alive: BTreeSet<InstanceId> = s.instances.iter().map(|i| i.id).collect();
+    alive.extend(s.lingering.iter().map(|lingering| lingering.instance));
     let networks: BTreeSet<_> = s.networks.iter().map(|n| n.id).collect();
     let ports: BTreeSet<_> = s.ports.iter().map(|p| (p.network, p.address, p.instance)).collect();
     wrong.extend(repeated(s.ports.iter().map(|p| (p.network, p.address)), |(n, a)| {
@@ -190,8 +193,17 @@ fn claims_fit(s: &Snapshot) -> Vec<String> {
 fn claims_match_servers(s: &Snapshot) -> Vec<String> {
     let mut wrong: Vec<String> = Vec::new();
     let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
+    let lingers = |host: HostId, instance: InstanceId| {
+        let mut guests = s.lingering.iter();
+        guests.any(|guest| guest.instance == instance && guest.hosts.contains(&host))
+    };
     for claim in &s.claims {
         let (host, instance) = (claim.host, claim.instance);
+        // The host could not be asked whether the guest is gone, and may still have it.
+        let given_up = servers.get(&instance).is_none_or(|server| server.host.is_none());
+        if given_up && lingers(host, instance) {
+            continue;
+        }
         match servers.get(&instance) {
             None => wrong.push(format!("{instance} claims on host {host} and is gone")),
             // A server that moves has a claim at either end, of the flavor that it has there.

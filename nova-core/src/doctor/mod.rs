@@ -4,6 +4,23 @@
 //! hosts. [`examine`] holds all [`INVARIANTS`] against it. The fault simulator does so after every
 //! commit; [`Admin::doctor`](crate::cloud::Admin::doctor) does it on a live cloud.
 //!
+//! # What is promised, and who looks
+//!
+//! | Promise | Looked at by |
+//! |---|---|
+//! | An address, MAC, VLAN, floating IP or volume has at most one owner, and it exists | the invariants on addresses, MACs, VLANs, floating IPs and volumes |
+//! | Pools neither lose nor make anything | the same; no record holds a sum, and what nobody owns or rests is free |
+//! | Claims fit their host, usage its quota, group rules hold over claims | `claims fit their host`, `usage is within the quota`, `group rules hold over claims` |
+//! | What was given back rests before it is given out again | not here, it takes two moments: the audit of `testing`, laws of the network port |
+//! | A guest runs once | `no guest runs twice`, `a guest is in memory twice only in a live migration` |
+//! | Old orders have no effect; ids are not used again; only listed changes of state happen; a request id means one request; what was acknowledged is not lost | not here, they take two moments: the simulator, `tests/cloud`, `domain` |
+//! | A watch tells everything once, in order, or says that it cannot | laws of the store port, `store/races.rs` |
+//! | Nothing on a host or behind a driver is without owner | `a guest has a record, and a record its guest`, the Idle invariants on volumes and images; a host's network: nova-net |
+//! | Every operation ends, and leaves nothing half done | `nothing is left half done`, `no operation waits for a person`, the simulator's second phase |
+//! | What is deleted leaves nothing | all Idle invariants; `tests/cloud/life.rs` compares a census |
+//! | A host that hangs delays only what needs it; queues have limits | not here: `tests/cloud/regressions`, laws of the bus port |
+//! | The same seed is the same run | not here: `tests/cloud/chaos.rs` |
+//!
 //! Nothing here changes anything, and nothing is repaired: repairing is the work of operations
 //! and agents, and a finding means that one of them is wrong.
 
@@ -13,6 +30,7 @@ mod invariants;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 pub use checkup::Checkup;
 pub use invariants::{INVARIANTS, Invariant, Strictness};

@@ -7,7 +7,7 @@ use crate::domain::{
     Network, Operation, Port, ServerGroup, VlanClaim, Volume,
 };
 use crate::port::{Guest, VolumeFacts};
-use crate::store::record::{Claim, OpenOperation, ProjectQuota};
+use crate::store::record::{Claim, Lingering, OpenOperation, ProjectQuota};
 use crate::store::{Entry, Prefix, Record, Scan, Store, StoreError};
 
 macro_rules! snapshot {
@@ -85,6 +85,8 @@ snapshot! {
     instances: Instance,
     /// Capacity that servers have claimed.
     claims: Claim,
+    /// Guests that hosts which could not be asked may still have.
+    lingering: Lingering,
     /// Networks.
     networks: Network,
     /// Addresses that are not free.

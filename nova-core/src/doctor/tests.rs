@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::domain::*;
 use crate::port::{Guest, VolumeFacts};
-use crate::store::record::{Claim, OpenOperation, ProjectQuota};
+use crate::store::record::{Claim, Lingering, OpenOperation, ProjectQuota};
 
 const HOST: HostId = HostId::from_u128(1);
 const OTHER: HostId = HostId::from_u128(2);
@@ -97,6 +97,7 @@ fn operation(state: OpState) -> Operation {
         after: None,
         tried: BTreeSet::new(),
         settle: Vec::new(),
+        unheard: BTreeSet::new(),
         led: None,
         journal: Vec::new(),
         accepted_at: Timestamp::default(),
@@ -264,6 +265,22 @@ const CASES: &[Case] = &[
     ("a volume is where its record says", |s| {
         s.real_volumes.iter_mut().flatten().for_each(|facts| facts.connected_to = Some(OTHER));
     }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        let stray = VolumeFacts {
+            volume: VolumeId::from_u128(404),
+            connected_to: None,
+            ..s.real_volumes.as_ref().unwrap()[0].clone()
+        };
+        s.real_volumes.as_mut().unwrap().push(stray);
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        s.guests.values_mut().flatten().for_each(|guest| guest.volumes.clear());
+        s.real_volumes = Some(Vec::new());
+    }),
+    ("a volume that is there has a record, and a record its volume", |s| {
+        s.guests.values_mut().flatten().for_each(|guest| guest.volumes.clear());
+        (s.volumes[0].state, s.volumes[0].attachment) = (VolumeState::Available, None);
+    }),
     ("an operation that is open is not final", |s| {
         s.operations = vec![operation(OpState::Running)]
     }),
@@ -352,6 +369,20 @@ fn a_host_that_was_not_asked_is_listed_with_the_reason() {
     let checkup = Checkup::of(&snapshot, &BTreeMap::from([(OTHER, "it is down".to_owned())]));
     assert_eq!(checkup.unasked, BTreeMap::from([(name("host-2"), "it is down".to_owned())]));
     assert!(checkup.is_healthy());
+}
+
+#[test]
+fn a_guest_that_may_linger_on_a_host_keeps_its_addresses_and_its_claim() {
+    let mut snapshot = healthy();
+    snapshot.instances.clear();
+    snapshot.volumes.clear();
+    snapshot.floating_ips.clear();
+    let broken = examine(&snapshot, Strictness::Busy);
+    assert!(broken.iter().any(|finding| finding.detail.contains("claims on host")), "{broken:?}");
+    snapshot.lingering = vec![Lingering { instance: SERVER, hosts: BTreeSet::from([HOST]) }];
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
+    snapshot.lingering[0].hosts = BTreeSet::from([OTHER]);
+    assert_ne!(examine(&snapshot, Strictness::Busy), []);
 }
 
 #[test]

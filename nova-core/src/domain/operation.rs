@@ -227,7 +227,18 @@ pub enum OpState {
 }
 
 impl OpState {
-    /// Whether nothing more will happen.
+    /// A word for tables and messages.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Undoing(_) => "undoing",
+            Self::Done => "done",
+            Self::Failed(_) => "failed",
+            Self::NeedsOperator(_) => "waiting for an operator",
+        }
+    }
+
+    /// Whether nothing more will happen by itself.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Done | Self::Failed(_) | Self::NeedsOperator(_))
     }
@@ -289,6 +300,9 @@ pub struct Operation {
     /// Hosts whose network has to follow the records before this operation is done, in the order
     /// in which they follow.
     pub settle: Vec<HostId>,
+    /// Hosts that could not be asked whether the guest is gone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unheard: BTreeSet<HostId>,
     /// Where the floating IP led before this operation led it elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led: Option<FloatingBinding>,
@@ -298,4 +312,13 @@ pub struct Operation {
     pub accepted_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+}
+
+impl Operation {
+    /// Whether it was going back when it stopped, as its journal says.
+    pub fn was_going_back(&self) -> bool {
+        let asked = |record: &&StepRecord| !record.step.starts_with("operator: ");
+        let last = self.journal.iter().rev().find(asked).map(|record| record.step.as_str());
+        last.is_some_and(|step| step.starts_with("undo ") || step == "give up")
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
 
+use crate::store::sync::{Mutex, MutexGuard};
 use crate::store::{
     Change, Entry, Feed, Guard, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Value,
     Watch, Write,

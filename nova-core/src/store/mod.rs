@@ -9,9 +9,12 @@ mod key;
 mod memory;
 mod mirror;
 mod port;
+#[cfg(all(test, shuttle))]
+mod races;
 pub mod record;
 #[cfg(feature = "redb")]
 mod redb;
+mod sync;
 mod txn;
 mod watch;
 

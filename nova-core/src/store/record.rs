@@ -6,6 +6,7 @@
 //! | `host` | `host/<id>` | [`Host`] |
 //! | `host-name` | `host-name/<name>` | [`NameClaim`] |
 //! | `ledger` | `ledger/host-<host>`, `ledger/group-<group>`, `ledger/project-<project>`, `ledger/ranges` | [`Ledger`] |
+//! | `lingering` | `lingering/<instance>` | [`Lingering`] |
 //! | `beat` | `beat/<host>` | [`Beat`] |
 //! | `aggregate` | `aggregate/<id>` | [`Aggregate`] |
 //! | `flavor` | `flavor/<name>` | [`Flavor`] |
@@ -104,6 +105,7 @@ records! {
     FloatingIp, "floating-ip", |f| [address_part(f.address)];
     Instance, "instance", |i| [i.id.to_string()];
     Claim, "claim", |c| [c.host.to_string(), c.instance.to_string()];
+    Lingering, "lingering", |l| [l.instance.to_string()];
     Volume, "volume", |v| [v.id.to_string()];
     ServerGroup, "group", |g| [g.id.to_string()];
     ProjectQuota, "quota", |q| [q.project.as_str()];
@@ -193,6 +195,20 @@ pub struct Beat {
     pub unready: Option<String>,
 }
 
+/// A guest that its server has given up, on hosts that could not be asked whether it is gone.
+///
+/// As long as this record is there, the addresses that it may still use and what it takes from
+/// those hosts belong to nobody else. Each host is crossed off when its agent has seen that the
+/// guest is gone, or when an operator has said that the host is down; with the last one the
+/// addresses are given back, and their quarantine begins.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Lingering {
+    /// The guest.
+    pub instance: InstanceId,
+    /// Where it may be.
+    pub hosts: std::collections::BTreeSet<HostId>,
+}
+
 /// What an instance takes from a host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Claim {
@@ -241,9 +257,9 @@ pub mod keys {
     use super::{
         AggregateId, Beat, Claim, CloudMeta, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
         Host, HostId, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key, KeyPair,
-        KeyPairName, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, OpenOperation, Operation,
-        PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request, RequestId, ServerGroup,
-        ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
+        KeyPairName, Lingering, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, OpenOperation,
+        Operation, PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request, RequestId,
+        ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
     };
     use crate::domain::Aggregate;
 
@@ -296,6 +312,8 @@ pub mod keys {
         /// Of a [`Claim`].
         claim(host: HostId, instance: InstanceId), Claim,
             [host.to_string(), instance.to_string()];
+        /// Of a [`Lingering`].
+        lingering(instance: InstanceId), Lingering, [instance.to_string()];
         /// Of a [`Volume`].
         volume(id: VolumeId), Volume, [id.to_string()];
         /// Of a [`ServerGroup`].

@@ -1,10 +1,11 @@
 //! Following a store: a bounded feed of changes that says so when it lost some.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::store::sync::{Mutex, MutexGuard};
 use crate::store::{Key, Prefix, Revision, Value};
 
 /// One key that a commit changed.
@@ -102,7 +103,7 @@ impl Drop for Feed {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // The lock only guards plain moves of values; a panic elsewhere leaves them whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,10 +151,12 @@ impl Watch {
             tokio::pin!(news);
             // Registered before looking, so that news between looking and waiting is not missed.
             news.as_mut().enable();
+            // Asked before looking too: what was published before the end is still to be told.
+            let closed = shared.lock().closed;
             if let Some(event) = self.try_next() {
                 return Some(event);
             }
-            if shared.lock().closed {
+            if closed {
                 return None;
             }
             news.await;

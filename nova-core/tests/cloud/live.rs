@@ -166,6 +166,8 @@ fn where_one_of_the_hosts_cannot_the_server_goes_on_where_it_is() {
         (false, Trouble::No("expect"), "trouble"),
         (true, Trouble::No("send"), "trouble"),
         (false, Trouble::No("receive"), "trouble"),
+        // A guest of which half is missing must not become the server.
+        (false, Trouble::FalseReceipt, "said yes and did not"),
     ] {
         run(async |world: &mut World| {
             let project = world.project();

@@ -28,6 +28,8 @@ pub(crate) enum Trouble {
     NotLive,
     /// This verb of live migration, or unpausing, never works.
     No(&'static str),
+    /// It says that it received a guest, and did not.
+    FalseReceipt,
     /// It plugs no volume in.
     NoPlug,
     /// It takes no image.
@@ -36,6 +38,10 @@ pub(crate) enum Trouble {
     NoStop,
     /// It removes none.
     NoRemove,
+    /// It removes none, and will not, however often it is asked.
+    NeverRemove,
+    /// It pulls no volume out, and will not.
+    NeverUnplug,
     /// This verb takes this long; the flag says that it has begun.
     Slow { verb: &'static str, clock: Arc<VirtualClock>, time: Duration, begun: Arc<AtomicBool> },
 }
@@ -57,11 +63,12 @@ impl Stubborn {
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
-            Trouble::NotLive => return Ok(()),
+            Trouble::NotLive | Trouble::FalseReceipt => return Ok(()),
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
             Trouble::NoStop => "stop",
-            Trouble::NoRemove => "remove",
+            Trouble::NoRemove | Trouble::NeverRemove => "remove",
+            Trouble::NeverUnplug => "unplug",
             Trouble::Slow { verb: slow, clock, time, begun } => {
                 if *slow == verb {
                     begun.store(true, Ordering::SeqCst);
@@ -70,6 +77,10 @@ impl Stubborn {
                 return Ok(());
             }
         };
+        if refused == verb && matches!(self.trouble, Trouble::NeverRemove | Trouble::NeverUnplug) {
+            let instance = InstanceId::from_u128(0);
+            return Err(VirtError::NoRoom { instance });
+        }
         if refused == verb {
             return Err(VirtError::Host { operation: verb, source: "trouble".into() });
         }
@@ -153,6 +164,7 @@ impl AttachVolumes for Stubborn {
     }
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        self.pass("unplug").await?;
         self.host.detach(instance, volume).await
     }
 }
@@ -224,6 +236,9 @@ impl LiveMigrate for Stubborn {
 
     async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError> {
         self.pass("receive").await?;
+        if matches!(self.trouble, Trouble::FalseReceipt) {
+            return Ok(());
+        }
         self.host.receive(instance, parcel).await
     }
 

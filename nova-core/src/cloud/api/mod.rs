@@ -36,6 +36,7 @@ mod images;
 mod live;
 mod moves;
 mod networks;
+mod operations;
 mod project;
 mod servers;
 mod shelf;
@@ -165,6 +166,7 @@ impl Door {
             after,
             tried: std::collections::BTreeSet::new(),
             settle: Vec::new(),
+            unheard: std::collections::BTreeSet::new(),
             led: None,
             journal: Vec::new(),
             accepted_at: self.now(),

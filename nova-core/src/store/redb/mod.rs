@@ -5,19 +5,21 @@
 //! share one wait for the disk. How a file is found, made and checked is in [`file`].
 
 mod file;
+#[cfg(all(test, shuttle))]
+mod races;
 mod writer;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition};
 use tokio::sync::oneshot;
 
 use crate::domain::MiB;
+use crate::store::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use crate::store::sync::thread::{Builder, JoinHandle};
 use crate::store::{
     Entry, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Value, Watch,
 };
@@ -98,6 +100,7 @@ struct Shared {
 }
 
 /// A transaction that waits for the writer.
+#[derive(Debug)]
 struct Job {
     txn: Txn,
     answer: oneshot::Sender<Result<Revision, StoreError>>,
@@ -136,7 +139,7 @@ impl RedbStore {
         let (queue, jobs) = sync_channel(Self::WAITING_MAX);
         let writer = {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
+            Builder::new()
                 .name("nova-store".to_owned())
                 .spawn(move || writer::run(&shared, &jobs))
                 .map_err(|source| unavailable("start its writer", source))?
@@ -267,9 +270,9 @@ fn unavailable(
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc::Receiver;
 
     use super::*;
+    use crate::store::sync::mpsc::Receiver;
     use crate::store::{Guard, Write};
 
     /// A disk that can be told to fail when it is to keep something.

@@ -1,12 +1,12 @@
 //! The one thread that writes: it commits whatever waits together.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use redb::{Durability, ReadableTable as _, Table, WriteTransaction};
 
 use crate::store::redb::file::shared_failure;
 use crate::store::redb::{ENTRIES, Job, META, META_REVISION, Shared};
+use crate::store::sync::mpsc::Receiver;
 use crate::store::{Change, Guard, Key, Revision, StoreError, Txn, Value, Write};
 
 /// More transactions than this are never committed together: the first of them should not wait

@@ -12,7 +12,7 @@ use nova_core::domain::{
 use nova_core::port::VirtDriver;
 
 use super::hosts::{Mood, Moody, name_of, turns};
-use super::parts::{LateStore, MoodyNetworks};
+use super::parts::{LateStore, MoodyNetworks, run_late};
 use crate::moves::{furnished, home};
 use crate::world::{World, run, run_with, spec};
 
@@ -38,27 +38,6 @@ fn a_volume_is_not_freed_under_a_guest_whose_host_was_silent_for_a_while() {
         assert_eq!(driver.guest(id).await.unwrap(), None, "the guest goes first");
         assert_eq!(world.ended(deleted.operation).await.state, OpState::Done);
         world.healthy().await;
-    });
-}
-
-/// Runs a test over a store whose watches can be told late.
-fn run_late(test: impl AsyncFnOnce(&mut World, Arc<LateStore>)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let mut store = None;
-        let mut world = World::new(|ports| {
-            let (ports, late) = LateStore::under(ports);
-            store = Some(late);
-            ports
-        })
-        .await;
-        let clock = Arc::clone(&world.clock);
-        let late = store.unwrap();
-        tokio::select! {
-            biased;
-            () = test(&mut world, late) => {}
-            () = crate::world::pump(&clock) => {}
-        }
     });
 }
 

@@ -22,6 +22,8 @@ use nova_core::store::{
     Draft, Entry, Event, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch,
 };
 
+use crate::world::{World, pump};
+
 /// Volumes whose making and destroying fail on demand.
 #[derive(Debug, Default)]
 pub(super) struct MoodyVolumes {
@@ -251,4 +253,25 @@ impl Store for LateStore {
     async fn watch(&self, prefix: &Prefix, after: Revision) -> Result<Watch, StoreError> {
         Ok(self.feed.watch(prefix, after))
     }
+}
+
+/// Runs a test over such a store, which is like any other until it is told.
+pub(super) fn run_late(test: impl AsyncFnOnce(&mut World, Arc<LateStore>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut store = None;
+        let mut world = World::new(|ports| {
+            let (ports, late) = LateStore::under(ports);
+            store = Some(late);
+            ports
+        })
+        .await;
+        let clock = Arc::clone(&world.clock);
+        let late = store.unwrap();
+        tokio::select! {
+            biased;
+            () = test(&mut world, late) => {}
+            () = pump(&clock) => {}
+        }
+    });
 }

@@ -11,6 +11,7 @@ use nova_core::domain::{
 use nova_core::port::VirtDriver;
 
 use super::hosts::{Mood, Moody, agents_return, name_of, turns};
+use super::parts::{LateStore, run_late};
 use crate::anew::{host_returns, lose_host};
 use crate::moves::{furnished, home};
 use crate::world::{World, run, spec};
@@ -166,7 +167,9 @@ fn a_host_that_hangs_delays_only_what_needs_it() {
 /// omicron#9174, omicron#9177.
 #[test]
 fn a_server_that_is_rebooted_while_its_host_finds_it_stopped_ends_up_running() {
-    run(async |world: &mut World| {
+    run_late(async |world: &mut World, store: Arc<LateStore>| {
+        // Whatever reads first and writes then can be overtaken in between.
+        store.takes_its_time();
         let project = world.project();
         let id = world.boot("web").await.instance.id;
         let host = Arc::clone(&world.hosts[&home(world, id).await]);

@@ -1,0 +1,158 @@
+//! Operations that call for a person: what an operator may do about them.
+
+use crate::cloud::api::Plan;
+use crate::cloud::api::admin::Admin;
+use crate::cloud::api::views::Accepted;
+use crate::cloud::attempt::idle;
+use crate::cloud::attempt_server::unclaim;
+use crate::cloud::error::ApiError;
+use crate::cloud::view::View;
+use crate::domain::{
+    Fault, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState, Operation, RequestId,
+    StepOutcome, StepRecord, VmState, Volume, VolumeState,
+};
+use crate::store::record::{OpenOperation, Record as _, keys};
+use crate::store::{StoreExt as _, Txn, Versioned};
+
+impl Admin {
+    /// The operations that neither go on nor back by themselves, oldest first. They are kept until
+    /// somebody [retries](Self::retry_operation) or [abandons](Self::abandon_operation) them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn operations_needing_operator(&self) -> Result<Vec<Operation>, ApiError> {
+        let all = self.door.ports.store.read_all::<Operation>(&Operation::all()).await?;
+        let waits = |op: &Operation| matches!(op.state, OpState::NeedsOperator(_));
+        let mut waiting: Vec<Operation> =
+            all.into_iter().map(|op| op.value).filter(waits).collect();
+        waiting.sort_by_key(|op| (op.accepted_at, op.id));
+        Ok(waiting)
+    }
+
+    /// Lets an operation that called for a person go on where it stopped, forward or back, with
+    /// all its attempts before it.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::OperationState`] unless it waits for a person.
+    pub async fn retry_operation(
+        &self,
+        request: RequestId,
+        id: OpId,
+    ) -> Result<Accepted<OpId>, ApiError> {
+        accept!(self, request, "retry operation", &id, {
+            let (op, fault) = self.waiting(id, "retry").await?;
+            let mut next = op.value.clone();
+            next.state = match next.was_going_back() {
+                true => OpState::Undoing(fault),
+                false => OpState::Running,
+            };
+            (next.attempts, next.ended_at) = (0, None);
+            self.decide(&mut next, "operator: retry");
+            let mut txn = Txn::new();
+            txn.replace(&op, &next).create(&OpenOperation { operation: id });
+            Ok(Plan { answer: Accepted { id, operation: id }, txn, wake: Some(id) })
+        })
+    }
+
+    /// Gives up an operation that called for a person. It ends
+    /// [`Failed`](OpState::Failed), with its fault and that it was abandoned.
+    ///
+    /// Its server goes to [`VmState::Error`] and can be deleted, rebuilt, rebooted by force or
+    /// evacuated; it stays on the host that its record names, with its addresses and its claim
+    /// there. A claim at another end of a move is given back; what is left there is removed by
+    /// that host's agent. A server that is shelved stays so. A volume that was being made or
+    /// destroyed goes to [`VolumeState::Error`] and can be deleted; one that was being attached or
+    /// detached stays with its server until that is deleted or the volume is detached. An image of
+    /// a server's disk is kept if it is whole.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::OperationState`] unless it waits for a person.
+    pub async fn abandon_operation(&self, request: RequestId, id: OpId) -> Result<(), ApiError> {
+        accept!(self, request, "abandon operation", &id, {
+            let (op, fault) = self.waiting(id, "abandon").await?;
+            let message = format!("abandoned by an operator: {}", fault.message);
+            let fault = Fault { message, ..fault };
+            let mut next = op.value.clone();
+            next.state = OpState::Failed(fault.clone());
+            next.ended_at = Some(self.door.now());
+            self.decide(&mut next, "operator: abandon");
+            let mut txn = Txn::new();
+            txn.replace(&op, &next);
+            let view = self.door.fresh().await?;
+            let bound = !matches!(op.value.kind, OpKind::AssociateFloating { .. });
+            let server = op.value.kind.instance().filter(|_| bound);
+            let server = server.and_then(|server| view.instances.get(&keys::instance(server)));
+            if let Some(server) = server.filter(|server| server.value.operation == Some(id)) {
+                abandon_server(&view, server, fault, &mut txn);
+            }
+            for volume in view.volumes.values().filter(|v| v.value.operation == Some(id)) {
+                txn.replace(volume, &abandoned_volume(&volume.value));
+            }
+            Ok(Plan::now((), txn))
+        })
+    }
+
+    /// An operation that waits for a person, and why.
+    async fn waiting(
+        &self,
+        id: OpId,
+        action: &'static str,
+    ) -> Result<(Versioned<Operation>, Fault), ApiError> {
+        let op = self.door.ports.store.read::<Operation>(&keys::operation(id)).await?;
+        let op = op.ok_or_else(|| ApiError::not_found("operation", id))?;
+        match &op.value.state {
+            OpState::NeedsOperator(fault) => {
+                let fault = fault.clone();
+                Ok((op, fault))
+            }
+            state => {
+                Err(ApiError::OperationState { id: id.to_string(), action, state: state.word() })
+            }
+        }
+    }
+
+    fn decide(&self, op: &mut Operation, step: &str) {
+        let (step, at) = (step.to_owned(), self.door.now());
+        op.journal.push(StepRecord { step, outcome: StepOutcome::Done, at });
+    }
+}
+
+/// Nothing is being done to the server any more, whatever state it is really in.
+fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: &mut Txn) {
+    let old = &server.value;
+    // Orders that are still under way must not arrive any more.
+    let mut next = Instance { generation: old.generation + 1, ..idle(old) };
+    next.fault = Some(fault);
+    let shelved = old.state == VmState::ShelvedOffloaded && old.host.is_none();
+    if !shelved {
+        (next.state, next.shelf, next.migration) = (VmState::Error, None, None);
+        let ends = old.hosts().into_iter().filter(|host| Some(*host) != old.host);
+        ends.for_each(|end| unclaim(view, old, Some(end), txn));
+    }
+    let images = view.images.values().filter(|image| image.value.server == Some(old.id));
+    for image in images {
+        let whole = image.value.content != ImageContent::none();
+        let state = match image.value.state {
+            ImageState::Saving if !whole => ImageState::Discarded,
+            // The disk may be nowhere else.
+            ImageState::Saving => ImageState::Active,
+            ImageState::Shelved if !shelved => ImageState::Active,
+            _ => continue,
+        };
+        txn.replace(image, &Image { state, ..image.value.clone() });
+    }
+    txn.replace(server, &next);
+}
+
+fn abandoned_volume(volume: &Volume) -> Volume {
+    let mut next = Volume { operation: None, ..volume.clone() };
+    next.state = match (volume.state, volume.attachment) {
+        // The host may still have it: free it is only when the host has let go.
+        (VolumeState::Attaching | VolumeState::Detaching, Some(_)) => VolumeState::InUse,
+        _ => {
+            next.attachment = None;
+            VolumeState::Error
+        }
+    };
+    next
+}

@@ -1,0 +1,153 @@
+//! Operations that call for a person, and what the person may do.
+
+use std::time::Duration;
+
+use nova_core::cloud::{ApiError, Cloud, CloudOptions};
+use nova_core::domain::{InstanceId, OpId, OpState, VmState, VolumeState};
+
+use crate::anew::trouble_everywhere;
+use crate::moves::furnished;
+use crate::snapshots::restart;
+use crate::stubborn::Trouble;
+use crate::world::{World, run};
+
+/// A deletion that no host carries out.
+async fn stuck(world: &mut World) -> (InstanceId, OpId) {
+    let project = world.project();
+    let (id, _) = furnished(world).await;
+    trouble_everywhere(world, &Trouble::NeverRemove).await;
+    let accepted = project.delete_server(project.new_request(), id).await.unwrap();
+    let op = world.ended(accepted.operation).await;
+    assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+    (id, accepted.operation)
+}
+
+#[test]
+fn an_operation_that_is_retried_goes_on_where_it_stopped() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (id, op) = stuck(world).await;
+        let waiting = admin.operations_needing_operator().await.unwrap();
+        assert_eq!(waiting.iter().map(|op| op.id).collect::<Vec<_>>(), [op]);
+        // Nothing has changed: it calls again.
+        let again = admin.retry_operation(admin.new_request(), op).await.unwrap();
+        let ended = world.ended(again.operation).await;
+        assert!(matches!(ended.state, OpState::NeedsOperator(_)), "{ended:#?}");
+        restart(world).await;
+        world.done(admin.retry_operation(admin.new_request(), op).await).await;
+        assert!(matches!(project.server(id).await, Err(ApiError::NotFound { .. })));
+        assert_eq!(admin.operations_needing_operator().await.unwrap(), []);
+        assert_eq!(world.guests().await, 0);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn an_operation_that_is_abandoned_leaves_a_server_that_can_be_worked_on() {
+    for then in ["delete", "rebuild"] {
+        run(async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let (id, op) = stuck(world).await;
+            let census = admin.census().await.unwrap();
+            admin.abandon_operation(admin.new_request(), op).await.unwrap();
+            let ended = admin.operation(op).await.unwrap();
+            let OpState::Failed(fault) = &ended.state else { panic!("{ended:#?}") };
+            assert!(fault.message.starts_with("abandoned by an operator: "), "{fault:?}");
+            let server = project.server(id).await.unwrap().instance;
+            assert_eq!((server.state, server.task), (VmState::Error, None));
+            assert_eq!((server.operation, server.fault.as_ref()), (None, Some(fault)));
+            assert_eq!(admin.census().await.unwrap(), census, "nothing leaks, nothing is lost");
+            world.healthy().await;
+            restart(world).await;
+            let accepted = match then {
+                "delete" => project.delete_server(project.new_request(), id).await,
+                _ => project.rebuild_server(project.new_request(), id, world.image).await,
+            };
+            world.done(accepted).await;
+            assert_eq!(world.guests().await, usize::from(then == "rebuild"));
+            world.healthy().await;
+        });
+    }
+}
+
+#[test]
+fn an_operation_that_waits_for_a_person_is_never_forgotten() {
+    run(async |world: &mut World| {
+        let admin = world.admin();
+        let (_, op) = stuck(world).await;
+        let kept = Duration::from_secs(60);
+        let options = CloudOptions::default().with_journal_kept(kept);
+        let cloud = Cloud::start(world.cloud.ports().clone(), options).await.unwrap();
+        std::mem::replace(&mut world.cloud, cloud).stop().await;
+        world.pass(kept * 3).await;
+        assert_eq!(admin.operations_needing_operator().await.unwrap().len(), 1);
+        admin.abandon_operation(admin.new_request(), op).await.unwrap();
+        world.pass(kept * 3).await;
+        assert!(matches!(admin.operation(op).await, Err(ApiError::NotFound { .. })));
+    });
+}
+
+#[test]
+fn only_an_operation_that_waits_for_a_person_is_retried_or_abandoned() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let id = world.boot("web").await.instance.id;
+        let stopped = project.stop(project.new_request(), id).await.unwrap();
+        for word in ["running", "done"] {
+            let retried = admin.retry_operation(admin.new_request(), stopped.operation).await;
+            let told = matches!(
+                &retried,
+                Err(ApiError::OperationState { action: "retry", state, .. }) if *state == word
+            );
+            assert!(told, "{retried:?}");
+            let given_up = admin.abandon_operation(admin.new_request(), stopped.operation).await;
+            assert!(matches!(given_up, Err(ApiError::OperationState { action: "abandon", .. })));
+            world.ended(stopped.operation).await;
+        }
+        let unknown = admin.retry_operation(admin.new_request(), OpId::from_u128(1)).await;
+        assert!(matches!(unknown, Err(ApiError::NotFound { .. })));
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn abandoning_leaves_a_server_alone_that_a_deletion_has_taken_over() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (id, op) = stuck(world).await;
+        restart(world).await;
+        let delete = async {
+            let accepted = project.delete_server(project.new_request(), id).await;
+            accepted.map(|accepted| accepted.operation)
+        };
+        let abandon = admin.abandon_operation(admin.new_request(), op);
+        let (deleted, abandoned) = tokio::join!(delete, abandon);
+        abandoned.unwrap();
+        let ended = world.ended(deleted.unwrap()).await;
+        assert_eq!(ended.state, OpState::Done, "{ended:#?}");
+        assert!(matches!(project.server(id).await, Err(ApiError::NotFound { .. })));
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn a_volume_whose_detachment_is_abandoned_stays_with_its_server() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (_, volume) = furnished(world).await;
+        trouble_everywhere(world, &Trouble::NeverUnplug).await;
+        let accepted = project.detach_volume(project.new_request(), volume).await.unwrap();
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+        admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
+        // The host may still have it, so it is the server's until that lets go.
+        let known = project.volumes().await.unwrap();
+        assert_eq!((known[0].state, known[0].operation), (VolumeState::InUse, None));
+        let server = known[0].attachment.unwrap().instance;
+        world.healthy().await;
+        restart(world).await;
+        world.done(project.delete_server(project.new_request(), server).await).await;
+        world.done(project.delete_volume(project.new_request(), volume).await).await;
+        world.healthy().await;
+    });
+}
