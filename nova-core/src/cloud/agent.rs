@@ -21,9 +21,9 @@ use crate::cloud::options::CloudOptions;
 use crate::cloud::order::{Errand, Listing, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
-use crate::domain::{Attachment, HostId, HostName, Instance, InstanceId, PowerState, Volume};
+use crate::domain::{Attachment, HostId, HostName, Instance, InstanceId, Volume};
 use crate::plant::{Bug, planted};
-use crate::port::{Delivery, Guest, Inbox, Topic, VirtDriver, VirtError};
+use crate::port::{Delivery, Inbox, Topic, VirtDriver, VirtError};
 use crate::store::record::{Beat, keys};
 use crate::store::{StoreError, StoreExt as _, Txn};
 
@@ -281,6 +281,8 @@ impl Hand {
                     Order::Snapshot { instance, image, format } => {
                         self.snapshot(instance, image, format).await
                     }
+                    Order::Rescue { image, .. } => self.rescue(instance, Some(&image)).await,
+                    Order::Unrescue(_) => self.rescue(instance, None).await,
                     order => self.on_guest(instance, &order).await,
                 },
             }
@@ -370,7 +372,7 @@ impl Hand {
             Ok(Err(error)) => return Report::Unknown { reason: chain(&error) },
             Err(late) => return late,
         };
-        match (reached(order, guest.as_ref()), done) {
+        match (order.reached(guest.as_ref()), done) {
             (true, _) => Report::Done { guest },
             (false, Err(error)) => {
                 Report::NotDone { reason: chain(&error), retry: error.class() == Class::Retry }
@@ -433,13 +435,18 @@ impl Hand {
                 Some(moving) => moving.unpack(spec, parcel, &*self.ports.images).await,
                 None => Err(unable("unpack a guest")),
             },
-            Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge => Ok(()),
+            Order::Pack(_)
+            | Order::Live(_)
+            | Order::Snapshot { .. }
+            | Order::Rescue { .. }
+            | Order::Unrescue(_)
+            | Order::Converge => Ok(()),
         }
     }
 
     /// Takes out of a guest the volumes that the records give to somebody else or to nobody: while
     /// the host was declared down, what it held may have been given away.
-    async fn take_out(&self, id: InstanceId) -> Result<(), VirtError> {
+    pub(super) async fn take_out(&self, id: InstanceId) -> Result<(), VirtError> {
         let (Some(guest), Some(driver)) = (self.driver.guest(id).await?, self.driver.volumes())
         else {
             return Ok(());
@@ -468,31 +475,11 @@ impl Hand {
     }
 }
 
-/// Whether the guest is as the order wants it.
-fn reached(order: &Order, guest: Option<&Guest>) -> bool {
-    match (order, guest) {
-        (Order::Remove(_), guest) => guest.is_none(),
-        (Order::Unplug { volume, .. }, guest) => {
-            guest.is_none_or(|guest| !guest.volumes.contains(volume))
-        }
-        (_, None) => false,
-        (Order::Create(_), Some(_))
-        | (Order::Pack(_) | Order::Live(_) | Order::Snapshot { .. } | Order::Converge, _) => true,
-        (Order::Start(_) | Order::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
-        (Order::Stop(_) | Order::Unpack { .. }, Some(guest)) => guest.power == PowerState::Shutdown,
-        (Order::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
-        (Order::Reboot { boot, .. }, Some(guest)) => {
-            guest.boot >= *boot && guest.power == PowerState::Running
-        }
-        (Order::Plug { link, .. }, Some(guest)) => guest.volumes.contains(&link.volume),
-    }
+pub(super) fn unable(operation: &'static str) -> VirtError {
+    VirtError::Host { operation, source: "this host cannot".into() }
 }
 
 fn too_many() -> Report {
     let reason = format!("{ORDERS_HELD_MAX} orders are waiting at this host");
     Report::NotDone { reason, retry: true }
-}
-
-pub(super) fn unable(operation: &'static str) -> VirtError {
-    VirtError::Host { operation, source: "this host cannot".into() }
 }

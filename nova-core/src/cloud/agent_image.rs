@@ -4,7 +4,8 @@ use crate::class::Class;
 use crate::cloud::agent::{Hand, unable};
 use crate::cloud::error::chain;
 use crate::cloud::order::Report;
-use crate::domain::{Image, ImageFormat, ImageId, ImageState, InstanceId};
+use crate::domain::{Image, ImageFormat, ImageId, ImageState, InstanceId, PowerState};
+use crate::port::VirtError;
 use crate::store::StoreExt as _;
 use crate::store::record::keys;
 
@@ -46,6 +47,51 @@ impl Hand {
                 },
                 Err(error) => Report::Unknown { reason: chain(&error) },
             },
+        }
+    }
+
+    /// Boots a guest from a rescue disk, or from its own disk again, and looks whether it does.
+    pub(super) async fn rescue(&self, instance: InstanceId, image: Option<&Image>) -> Report {
+        let Some(rescuing) = self.driver.rescuing() else {
+            let reason = chain(&unable("rescue a guest"));
+            return Report::NotDone { reason, retry: false };
+        };
+        let work = async {
+            // As when it is started: the network first, and nothing plugged in that is not its.
+            drop(self.ports.network.converge(self.host).await);
+            self.take_out(instance).await?;
+            match image {
+                Some(image) => rescuing.rescue(instance, image, &*self.ports.images).await,
+                None => rescuing.unrescue(instance).await,
+            }
+        };
+        let done = match self.in_time(work).await {
+            Ok(done) => done,
+            Err(late) => return late,
+        };
+        let look = async {
+            let guest = self.driver.guest(instance).await?;
+            match &guest {
+                Some(_) => Ok::<_, VirtError>((rescuing.rescued(instance).await?, guest)),
+                None => Ok((false, guest)),
+            }
+        };
+        let (rescued, guest) = match self.in_time(look).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => return Report::Unknown { reason: chain(&error) },
+            Err(late) => return late,
+        };
+        let runs = guest.as_ref().is_some_and(|guest| guest.power == PowerState::Running);
+        // Leaving what was never entered starts nothing.
+        match (guest.is_some() && rescued == image.is_some() && (runs || image.is_none()), done) {
+            (true, _) => Report::Done { guest },
+            (false, Err(error)) => {
+                Report::NotDone { reason: chain(&error), retry: error.class() == Class::Retry }
+            }
+            (false, Ok(())) => {
+                let reason = format!("{} said yes and did not", self.driver);
+                Report::NotDone { reason, retry: true }
+            }
         }
     }
 }

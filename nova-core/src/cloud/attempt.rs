@@ -31,7 +31,7 @@ pub(crate) enum Attempt {
     /// The host's agent is not there, and the host does not count as down yet: nothing was tried.
     Absent,
     /// It was begun and goes on by itself; there is nothing to do but to look again.
-    UnderWay,
+    UnderWay(std::time::Duration),
     /// The server belongs to a later operation now.
     Superseded,
 }
@@ -82,6 +82,7 @@ impl Runner {
     async fn forward(&self, step: Step, next: &mut Operation) -> Result<Attempt, StoreError> {
         let shelf = matches!(next.kind, OpKind::Shelve { .. } | OpKind::Unshelve { .. });
         match step {
+            Step::MoveOff => self.move_off(next).await,
             Step::Capture => self.capture(next).await,
             Step::Spawn if shelf => self.respawn(next).await,
             _ if shelf => self.attempt_shelf(step, next).await,
@@ -103,6 +104,9 @@ impl Runner {
             Step::Unbind => self.unbind(next).await,
             Step::Finish => self.finish(next).await,
             Step::FinishSnapshot => self.finish_snapshot(next).await,
+            Step::EnterRescue | Step::LeaveRescue | Step::FinishRescue => {
+                self.attempt_rescue(step, next).await
+            }
             _ if matches!(next.kind, OpKind::Rebuild { .. }) => {
                 self.attempt_rebuild(step, next).await
             }
@@ -127,6 +131,7 @@ impl Runner {
         match step {
             Step::Spawn if planted(Bug::SkipUndo) => Ok(Attempt::Done(Txn::new())),
             Step::Capture => self.uncapture(next).await,
+            Step::EnterRescue | Step::LeaveRescue => self.undo_rescue(step, next).await,
             _ if matches!(next.kind, OpKind::Shelve { .. } | OpKind::Unshelve { .. }) => {
                 self.undo_shelf(step, next).await
             }
@@ -225,7 +230,7 @@ impl Runner {
             Report::Done { .. } | Report::Packed(_) | Report::Expected(_) | Report::Stored(_) => {
                 Attempt::Done(Txn::new())
             }
-            Report::UnderWay => Attempt::UnderWay,
+            Report::UnderWay => Attempt::UnderWay(std::time::Duration::ZERO),
             Report::NotDone { .. } if planted(Bug::NotDoneIsDone) => Attempt::Done(Txn::new()),
             Report::Unknown { .. } if planted(Bug::UnknownIsDone) => Attempt::Done(Txn::new()),
             Report::NotDone { reason, retry } => {

@@ -94,7 +94,7 @@ impl Runner {
                     let hours = SENDING_MAX.as_secs() / 3600;
                     return Ok(self.hopeless(format!("the guest was not sent in {hours} hours")));
                 }
-                return Ok(Attempt::UnderWay);
+                return Ok(Attempt::UnderWay(Duration::ZERO));
             }
             Some(report) => return Ok(self.attempt_of(report)),
         };

@@ -176,6 +176,7 @@ mod tests {
             name: HostName::new(format!("h{}", id.as_u128())).unwrap(),
             zone: Default::default(),
             admission: Default::default(),
+            disabled_reason: None,
             forced_down: forced.then(|| ForcedDown { reason: "off".to_owned() }),
             inventory: Inventory::new(Resources::ZERO),
             guest_kinds: Vec::new(),

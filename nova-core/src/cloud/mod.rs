@@ -9,16 +9,19 @@
 //! together with its journal, then taken step by step by a conductor, which gives orders to the
 //! agents of the hosts concerned and records what came of each.
 
+mod accept;
 mod agent;
 mod agent_image;
 mod api;
 mod attempt;
 mod attempt_anew;
 mod attempt_attach;
+mod attempt_drain;
 mod attempt_elsewhere;
 mod attempt_image;
 mod attempt_live;
 mod attempt_move;
+mod attempt_rescue;
 mod attempt_server;
 mod attempt_shelf;
 mod board;

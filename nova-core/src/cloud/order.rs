@@ -1,6 +1,8 @@
 //! What a conductor tells an agent, and what the agent answers.
 
-use crate::domain::{ImageContent, ImageFormat, ImageId, InstanceId, OpId, Reboot, VolumeId};
+use crate::domain::{
+    Image, ImageContent, ImageFormat, ImageId, InstanceId, OpId, PowerState, Reboot, VolumeId,
+};
 use crate::port::{Guest, GuestSpec, Invitation, Parcel, VolumeLink};
 
 /// A message to the conductors: there is an operation to work on.
@@ -51,6 +53,10 @@ pub(crate) enum Order {
     Live(LiveOrder),
     /// What is on the guest's root disk is in the image store.
     Snapshot { instance: InstanceId, image: ImageId, format: ImageFormat },
+    /// The guest runs from a rescue disk.
+    Rescue { instance: InstanceId, image: Box<Image> },
+    /// The guest runs from its own disk, if it ran from a rescue disk.
+    Unrescue(InstanceId),
     /// The host's network is what the records say.
     Converge,
 }
@@ -94,10 +100,42 @@ impl Order {
             | Self::Pack(instance)
             | Self::Reboot { instance, .. }
             | Self::Snapshot { instance, .. }
+            | Self::Rescue { instance, .. }
+            | Self::Unrescue(instance)
             | Self::Plug { instance, .. }
             | Self::Unplug { instance, .. } => Some(*instance),
             Self::Live(order) => Some(order.instance()),
             Self::Converge => None,
+        }
+    }
+
+    /// Whether the guest is as the order wants it.
+    pub(crate) fn reached(&self, guest: Option<&Guest>) -> bool {
+        match (self, guest) {
+            (Self::Remove(_), guest) => guest.is_none(),
+            (Self::Unplug { volume, .. }, guest) => {
+                guest.is_none_or(|guest| !guest.volumes.contains(volume))
+            }
+            (_, None) => false,
+            (Self::Create(_), Some(_))
+            | (
+                Self::Pack(_)
+                | Self::Live(_)
+                | Self::Snapshot { .. }
+                | Self::Rescue { .. }
+                | Self::Unrescue(_)
+                | Self::Converge,
+                _,
+            ) => true,
+            (Self::Start(_) | Self::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
+            (Self::Stop(_) | Self::Unpack { .. }, Some(guest)) => {
+                guest.power == PowerState::Shutdown
+            }
+            (Self::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
+            (Self::Reboot { boot, .. }, Some(guest)) => {
+                guest.boot >= *boot && guest.power == PowerState::Running
+            }
+            (Self::Plug { link, .. }, Some(guest)) => guest.volumes.contains(&link.volume),
         }
     }
 
@@ -108,6 +146,8 @@ impl Order {
             Self::Start(_)
                 | Self::Unpause(_)
                 | Self::Reboot { .. }
+                | Self::Rescue { .. }
+                | Self::Unrescue(_)
                 | Self::Live(LiveOrder::Recall { .. })
         )
     }

@@ -109,6 +109,7 @@ pub(crate) async fn register(
             zone: spec.zone.clone(),
             admission: known.as_ref().map_or(Admission::Enabled, |h| h.value.admission.clone()),
             // An operator's word outlives an agent's start: only an operator takes it back.
+            disabled_reason: known.as_ref().and_then(|h| h.value.disabled_reason.clone()),
             forced_down: known.as_ref().and_then(|h| h.value.forced_down.clone()),
             inventory: spec.inventory(facts.total)?,
             guest_kinds: facts.guest_kinds.clone(),

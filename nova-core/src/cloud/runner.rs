@@ -197,7 +197,8 @@ impl Runner {
                 next.attempts = 0;
                 self.record(op, next, txn).await
             }
-            Attempt::Absent | Attempt::UnderWay => Ok(Progress::Wait(PAUSE_MIN)),
+            Attempt::Absent => Ok(Progress::Wait(PAUSE_MIN)),
+            Attempt::UnderWay(pause) => Ok(Progress::Wait(pause.max(PAUSE_MIN))),
             Attempt::Superseded => {
                 let fault = self.fault("another operation took over".to_owned());
                 next.state = OpState::Failed(fault);

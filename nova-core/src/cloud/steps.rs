@@ -86,6 +86,8 @@ pub(crate) enum Step {
     GoOn,
     /// Take the volumes from the host that the server was on.
     Disown,
+    /// Let every server leave the host, each by an operation of its own.
+    MoveOff,
     /// Remove the guest from where it was moved to, for certain.
     DropMoved,
     /// The server belongs to the host that it came from again.
@@ -104,6 +106,12 @@ pub(crate) enum Step {
     FinishShelve,
     /// Record that a server is back, and that nobody needs its image.
     FinishUnshelve,
+    /// Boot the guest from a rescue disk. Undone by booting it from its own.
+    EnterRescue,
+    /// Boot the guest from its own disk again. Undone by booting it from a rescue disk.
+    LeaveRescue,
+    /// Record that a server is rescued, or is so no more.
+    FinishRescue,
 }
 
 impl Step {
@@ -146,6 +154,7 @@ impl Step {
             Self::CutOver => "cut over",
             Self::GoOn => "go on",
             Self::Disown => "disown",
+            Self::MoveOff => "move off",
             Self::DropMoved => "drop moved",
             Self::HandBack => "hand back",
             Self::DropOld => "drop old",
@@ -155,6 +164,9 @@ impl Step {
             Self::Offload => "offload",
             Self::FinishShelve => "finish shelve",
             Self::FinishUnshelve => "finish unshelve",
+            Self::EnterRescue => "enter rescue",
+            Self::LeaveRescue => "leave rescue",
+            Self::FinishRescue => "finish rescue",
         }
     }
 }
@@ -198,10 +210,11 @@ pub enum Moment {
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
         Bind, Capture, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume, Disconnect,
-        Disown, DropMoved, DropOld, EndMove, Finish, FinishMove, FinishRebuild, FinishShelve,
-        FinishSnapshot, FinishUnshelve, FreeVolumes, GoOn, Halt, HandBack, HandOver, LeadFloating,
-        LetGo, MakeVolume, Offload, Place, Plug, Power, PowerThere, Recreate, Release, RemoveGuest,
-        Settle, ShareVolumes, Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
+        Disown, DropMoved, DropOld, EndMove, EnterRescue, Finish, FinishMove, FinishRebuild,
+        FinishRescue, FinishShelve, FinishSnapshot, FinishUnshelve, FreeVolumes, GoOn, Halt,
+        HandBack, HandOver, LeadFloating, LeaveRescue, LetGo, MakeVolume, Offload, Place, Plug,
+        Power, PowerThere, Recreate, Release, RemoveGuest, Settle, ShareVolumes, Spawn, SpawnThere,
+        Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
         OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
@@ -254,6 +267,9 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         OpKind::Unshelve { .. } => {
             &[Place, WireThere, Spawn, TakeUp, LeadFloating, Settle, FinishUnshelve]
         }
+        OpKind::Rescue { .. } => &[EnterRescue, FinishRescue],
+        OpKind::Unrescue { .. } => &[LeaveRescue, FinishRescue],
+        OpKind::DrainHost { .. } => &[Step::MoveOff],
         OpKind::CreateVolume { .. } => &[MakeVolume, Finish],
         OpKind::DeleteVolume { .. } => &[DestroyVolume, Finish],
         OpKind::AttachVolume { .. } => &[Connect, Plug, Finish],
@@ -277,11 +293,14 @@ pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
             | OpKind::Power { .. }
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
+            | OpKind::DrainHost { .. }
             | OpKind::Evacuate { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
             | OpKind::Shelve { .. }
             | OpKind::Unshelve { .. }
+            | OpKind::Rescue { .. }
+            | OpKind::Unrescue { .. }
             | OpKind::CreateVolume { .. }
             | OpKind::AttachVolume { .. }
             | OpKind::AssociateFloating { .. }

@@ -131,8 +131,8 @@ impl Hand {
                 // It can still be reverted.
                 next.fault = old.fault.clone().or(gone(GUEST_GONE));
             }
-            (VmState::Active | VmState::Paused | VmState::Stopped, None) => {
-                next.state = VmState::Error;
+            (VmState::Active | VmState::Paused | VmState::Stopped | VmState::Rescued, None) => {
+                (next.state, next.rescue) = (VmState::Error, None);
                 next.fault = gone(GUEST_GONE);
             }
             _ => {}

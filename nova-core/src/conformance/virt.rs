@@ -6,26 +6,26 @@
 //! where other guests live.
 
 mod attaching;
+mod making;
 mod moving;
+mod rescuing;
 mod snapshots;
 
 pub use attaching::*;
 pub use moving::*;
+pub use rescuing::*;
 pub use snapshots::*;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::domain::{
-    GiB, Image, ImageContent, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label,
-    MiB, PowerState, ProjectId, Reboot, ServerName, Vcpus, VolumeId,
-};
-use crate::memory::MemoryImages;
+use crate::domain::{Image, ImageId, InstanceId, PowerState, Reboot, VolumeId};
 use crate::port::{
     AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, PauseGuests, VirtDriver,
     VirtError, VolumeLink,
 };
-use crate::seed::{Chance, Seed};
+use crate::seed::Seed;
+use making::{small_guest, tiny_image};
 
 /// One test for each law of a driver; the expression makes a [`Subject`], or a driver, of which a
 /// subject with a tiny image in memory is made.
@@ -59,6 +59,9 @@ macro_rules! virt_laws {
                 a_snapshot_is_repeatable,
                 a_snapshot_makes_a_guest,
                 a_snapshot_of_nothing_leaves_nothing,
+                a_rescued_guest_runs,
+                unrescue_is_repeatable,
+                a_rescue_that_cannot_be_changes_nothing,
             ]
         );
     };
@@ -446,45 +449,6 @@ impl World {
             done(self.driver.remove(instance).await);
         }
     }
-}
-
-fn small_guest(instance: InstanceId, image: Image) -> GuestSpec {
-    GuestSpec {
-        instance,
-        project: valid(ProjectId::new("conformance")),
-        name: valid(ServerName::new("guest")),
-        vcpus: Vcpus(1),
-        memory: MiB(64),
-        root_disk: GiB(1),
-        ephemeral_disk: GiB::ZERO,
-        swap: MiB::ZERO,
-        image,
-        nics: Vec::new(),
-        public_key: None,
-    }
-}
-
-async fn tiny_image(chance: &mut Chance) -> (Arc<dyn ImageStore>, Image) {
-    let images = MemoryImages::new();
-    let id = ImageId::draw(chance);
-    let bytes = std::io::Cursor::new(vec![0; 4096]);
-    let content: ImageContent = match images.put(id, Box::new(bytes)).await {
-        Ok(content) => content,
-        Err(error) => panic!("no image for the suite: {error:?}"),
-    };
-    let image = Image {
-        id,
-        name: valid(Label::new("tiny")),
-        owner: None,
-        format: ImageFormat::Raw,
-        content,
-        min_memory: MiB::ZERO,
-        min_disk: GiB::ZERO,
-        properties: ImageProperties::default(),
-        state: ImageState::Active,
-        server: None,
-    };
-    (Arc::new(images), image)
 }
 
 fn valid<T>(value: Result<T, crate::domain::Invalid>) -> T {

@@ -51,6 +51,18 @@ pub(super) fn shelved_servers_are_images(s: &Snapshot) -> Vec<String> {
     wrong
 }
 
+pub(super) fn rescued_servers_have_images(s: &Snapshot) -> Vec<String> {
+    let images: BTreeSet<ImageId> = s.images.iter().map(|image| image.id).collect();
+    let right = |server: &Instance| match server.rescue {
+        Some(image) => server.state == VmState::Rescued && images.contains(&image),
+        None => server.state != VmState::Rescued,
+    };
+    let wrong = s.instances.iter().filter(|server| !right(server));
+    wrong
+        .map(|server| format!("server {} is {} from {:?}", server.id, server.state, server.rescue))
+        .collect()
+}
+
 pub(super) fn images_have_bytes(s: &Snapshot) -> Vec<String> {
     let deleting = s.images.iter().filter(|image| image.state == ImageState::Deleting);
     let mut wrong: Vec<String> =

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
-use crate::doctor::images::{images_have_bytes, images_have_takers, shelved_servers_are_images};
-use crate::doctor::volumes::volumes_have_records;
+use crate::doctor::images::{
+    images_have_bytes, images_have_takers, rescued_servers_have_images, shelved_servers_are_images,
+};
+use crate::doctor::quotas::usage_within_quota;
+use crate::doctor::volumes::{volumes_have_records, volumes_match};
 use crate::domain::{
     AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
     VmState, VolumeState,
@@ -58,6 +61,7 @@ invariants! {
     Busy "what is being done has somebody who does it" tasks_have_operations;
     Busy "an image that is being taken has somebody who takes it" images_have_takers;
     Busy "a shelved server is its image, and nowhere" shelved_servers_are_images;
+    Busy "a rescued server has its rescue image" rescued_servers_have_images;
     Idle "nothing is left half done" nothing_half_done;
     Idle "an image has its bytes, and bytes have an image" images_have_bytes;
     Idle "a volume that is there has a record, and a record its volume" volumes_have_records;
@@ -235,23 +239,6 @@ fn claims_match_servers(s: &Snapshot) -> Vec<String> {
     wrong
 }
 
-fn usage_within_quota(s: &Snapshot) -> Vec<String> {
-    let mut usage: BTreeMap<_, (u64, Resources)> = BTreeMap::new();
-    for server in &s.instances {
-        let (count, sum) = usage.entry(&server.project).or_default();
-        (*count, *sum) = (*count + 1, sum.saturating_add(server.usage()));
-    }
-    let mut wrong = Vec::new();
-    for (project, used) in usage {
-        let limits = s.quotas.iter().find(|quota| quota.project == *project);
-        let limits = limits.map(|quota| quota.quota).unwrap_or_default();
-        if let Err(over) = limits.admits_servers(used, 0, Resources::ZERO) {
-            wrong.push(format!("project {project} is over quota: {over}"));
-        }
-    }
-    wrong
-}
-
 fn group_rules_hold(s: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
     for group in &s.groups {
@@ -292,7 +279,7 @@ fn guests_run_once(s: &Snapshot) -> Vec<String> {
 }
 
 /// Hosts between which a server is live-migrated now, or was when its deletion began.
-fn live_ends(s: &Snapshot, id: InstanceId) -> [Option<HostId>; 2] {
+pub(super) fn live_ends(s: &Snapshot, id: InstanceId) -> [Option<HostId>; 2] {
     let server = s.instances.iter().find(|server| server.id == id);
     let live = server
         .filter(|server| matches!(server.task, Some(TaskState::Migrating | TaskState::Deleting)));
@@ -315,63 +302,6 @@ fn guests_are_live_once(s: &Snapshot) -> Vec<String> {
         *running < 2 && hosts.len() > 1 && !hosts.iter().all(|host| ends.contains(&Some(*host)))
     });
     awake.iter().map(|(id, (_, hosts))| format!("guest {id} is in memory on {hosts:?}")).collect()
-}
-
-fn volumes_match(s: &Snapshot) -> Vec<String> {
-    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
-    let mut wrong = Vec::new();
-    for volume in &s.volumes {
-        let id = volume.id;
-        let attached = matches!(
-            volume.state,
-            VolumeState::InUse | VolumeState::Attaching | VolumeState::Detaching
-        );
-        match volume.attachment {
-            None if attached => wrong.push(format!("volume {id} is {} nowhere", volume.state)),
-            Some(_) if !attached => {
-                wrong.push(format!("volume {id} is {} and attached", volume.state));
-            }
-            Some(to) if !servers.contains_key(&to.instance) => {
-                wrong.push(format!("volume {id} is attached to {}, which is gone", to.instance));
-            }
-            _ => {}
-        }
-    }
-    let Some(real) = &s.real_volumes else { return wrong };
-    let plugged: Vec<_> = s
-        .guests
-        .iter()
-        .flat_map(|(host, guests)| {
-            // A guest that is shut down uses nothing; before it runs again its agent takes out
-            // what it must not have.
-            let awake = guests.iter().filter(|guest| guest.power != PowerState::Shutdown);
-            awake.flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
-        })
-        .collect();
-    let ends: BTreeMap<_, _> = s
-        .volumes
-        .iter()
-        .filter_map(|volume| Some((volume.id, live_ends(s, volume.attachment?.instance))))
-        .collect();
-    // What goes to another host while it runs is in both guests, of which one is frozen.
-    let alone =
-        |(volume, host): &&(_, _)| ends.get(volume).is_none_or(|ends| !ends.contains(&Some(*host)));
-    wrong.extend(repeated(plugged.iter().filter(alone).map(|(volume, _)| *volume), |volume| {
-        format!("volume {volume} is in two guests")
-    }));
-    for facts in real.iter().filter(|facts| facts.shared_with.is_some()) {
-        let ends = ends.get(&facts.volume).copied().unwrap_or_default();
-        if !facts.hosts().all(|host| ends.contains(&Some(host))) {
-            wrong.push(format!("volume {} is connected to two hosts", facts.volume));
-        }
-    }
-    for (volume, host) in plugged {
-        let connected = real.iter().find(|facts| facts.volume == volume);
-        if !connected.is_some_and(|facts| facts.hosts().any(|to| to == host)) {
-            wrong.push(format!("volume {volume} is in a guest on {host} without connection"));
-        }
-    }
-    wrong
 }
 
 fn open_operations_are_open(s: &Snapshot) -> Vec<String> {
@@ -474,7 +404,10 @@ fn guests_match_records(s: &Snapshot) -> Vec<String> {
         }
     }
     for server in &s.instances {
-        let settled = matches!(server.state, VmState::Active | VmState::Paused | VmState::Stopped);
+        let settled = matches!(
+            server.state,
+            VmState::Active | VmState::Paused | VmState::Stopped | VmState::Rescued
+        );
         let guests = server.host.and_then(|host| s.guests.get(&host));
         if let (true, Some(guests)) = (settled, guests)
             && !guests.iter().any(|guest| guest.instance == server.id)
@@ -499,7 +432,7 @@ fn nobody_needed(s: &Snapshot) -> Vec<String> {
     stuck.map(|op| format!("{} {} waits for a person", op.kind.word(), op.id)).collect()
 }
 
-fn repeated<T: Ord + Clone>(
+pub(super) fn repeated<T: Ord + Clone>(
     items: impl Iterator<Item = T>,
     say: impl Fn(&T) -> String,
 ) -> Vec<String> {

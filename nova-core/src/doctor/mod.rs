@@ -27,6 +27,7 @@
 mod checkup;
 mod images;
 mod invariants;
+mod quotas;
 mod snapshot;
 #[cfg(test)]
 mod tests;

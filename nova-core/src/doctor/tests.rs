@@ -27,6 +27,7 @@ fn host(id: HostId) -> Host {
         name: name(&format!("host-{}", id.as_u128())),
         zone: name("nova"),
         admission: Admission::Enabled,
+        disabled_reason: None,
         forced_down: None,
         inventory: Inventory {
             vcpus: Stock::new(Vcpus(4)),
@@ -56,6 +57,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
         generation: 1,
         migration: None,
         shelf: None,
+        rescue: None,
         lent: None,
         power: Some(PowerState::Running),
         host: Some(at),
@@ -194,6 +196,11 @@ fn image(id: u128, state: ImageState) -> Image {
 type Case = (&'static str, fn(&mut Snapshot));
 
 const CASES: &[Case] = &[
+    ("a rescued server has its rescue image", |s| s.instances[0].state = VmState::Rescued),
+    ("a rescued server has its rescue image", |s| {
+        s.instances[0].state = VmState::Rescued;
+        s.instances[0].rescue = Some(ImageId::from_u128(8));
+    }),
     ("a shelved server is its image, and nowhere", |s| {
         (s.instances[0].host, s.claims) = (None, Vec::new());
         s.instances[0].state = VmState::ShelvedOffloaded;
@@ -238,7 +245,13 @@ const CASES: &[Case] = &[
     ("a server has one claim, on the host it names", |s| s.claims.push(claim(GONE, OTHER))),
     ("usage is within the quota", |s| {
         let quota = Quota { instances: Limit::AtMost(0), ..Quota::default() };
-        s.quotas.push(ProjectQuota { project: name("shop"), quota });
+        s.quotas.push(ProjectQuota { project: name("shop"), quota, had: None });
+    }),
+    ("usage is within the quota", |s| {
+        // It had less when the limit was lowered.
+        let quota = Quota { instances: Limit::AtMost(0), ..Quota::default() };
+        let had = Some((0, Resources::ZERO));
+        s.quotas.push(ProjectQuota { project: name("shop"), quota, had });
     }),
     ("group rules hold over claims", |s| {
         let second = InstanceId::from_u128(11);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::doctor::Snapshot;
-use crate::domain::{Volume, VolumeState};
+use crate::doctor::invariants::{live_ends, repeated};
+use crate::domain::{PowerState, Volume, VolumeState};
 
 pub(super) fn volumes_have_records(s: &Snapshot) -> Vec<String> {
     let Some(real) = &s.real_volumes else { return Vec::new() };
@@ -30,4 +31,61 @@ pub(super) fn volumes_have_records(s: &Snapshot) -> Vec<String> {
 
 fn free(volume: &Volume) -> bool {
     volume.state == VolumeState::Available && volume.attachment.is_none()
+}
+
+pub(super) fn volumes_match(s: &Snapshot) -> Vec<String> {
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
+    let mut wrong = Vec::new();
+    for volume in &s.volumes {
+        let id = volume.id;
+        let attached = matches!(
+            volume.state,
+            VolumeState::InUse | VolumeState::Attaching | VolumeState::Detaching
+        );
+        match volume.attachment {
+            None if attached => wrong.push(format!("volume {id} is {} nowhere", volume.state)),
+            Some(_) if !attached => {
+                wrong.push(format!("volume {id} is {} and attached", volume.state));
+            }
+            Some(to) if !servers.contains_key(&to.instance) => {
+                wrong.push(format!("volume {id} is attached to {}, which is gone", to.instance));
+            }
+            _ => {}
+        }
+    }
+    let Some(real) = &s.real_volumes else { return wrong };
+    let plugged: Vec<_> = s
+        .guests
+        .iter()
+        .flat_map(|(host, guests)| {
+            // A guest that is shut down uses nothing; before it runs again its agent takes out
+            // what it must not have.
+            let awake = guests.iter().filter(|guest| guest.power != PowerState::Shutdown);
+            awake.flat_map(move |g| g.volumes.iter().map(move |v| (*v, *host)))
+        })
+        .collect();
+    let ends: BTreeMap<_, _> = s
+        .volumes
+        .iter()
+        .filter_map(|volume| Some((volume.id, live_ends(s, volume.attachment?.instance))))
+        .collect();
+    // What goes to another host while it runs is in both guests, of which one is frozen.
+    let alone =
+        |(volume, host): &&(_, _)| ends.get(volume).is_none_or(|ends| !ends.contains(&Some(*host)));
+    wrong.extend(repeated(plugged.iter().filter(alone).map(|(volume, _)| *volume), |volume| {
+        format!("volume {volume} is in two guests")
+    }));
+    for facts in real.iter().filter(|facts| facts.shared_with.is_some()) {
+        let ends = ends.get(&facts.volume).copied().unwrap_or_default();
+        if !facts.hosts().all(|host| ends.contains(&Some(host))) {
+            wrong.push(format!("volume {} is connected to two hosts", facts.volume));
+        }
+    }
+    for (volume, host) in plugged {
+        let connected = real.iter().find(|facts| facts.volume == volume);
+        if !connected.is_some_and(|facts| facts.hosts().any(|to| to == host)) {
+            wrong.push(format!("volume {volume} is in a guest on {host} without connection"));
+        }
+    }
+    wrong
 }

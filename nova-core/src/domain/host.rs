@@ -65,6 +65,9 @@ pub struct Host {
     pub zone: ZoneName,
     /// Whether new servers may come.
     pub admission: Admission,
+    /// Why an operator disabled it, for people; none while it is enabled.
+    #[serde(default)]
+    pub disabled_reason: Option<String>,
     /// An operator's word that it is down, whatever its agent says.
     pub forced_down: Option<ForcedDown>,
     /// What it offers.

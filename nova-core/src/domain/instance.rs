@@ -25,19 +25,22 @@ pub enum VmState {
     Resized,
     /// On no host; its root disk is in an image, from which it can be brought back.
     ShelvedOffloaded,
+    /// Running from a rescue disk, with its own root disk beside it.
+    Rescued,
     /// Something failed that did not clean itself up; see the fault.
     Error,
 }
 
 impl VmState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Building,
         Self::Active,
         Self::Paused,
         Self::Stopped,
         Self::Resized,
         Self::ShelvedOffloaded,
+        Self::Rescued,
         Self::Error,
     ];
 }
@@ -51,6 +54,7 @@ impl std::fmt::Display for VmState {
             Self::Stopped => "stopped",
             Self::Resized => "resized",
             Self::ShelvedOffloaded => "shelved-offloaded",
+            Self::Rescued => "rescued",
             Self::Error => "error",
         })
     }
@@ -99,13 +103,17 @@ pub enum TaskState {
     Shelving,
     /// Being brought back.
     Unshelving,
+    /// Being booted from a rescue disk.
+    Rescuing,
+    /// Being booted from its own disk again.
+    Unrescuing,
     /// Being deleted.
     Deleting,
 }
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -124,6 +132,8 @@ impl TaskState {
         Self::Snapshotting,
         Self::Shelving,
         Self::Unshelving,
+        Self::Rescuing,
+        Self::Unrescuing,
         Self::Deleting,
     ];
 }
@@ -149,6 +159,8 @@ impl std::fmt::Display for TaskState {
             Self::Snapshotting => "snapshotting",
             Self::Shelving => "shelving",
             Self::Unshelving => "unshelving",
+            Self::Rescuing => "rescuing",
+            Self::Unrescuing => "unrescuing",
             Self::Deleting => "deleting",
         })
     }
@@ -193,13 +205,17 @@ pub enum Action {
     Shelve,
     /// Bring it back.
     Unshelve,
+    /// Boot it from a rescue disk.
+    Rescue,
+    /// Boot it from its own disk again.
+    Unrescue,
     /// Delete it.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Start,
         Self::Stop,
         Self::Reboot(Reboot::Soft),
@@ -218,12 +234,16 @@ impl Action {
         Self::Snapshot,
         Self::Shelve,
         Self::Unshelve,
+        Self::Rescue,
+        Self::Unrescue,
         Self::Delete,
     ];
 
     /// The states in which the action may begin (Nova's compute API, its table of guards).
     pub const fn allowed_states(self) -> &'static [VmState] {
-        use VmState::{Active, Building, Error, Paused, Resized, ShelvedOffloaded, Stopped};
+        use VmState::{
+            Active, Building, Error, Paused, Rescued, Resized, ShelvedOffloaded, Stopped,
+        };
         match self {
             Self::Start => &[Stopped],
             Self::Stop => &[Active, Error],
@@ -235,10 +255,13 @@ impl Action {
             Self::Resize | Self::Migrate => &[Active, Stopped],
             Self::LiveMigrate => &[Active, Paused],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
-            Self::Evacuate | Self::Rebuild => &[Active, Stopped, Error],
+            Self::Evacuate | Self::Rebuild | Self::Rescue => &[Active, Stopped, Error],
             Self::Snapshot | Self::Shelve => &[Active, Paused, Stopped],
             Self::Unshelve => &[ShelvedOffloaded],
-            Self::Delete => &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Error],
+            Self::Unrescue => &[Rescued],
+            Self::Delete => {
+                &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Rescued, Error]
+            }
         }
     }
 
@@ -271,6 +294,8 @@ impl Action {
                 TaskState::Snapshotting,
                 TaskState::Shelving,
                 TaskState::Unshelving,
+                TaskState::Rescuing,
+                TaskState::Unrescuing,
                 TaskState::Deleting,
             ],
             _ => &[],
@@ -302,6 +327,8 @@ impl Action {
             Self::Snapshot => TaskState::Snapshotting,
             Self::Shelve => TaskState::Shelving,
             Self::Unshelve => TaskState::Unshelving,
+            Self::Rescue => TaskState::Rescuing,
+            Self::Unrescue => TaskState::Unrescuing,
             Self::Delete => TaskState::Deleting,
         }
     }
@@ -310,8 +337,11 @@ impl Action {
     /// is confirmed or reverted ends as its guest runs or not, of which this names the first.
     pub const fn result(self, state: VmState) -> Option<VmState> {
         match self {
-            Self::Start | Self::Reboot(_) | Self::Unpause | Self::Unshelve => Some(VmState::Active),
+            Self::Start | Self::Reboot(_) | Self::Unpause | Self::Unshelve | Self::Unrescue => {
+                Some(VmState::Active)
+            }
             Self::Shelve => Some(VmState::ShelvedOffloaded),
+            Self::Rescue => Some(VmState::Rescued),
             Self::Stop => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
             Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate | Self::Snapshot => {
@@ -349,6 +379,8 @@ impl std::fmt::Display for Action {
             Self::Snapshot => "snapshot",
             Self::Shelve => "shelve",
             Self::Unshelve => "unshelve",
+            Self::Rescue => "rescue",
+            Self::Unrescue => "unrescue",
             Self::Delete => "delete",
         })
     }
@@ -396,6 +428,10 @@ pub struct Instance {
     /// The image that its root disk is in while it is shelved.
     #[serde(default)]
     pub shelf: Option<ImageId>,
+    /// The image that its rescue disk was made of, while it is rescued: it cannot be deleted
+    /// meanwhile.
+    #[serde(default)]
+    pub rescue: Option<ImageId>,
     /// The image that the operation on it needs: it cannot be deleted meanwhile.
     #[serde(default)]
     pub lent: Option<ImageId>,
@@ -410,71 +446,4 @@ pub struct Instance {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use TaskState::*;
-    use VmState::*;
-
-    /// The table as the API promises it, written out a second time and by hand.
-    const PROMISE: &[(Action, &[VmState])] = &[
-        (Action::Start, &[Stopped]),
-        (Action::Stop, &[Active, Error]),
-        (Action::Reboot(Reboot::Soft), &[Active]),
-        (Action::Reboot(Reboot::Hard), &[Active, Paused, Stopped, Error]),
-        (Action::Pause, &[Active]),
-        (Action::Unpause, &[Paused]),
-        (Action::AttachVolume, &[Active, Paused, Stopped, Resized]),
-        (Action::DetachVolume, &[Active, Paused, Stopped, Resized]),
-        (Action::Resize, &[Active, Stopped]),
-        (Action::Migrate, &[Active, Stopped]),
-        (Action::LiveMigrate, &[Active, Paused]),
-        (Action::ConfirmResize, &[Resized]),
-        (Action::RevertResize, &[Resized]),
-        (Action::Evacuate, &[Active, Stopped, Error]),
-        (Action::Rebuild, &[Active, Stopped, Error]),
-        (Action::Snapshot, &[Active, Paused, Stopped]),
-        (Action::Shelve, &[Active, Paused, Stopped]),
-        (Action::Unshelve, &[ShelvedOffloaded]),
-        (Action::Delete, &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Error]),
-    ];
-
-    #[test]
-    fn every_action_in_every_state_is_allowed_exactly_as_promised() {
-        let mut walked = 0;
-        for action in Action::ALL {
-            let states = PROMISE.iter().find(|(a, _)| *a == action).map(|(_, s)| *s).unwrap();
-            for state in VmState::ALL {
-                for task in TaskState::ALL.map(Some).into_iter().chain([None]) {
-                    let interrupts = match (action, task) {
-                        (_, None) | (Action::Delete, _) => true,
-                        (Action::Reboot(Reboot::Hard), Some(task)) => {
-                            [Rebooting, RebootingHard, Pausing, Unpausing].contains(&task)
-                        }
-                        (Action::Evacuate, Some(task)) => {
-                            [PoweringOff, PoweringOn, Rebooting, RebootingHard, Pausing]
-                                .contains(&task)
-                        }
-                        _ => false,
-                    };
-                    let promised = states.contains(&state) && interrupts;
-                    assert_eq!(
-                        action.is_allowed(state, task),
-                        promised,
-                        "{action} {state} {task:?}"
-                    );
-                    walked += 1;
-                }
-            }
-        }
-        assert_eq!(walked, 19 * 7 * 20);
-    }
-
-    #[test]
-    fn an_action_ends_in_a_state_that_exists_and_only_delete_ends_in_none() {
-        for action in Action::ALL {
-            for state in action.allowed_states() {
-                assert_eq!(action.result(*state).is_none(), action == Action::Delete);
-            }
-        }
-    }
-}
+mod tests;

@@ -45,6 +45,11 @@ pub enum OpKind {
         /// The server.
         instance: InstanceId,
     },
+    /// Let every server leave a host.
+    DrainHost {
+        /// The host.
+        host: HostId,
+    },
     /// Give up where a moved server came from.
     ConfirmResize {
         /// The server.
@@ -87,6 +92,18 @@ pub enum OpKind {
         instance: InstanceId,
         /// The image that its disk is in.
         image: ImageId,
+    },
+    /// Boot a server from a rescue disk, with its own disk beside it.
+    Rescue {
+        /// The server.
+        instance: InstanceId,
+        /// The image that the rescue disk is made of.
+        image: ImageId,
+    },
+    /// Boot a rescued server from its own disk again.
+    Unrescue {
+        /// The server.
+        instance: InstanceId,
     },
     /// Make a volume.
     CreateVolume {
@@ -143,10 +160,13 @@ impl OpKind {
             | Self::Snapshot { instance, .. }
             | Self::Shelve { instance, .. }
             | Self::Unshelve { instance, .. }
+            | Self::Rescue { instance, .. }
+            | Self::Unrescue { instance }
             | Self::AttachVolume { instance, .. }
             | Self::DetachVolume { instance, .. }
             | Self::AssociateFloating { instance, .. } => Some(*instance),
-            Self::CreateVolume { .. }
+            Self::DrainHost { .. }
+            | Self::CreateVolume { .. }
             | Self::DeleteVolume { .. }
             | Self::DisassociateFloating { .. } => None,
         }
@@ -192,6 +212,7 @@ impl OpKind {
             Self::Resize { .. } => "resize server",
             Self::Migrate { .. } => "migrate server",
             Self::LiveMigrate { .. } => "live migrate server",
+            Self::DrainHost { .. } => "drain host",
             Self::ConfirmResize { .. } => "confirm resize",
             Self::RevertResize { .. } => "revert resize",
             Self::Evacuate { .. } => "evacuate server",
@@ -199,6 +220,8 @@ impl OpKind {
             Self::Snapshot { .. } => "snapshot server",
             Self::Shelve { .. } => "shelve server",
             Self::Unshelve { .. } => "unshelve server",
+            Self::Rescue { .. } => "rescue server",
+            Self::Unrescue { .. } => "unrescue server",
             Self::CreateVolume { .. } => "create volume",
             Self::DeleteVolume { .. } => "delete volume",
             Self::AttachVolume { .. } => "attach volume",

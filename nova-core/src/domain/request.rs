@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{
-    Flavor, HostId, HostName, ImageProperties, InstanceId, ProjectId, ResourceKind, ServerGroupId,
-    ZoneName,
+    Flavor, HostId, HostName, ImageProperties, InstanceId, Invalid, ProjectId, ResourceKind,
+    ServerGroupId, ZoneName,
 };
 
 /// How the members of a server group should lie.
@@ -52,6 +52,51 @@ pub struct SchedulerHints {
     pub different_host: BTreeSet<InstanceId>,
     /// Words for filters that are not ours, by name.
     pub custom: BTreeMap<String, Vec<String>>,
+}
+
+impl SchedulerHints {
+    /// Servers that one list may name.
+    pub const SERVERS_MAX: usize = 128;
+    /// Names of custom hints.
+    pub const CUSTOM_MAX: usize = 64;
+    /// Words of one custom hint.
+    pub const WORDS_MAX: usize = 32;
+    /// Bytes of a name or a word.
+    pub const WORD_BYTES_MAX: usize = 255;
+
+    /// Whether there is not too much of anything: hints are kept with the server and read for
+    /// every host.
+    ///
+    /// # Errors
+    /// [`Invalid`] names what there is too much of.
+    pub fn check(&self) -> Result<(), Invalid> {
+        for (field, servers) in
+            [("hints.same_host", &self.same_host), ("hints.different_host", &self.different_host)]
+        {
+            if servers.len() > Self::SERVERS_MAX {
+                return Err(Invalid::new(field, servers.len(), "at most 128 servers"));
+            }
+        }
+        if self.custom.len() > Self::CUSTOM_MAX {
+            return Err(Invalid::new("hints.custom", self.custom.len(), "at most 64 names"));
+        }
+        let plain =
+            |text: &str| text.len() <= Self::WORD_BYTES_MAX && !text.chars().any(char::is_control);
+        for (name, words) in &self.custom {
+            if name.is_empty() || !plain(name) {
+                let allowed = "1 to 255 bytes without control characters";
+                return Err(Invalid::new("hints.custom name", name, allowed));
+            }
+            if words.len() > Self::WORDS_MAX {
+                return Err(Invalid::new("hints.custom words", words.len(), "at most 32 words"));
+            }
+            if let Some(word) = words.iter().find(|word| !plain(word)) {
+                let allowed = "at most 255 bytes without control characters";
+                return Err(Invalid::new("hints.custom word", word, allowed));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One question to the scheduler: hosts for these instances, all alike.

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 
 use super::images::{measure, read_all};
 use crate::domain::{
-    GiB, GuestKind, HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, PowerState, Reboot,
-    Resources, Vcpus, VolumeId,
+    GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, PowerState,
+    Reboot, Resources, Vcpus, VolumeId,
 };
 use crate::port::{
     AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, ImageStoreExt as _, LiveMigrate,
-    MoveGuests, Parcel, PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, VirtDriver, VirtError,
+    VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -34,6 +35,7 @@ struct Kept {
     volumes: BTreeSet<VolumeId>,
     disk: String,
     passage: Passage,
+    rescued: bool,
 }
 
 /// Whether a guest is on its way between two hosts.
@@ -53,6 +55,7 @@ impl Kept {
         volumes: BTreeSet::new(),
         disk: String::new(),
         passage: Passage::None,
+        rescued: false,
     };
 }
 
@@ -150,7 +153,7 @@ impl VirtDriver for MemoryHost {
         if self.guests().contains_key(&instance) {
             return Ok(());
         }
-        let fetched = fetch(spec, images).await;
+        let fetched = fetch(&spec.image, images).await;
         let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
         self.guests().entry(instance).or_insert(Kept { disk, ..Kept::NEW });
         Ok(())
@@ -217,6 +220,44 @@ impl VirtDriver for MemoryHost {
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         Some(self)
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl RescueGuests for MemoryHost {
+    async fn rescue(
+        &self,
+        instance: InstanceId,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        self.with(instance, |_| Ok(()))?;
+        let fetched = fetch(image, images).await;
+        fetched.map_err(|source| VirtError::Image { instance, source })?;
+        self.with(instance, |guest| {
+            if !guest.rescued || guest.power == PowerState::Shutdown {
+                guest.power = PowerState::Running;
+            }
+            guest.rescued = true;
+            Ok(())
+        })
+    }
+
+    async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.rescued {
+                (guest.rescued, guest.power) = (false, PowerState::Running);
+            }
+            Ok(())
+        })
+    }
+
+    async fn rescued(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.with(instance, |guest| Ok(guest.rescued))
     }
 }
 
@@ -305,16 +346,16 @@ fn describe(instance: InstanceId, kept: &Kept) -> Guest {
 const WRITTEN: &[u8] = b"written on a disk in memory:";
 
 /// Reads the guest's image, compares it with what was registered, and says what is written on it.
-async fn fetch(spec: &GuestSpec, images: &dyn ImageStore) -> Result<String, ImageError> {
-    let image = spec.image.id;
+async fn fetch(image: &Image, images: &dyn ImageStore) -> Result<String, ImageError> {
+    let (image, content) = (image.id, &image.content);
     let bytes = read_all(image, images.open(image).await?).await?;
     let found = measure(&bytes);
-    if found == spec.image.content {
+    if found == *content {
         let written = bytes.strip_prefix(WRITTEN).unwrap_or_default();
         return Ok(String::from_utf8_lossy(written).into_owned());
     }
-    let show = |content: &crate::domain::ImageContent| {
+    let show = |content: &ImageContent| {
         format!("{} bytes with SHA-256 {}", content.size_bytes, content.sha256)
     };
-    Err(ImageError::Mismatch { image, expected: show(&spec.image.content), found: show(&found) })
+    Err(ImageError::Mismatch { image, expected: show(content), found: show(&found) })
 }

@@ -23,7 +23,7 @@ pub use network::{
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, SnapshotGuests,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, RescueGuests,
+    SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};

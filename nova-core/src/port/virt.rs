@@ -109,6 +109,8 @@ pub struct Parcel {
 ///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
 /// - `a_snapshot_changes_nothing`, `a_snapshot_is_repeatable`, `a_snapshot_makes_a_guest`,
 ///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]);
+/// - `a_rescued_guest_runs`, `unrescue_is_repeatable`,
+///   `a_rescue_that_cannot_be_changes_nothing` (of [`RescueGuests`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -174,6 +176,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Taking images of guests, where this host can.
     fn snapshots(&self) -> Option<&dyn SnapshotGuests>;
+
+    /// Rescuing guests, where this host can.
+    fn rescuing(&self) -> Option<&dyn RescueGuests>;
 }
 
 /// Freezes guests in memory.
@@ -251,6 +256,36 @@ pub trait SnapshotGuests: Send + Sync {
         format: ImageFormat,
         images: &dyn ImageStore,
     ) -> Result<ImageContent, VirtError>;
+}
+
+/// Boots guests from rescue disks.
+#[async_trait]
+pub trait RescueGuests: Send + Sync {
+    /// Boots the guest, whatever its power state, from a fresh disk made of `image`, with its root
+    /// disk as the second one; volumes stay plugged in. A guest that is rescued is started if it
+    /// is shut down, and otherwise left as it is.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`].
+    async fn rescue(
+        &self,
+        instance: InstanceId,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError>;
+
+    /// Boots a rescued guest from its root disk again and removes the rescue disk. A guest that is
+    /// not rescued is left as it is.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError>;
+
+    /// Whether the guest is rescued.
+    ///
+    /// # Errors
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    async fn rescued(&self, instance: InstanceId) -> Result<bool, VirtError>;
 }
 
 /// What went wrong on a host.
@@ -362,6 +397,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         (**self).snapshots()
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        (**self).rescuing()
     }
 }
 

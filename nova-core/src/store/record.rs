@@ -227,6 +227,10 @@ pub struct ProjectQuota {
     pub project: ProjectId,
     /// Its limits.
     pub quota: Quota,
+    /// What the project had when limits below it were set: to have it is no offence, to get more
+    /// is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub had: Option<(u64, Resources)>,
 }
 
 /// That an operation is not final yet: what a recovery has to look at, without reading every

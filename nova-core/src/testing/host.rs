@@ -7,10 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
-use crate::domain::{HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId};
+use crate::domain::{
+    HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
+};
 use crate::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -177,6 +179,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         self.driver.snapshots().is_some().then_some(self as &dyn SnapshotGuests)
     }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        self.driver.rescuing().is_some().then_some(self as &dyn RescueGuests)
+    }
 }
 
 fn unable() -> VirtError {
@@ -206,6 +212,30 @@ impl<D: VirtDriver + ?Sized> AttachVolumes for ChaosHost<D> {
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
         let volumes = self.driver.volumes().ok_or_else(unable)?;
         self.act("detach", volumes.detach(instance, volume)).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> RescueGuests for ChaosHost<D> {
+    async fn rescue(
+        &self,
+        instance: InstanceId,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        let rescuing = self.driver.rescuing().ok_or_else(unable)?;
+        self.act("rescue", rescuing.rescue(instance, image, images)).await
+    }
+
+    async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let rescuing = self.driver.rescuing().ok_or_else(unable)?;
+        self.act("unrescue", rescuing.unrescue(instance)).await
+    }
+
+    async fn rescued(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        let rescuing = self.driver.rescuing().ok_or_else(unable)?;
+        self.reach("look at a guest").await?;
+        rescuing.rescued(instance).await
     }
 }
 

@@ -63,14 +63,21 @@ impl Setting {
             | OpKind::Resize { .. }
             | OpKind::Migrate { .. }
             | OpKind::LiveMigrate { .. }
+            | OpKind::DrainHost { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
             | OpKind::Shelve { .. }
+            | OpKind::Rescue { .. }
             | OpKind::DetachVolume { .. }
             | OpKind::DisassociateFloating { .. } => self.everything().await?,
             OpKind::ConfirmResize { instance } | OpKind::RevertResize { instance } => {
                 self.everything().await?;
                 self.go(&OpKind::Resize { instance: *instance }).await?;
+            }
+            OpKind::Unrescue { instance } => {
+                self.everything().await?;
+                let image = self.user.image;
+                self.go(&OpKind::Rescue { instance: *instance, image }).await?;
             }
             OpKind::Unshelve { instance, image } => {
                 self.everything().await?;
@@ -143,6 +150,11 @@ impl Setting {
                 let call = async |admin: Admin, id| admin.live_migrate_server(id, server).await;
                 Ok(self.command(call).await?.operation)
             }
+            OpKind::DrainHost { .. } => {
+                let host = self.home(server()?).await?.ok_or_else(missing)?;
+                let call = async |admin: Admin, id| admin.drain_host(id, host, "repair").await;
+                Ok(self.command(call).await?.operation)
+            }
             OpKind::ConfirmResize { .. } => {
                 let server = server()?;
                 Ok(self
@@ -179,6 +191,16 @@ impl Setting {
             OpKind::Shelve { .. } => {
                 let server = server()?;
                 let call = async |p: Project, id| p.shelve_server(id, server).await;
+                Ok(self.ask(call).await?.operation)
+            }
+            OpKind::Rescue { .. } => {
+                let server = server()?;
+                let call = async |p: Project, id| p.rescue_server(id, server, None).await;
+                Ok(self.ask(call).await?.operation)
+            }
+            OpKind::Unrescue { .. } => {
+                let server = server()?;
+                let call = async |p: Project, id| p.unrescue_server(id, server).await;
                 Ok(self.ask(call).await?.operation)
             }
             OpKind::Unshelve { .. } => {

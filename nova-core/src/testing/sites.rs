@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::cloud::steps::{Doing, Moment, Step, goes_back, steps};
-use crate::domain::{Action, ImageId, InstanceId, OpKind, Reboot, VolumeId};
+use crate::domain::{Action, HostId, ImageId, InstanceId, OpKind, Reboot, VolumeId};
 
 /// Who dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -108,14 +108,17 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         Some(OpKind::DeleteServer { .. }) => Some(OpKind::Resize { instance }),
         Some(OpKind::Resize { .. }) => Some(OpKind::Migrate { instance }),
         Some(OpKind::Migrate { .. }) => Some(OpKind::LiveMigrate { instance }),
-        Some(OpKind::LiveMigrate { .. }) => Some(OpKind::ConfirmResize { instance }),
+        Some(OpKind::LiveMigrate { .. }) => Some(OpKind::DrainHost { host: HostId::from_u128(0) }),
+        Some(OpKind::DrainHost { .. }) => Some(OpKind::ConfirmResize { instance }),
         Some(OpKind::ConfirmResize { .. }) => Some(OpKind::RevertResize { instance }),
         Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance }),
         Some(OpKind::Evacuate { .. }) => Some(OpKind::Rebuild { instance, image }),
         Some(OpKind::Rebuild { .. }) => Some(OpKind::Snapshot { instance, image }),
         Some(OpKind::Snapshot { .. }) => Some(OpKind::Shelve { instance, image }),
         Some(OpKind::Shelve { .. }) => Some(OpKind::Unshelve { instance, image }),
-        Some(OpKind::Unshelve { .. }) => Some(OpKind::CreateVolume { volume }),
+        Some(OpKind::Unshelve { .. }) => Some(OpKind::Rescue { instance, image }),
+        Some(OpKind::Rescue { .. }) => Some(OpKind::Unrescue { instance }),
+        Some(OpKind::Unrescue { .. }) => Some(OpKind::CreateVolume { volume }),
         Some(OpKind::CreateVolume { .. }) => Some(OpKind::DeleteVolume { volume }),
         Some(OpKind::DeleteVolume { .. }) => Some(OpKind::AttachVolume { instance, volume }),
         Some(OpKind::AttachVolume { .. }) => Some(OpKind::DetachVolume { instance, volume }),
@@ -141,7 +144,10 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::Recreate
         | Step::Capture
         | Step::Offload
+        | Step::EnterRescue
+        | Step::LeaveRescue
         | Step::Disown
+        | Step::MoveOff
         | Step::DropMoved => &[AgentHere, PowerHere],
         Step::WireThere
         | Step::SpawnThere
@@ -170,6 +176,7 @@ fn asks(step: Step) -> &'static [Victim] {
         | Step::HandBack
         | Step::FinishSnapshot
         | Step::FinishShelve
+        | Step::FinishRescue
         | Step::FinishUnshelve
         | Step::EndMove => &[],
     }

@@ -16,8 +16,8 @@ use nova_core::domain::{
 use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
 use nova_core::port::{
     AttachVolumes, FloatingIps, Guest, GuestSpec, ImageStore, MoveGuests, NetError, NetworkManager,
-    NetworkSpec, NoValidHost, PauseGuests, PortRequest, Scheduler, SnapshotGuests, VirtDriver,
-    VirtError,
+    NetworkSpec, NoValidHost, PauseGuests, PortRequest, RescueGuests, Scheduler, SnapshotGuests,
+    VirtDriver, VirtError,
 };
 use nova_core::seed::Seed;
 use nova_core::store::Draft;
@@ -131,6 +131,10 @@ impl VirtDriver for Broken {
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         self.host.snapshots()
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        self.host.rescuing()
     }
 }
 

@@ -12,7 +12,7 @@ use nova_core::domain::{HostFacts, InstanceId, Liveness, OpState, PowerState, Re
 use nova_core::memory::{LocalBus, MemoryHost, VirtualClock};
 use nova_core::port::{
     AttachVolumes, BusError, Guest, GuestSpec, ImageStore, Inbox, MessageBus, MoveGuests,
-    PauseGuests, Payload, SnapshotGuests, Topic, VirtDriver, VirtError,
+    PauseGuests, Payload, RescueGuests, SnapshotGuests, Topic, VirtDriver, VirtError,
 };
 
 use crate::world::{HOST, World, pump, run, run_with, spec};
@@ -104,6 +104,10 @@ impl VirtDriver for Odd {
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         self.host.snapshots()
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        self.host.rescuing()
     }
 }
 

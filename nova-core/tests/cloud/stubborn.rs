@@ -7,12 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::clock::Clock;
 use nova_core::domain::{
-    HostFacts, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
+    HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// What goes wrong.
@@ -36,6 +36,10 @@ pub(crate) enum Trouble {
     NoSnapshot,
     /// It stops none.
     NoStop,
+    /// It rescues none.
+    NoRescue,
+    /// It ends no rescue.
+    NoUnrescue,
     /// It removes none.
     NoRemove,
     /// It removes none, and will not, however often it is asked.
@@ -66,6 +70,8 @@ impl Stubborn {
             Trouble::NotLive | Trouble::FalseReceipt => return Ok(()),
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
+            Trouble::NoRescue => "rescue",
+            Trouble::NoUnrescue => "unrescue",
             Trouble::NoStop => "stop",
             Trouble::NoRemove | Trouble::NeverRemove => "remove",
             Trouble::NeverUnplug => "unplug",
@@ -154,6 +160,10 @@ impl VirtDriver for Stubborn {
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         Some(self)
     }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -166,6 +176,28 @@ impl AttachVolumes for Stubborn {
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
         self.pass("unplug").await?;
         self.host.detach(instance, volume).await
+    }
+}
+
+#[async_trait]
+impl RescueGuests for Stubborn {
+    async fn rescue(
+        &self,
+        instance: InstanceId,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        self.pass("rescue").await?;
+        self.host.rescue(instance, image, images).await
+    }
+
+    async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("unrescue").await?;
+        self.host.unrescue(instance).await
+    }
+
+    async fn rescued(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.host.rescued(instance).await
     }
 }
 

@@ -8,7 +8,7 @@ use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, RescueGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -47,7 +47,7 @@ impl VirtDriver for SimHost {
             Ok(state.guests.contains_key(&wanted.instance))
         });
         if !exists.await? {
-            self.fetch(&call, spec, images).await?;
+            self.fetch(&call, spec.instance, &spec.image, images).await?;
             let wanted = spec.clone();
             self.commit(&call, move |state| state.create(wanted, &total, capacity)).await?;
         }
@@ -91,6 +91,10 @@ impl VirtDriver for SimHost {
     }
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        Some(self)
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
         Some(self)
     }
 }
@@ -219,14 +223,15 @@ impl SimHost {
     }
 
     /// Sees to it that the host has the image, and that it is the right one.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         call: &Call,
-        spec: &GuestSpec,
+        instance: InstanceId,
+        image: &Image,
         images: &dyn ImageStore,
     ) -> Result<(), VirtError> {
         let _alone = self.fetching.lock().await;
-        let (instance, image) = (spec.instance, spec.image.clone());
+        let image = image.clone();
         let id = image.id;
         let cached = self.commit(call, move |state| Ok(state.images.get(&id).cloned())).await?;
         if let Some(content) = cached {

@@ -10,6 +10,7 @@ mod driver;
 mod fleet;
 mod live;
 mod options;
+mod rescue;
 mod snapshot;
 mod state;
 

@@ -49,11 +49,17 @@ pub enum Verb {
     Recall,
     /// Store a guest's disk as an image.
     Snapshot,
+    /// Boot from a rescue disk.
+    Rescue,
+    /// Boot from the own disk again.
+    Unrescue,
+    /// Whether it is rescued.
+    Rescued,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -74,6 +80,9 @@ impl Verb {
         Self::IsComplete,
         Self::Recall,
         Self::Snapshot,
+        Self::Rescue,
+        Self::Unrescue,
+        Self::Rescued,
     ];
 
     /// What it does, as it follows "cannot".
@@ -99,6 +108,9 @@ impl Verb {
             Self::IsComplete => "look whether a guest is complete",
             Self::Recall => "recall a guest",
             Self::Snapshot => "take an image of a guest",
+            Self::Rescue => "rescue a guest",
+            Self::Unrescue => "end the rescue of a guest",
+            Self::Rescued => "tell whether a guest is rescued",
         }
     }
 }

@@ -45,6 +45,9 @@ pub(super) struct SimGuest {
     /// Whether it is on its way between two hosts.
     #[serde(default)]
     pub(super) passage: Passage,
+    /// Whether it runs from a rescue disk.
+    #[serde(default)]
+    pub(super) rescued: bool,
     /// What it was made from; none when somebody else started it.
     pub(super) spec: Option<GuestSpec>,
 }
@@ -234,7 +237,16 @@ impl State {
 impl SimGuest {
     pub(super) fn new(size: Resources, spec: Option<GuestSpec>) -> Self {
         let (volumes, disk, passage) = (BTreeMap::new(), String::new(), Passage::None);
-        Self { power: PowerState::Running, boot: 0, size, volumes, disk, passage, spec }
+        Self {
+            power: PowerState::Running,
+            boot: 0,
+            size,
+            volumes,
+            disk,
+            passage,
+            rescued: false,
+            spec,
+        }
     }
 
     /// What was being sent is not sent any more; what was to come may still come.

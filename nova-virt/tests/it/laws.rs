@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::conformance::virt::Subject;
 use nova_core::domain::{
-    HostFacts, HostId, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId, VolumeSize,
+    HostFacts, HostId, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
+    VolumeSize,
 };
 use nova_core::port::{
     AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
-    LiveMigrate, MoveGuests, Parcel, PauseGuests, ShareVolumes, SnapshotGuests, Transfer,
-    VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
+    LiveMigrate, MoveGuests, Parcel, PauseGuests, RescueGuests, ShareVolumes, SnapshotGuests,
+    Transfer, VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, FileVolumes, SimHost, SimOptions};
@@ -182,6 +183,10 @@ impl VirtDriver for Reopened {
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         Some(self)
     }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -208,6 +213,26 @@ impl LiveMigrate for Reopened {
 
     async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.host().recall(instance).await
+    }
+}
+
+#[async_trait]
+impl RescueGuests for Reopened {
+    async fn rescue(
+        &self,
+        instance: InstanceId,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<(), VirtError> {
+        self.host().rescue(instance, image, images).await
+    }
+
+    async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().unrescue(instance).await
+    }
+
+    async fn rescued(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.host().rescued(instance).await
     }
 }
 

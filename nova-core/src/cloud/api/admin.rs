@@ -9,12 +9,13 @@ use crate::cloud::api::specs::{AggregateSpec, FlavorSpec, UnknownKeys};
 use crate::cloud::api::views::{Census, HostStatus};
 use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
+use crate::cloud::view::View;
 use crate::domain::{
     AddressState, Admission, Aggregate, AggregateId, FixedIp, Flavor, FlavorName, FloatingIp,
     ForcedDown, Host, HostId, Invalid, OpId, Operation, ProjectId, Quota, RequestId, Resources,
     VlanClaim,
 };
-use crate::store::record::{Claim, Ledger, NameClaim, ProjectQuota, Record, keys};
+use crate::store::record::{Ledger, NameClaim, ProjectQuota, Record, keys};
 use crate::store::{Guard, StoreExt as _, Txn, Versioned, Write};
 
 /// The scope of administrators' request ids; no project can be called so.
@@ -73,7 +74,12 @@ impl Admin {
         admission: Admission,
     ) -> Result<(), ApiError> {
         accept!(self, request, "set admission", &(host, &admission), {
-            self.change_host(host, |host| Host { admission: admission.clone(), ..host }).await
+            let change = |host: Host| {
+                let disabled_reason =
+                    host.disabled_reason.filter(|_| admission == Admission::Disabled);
+                Host { admission: admission.clone(), disabled_reason, ..host }
+            };
+            self.change_host(host, change).await
         })
     }
 
@@ -322,8 +328,10 @@ impl Admin {
         quota: Quota,
     ) -> Result<(), ApiError> {
         accept!(self, request, "set quota", &(project, quota), {
+            let view = self.door.fresh().await?;
             let mut txn = Txn::new();
-            txn.put(&ProjectQuota { project: project.clone(), quota });
+            let had = over(&view, project, &quota, &mut txn);
+            txn.put(&ProjectQuota { project: project.clone(), quota, had });
             Ok(Plan::now((), txn))
         })
     }
@@ -338,8 +346,13 @@ impl Admin {
         project: &ProjectId,
     ) -> Result<(), ApiError> {
         accept!(self, request, "clear quota", project, {
+            let view = self.door.fresh().await?;
             let mut txn = Txn::new();
-            txn.write(Write::Remove(keys::quota(project)));
+            let (project, quota) = (project.clone(), Quota::default());
+            match over(&view, &project, &quota, &mut txn) {
+                None => drop(txn.write(Write::Remove(keys::quota(&project)))),
+                had => drop(txn.put(&ProjectQuota { project, quota, had })),
+            }
             Ok(Plan::now((), txn))
         })
     }
@@ -379,8 +392,7 @@ impl Admin {
         records.insert(NameClaim::TABLE, names);
         let pairs = self.door.count::<crate::domain::KeyPair>().await?;
         records.insert(crate::domain::KeyPair::TABLE, pairs);
-        let guests = records.get(Claim::TABLE).copied().unwrap_or(0);
-        Ok(Census { records, resting, used, guests })
+        Ok(Census { records, resting, used })
     }
 }
 
@@ -409,4 +421,18 @@ fn aggregate_of(
     id: AggregateId,
 ) -> Result<&Versioned<Aggregate>, ApiError> {
     aggregates.get(&keys::aggregate(id)).ok_or_else(|| ApiError::not_found("aggregate", id))
+}
+
+/// What a project has, if that is more than `quota` allows. Whoever is being let in right now
+/// under the old limits conflicts.
+fn over(
+    view: &View,
+    project: &ProjectId,
+    quota: &Quota,
+    txn: &mut Txn,
+) -> Option<(u64, Resources)> {
+    let ledger = Ledger::for_project(project.clone());
+    txn.touch(view.ledger(&keys::project_ledger(project)), &ledger);
+    let used = view.usage(project);
+    quota.admits_servers(used, 0, Resources::ZERO).is_err().then_some(used)
 }

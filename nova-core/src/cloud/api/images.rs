@@ -167,7 +167,9 @@ impl View {
         let making = image.server.filter(|_| [saving, shelved].contains(&image.state));
         let making = making.map(|server| format!("server {server}, whose disk it is"));
         making.or_else(|| {
-            let uses = |server: &&Versioned<Instance>| server.value.lent == Some(image.id);
+            let uses = |server: &&Versioned<Instance>| {
+                [server.value.lent, server.value.rescue].contains(&Some(image.id))
+            };
             self.instances.values().find(uses).map(|server| format!("server {}", server.value.id))
         })
     }

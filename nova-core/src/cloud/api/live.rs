@@ -1,8 +1,8 @@
 //! Servers that change their host while they run.
 
+use crate::cloud::accept::leaving;
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
-use crate::cloud::api::moves::leaving;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::domain::{Action, Instance, InstanceId, OpKind, RequestId};

@@ -32,12 +32,14 @@ macro_rules! accept {
 
 mod admin;
 mod doctor;
+mod drain;
 mod images;
 mod live;
 mod moves;
 mod networks;
 mod operations;
 mod project;
+mod rescue;
 mod servers;
 mod shelf;
 mod specs;
@@ -60,17 +62,17 @@ pub use views::{Accepted, Census, HostStatus, NetworkUse, PoolUse, Server};
 
 use crate::class::Class;
 use crate::clock::Timestamp;
+use crate::cloud::accept;
 use crate::cloud::error::ApiError;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::order::Wake;
 use crate::cloud::ports::Ports;
-use crate::cloud::steps::STEPS_VERSION;
 use crate::cloud::view::View;
-use crate::domain::{OpId, OpKind, OpState, Operation, ProjectId, RequestId};
+use crate::domain::{OpId, OpKind, Operation, ProjectId, RequestId};
 use crate::plant::{Bug, planted};
 use crate::port::{MessageBusExt as _, Topic};
 use crate::seed::Chance;
-use crate::store::record::{OpenOperation, Request, keys};
+use crate::store::record::{Request, keys};
 use crate::store::{Event, Key, Prefix, StoreError, StoreExt as _, Txn};
 
 /// Conflicts at one write before the caller is told to come back. More than this mean that the
@@ -154,24 +156,7 @@ impl Door {
         txn: &mut Txn,
     ) -> OpId {
         let id = self.draw(OpId::draw);
-        txn.create(&OpenOperation { operation: id }).create(&Operation {
-            id,
-            project: project.clone(),
-            kind,
-            steps_version: STEPS_VERSION,
-            state: OpState::Running,
-            step: 0,
-            attempts: 0,
-            generation,
-            after,
-            tried: std::collections::BTreeSet::new(),
-            settle: Vec::new(),
-            unheard: std::collections::BTreeSet::new(),
-            led: None,
-            journal: Vec::new(),
-            accepted_at: self.now(),
-            ended_at: None,
-        });
+        accept::begin(id, project, kind, (generation, after), self.now(), txn);
         id
     }
 

@@ -1,5 +1,6 @@
 //! Servers that change their host.
 
+use crate::cloud::accept::leaving;
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
 use crate::cloud::api::project::Project;
@@ -7,8 +8,8 @@ use crate::cloud::api::servers::boots;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::domain::{
-    Action, Flavor, FlavorName, HostId, Image, ImageId, Instance, InstanceId, Liveness, Migration,
-    OpKind, RequestId,
+    Action, Flavor, FlavorName, HostId, Image, ImageId, Instance, InstanceId, Liveness, OpKind,
+    RequestId,
 };
 use crate::store::record::keys;
 use crate::store::{Txn, Versioned};
@@ -207,19 +208,6 @@ impl Admin {
             }
         }
     }
-}
-
-/// The beginning of a move. A server in the middle of one keeps that, and is refused for its
-/// state.
-pub(crate) fn leaving(instance: &Instance, new_flavor: Flavor) -> Option<Migration> {
-    let moving = instance.host.map(|from| Migration {
-        from,
-        to: None,
-        old_flavor: instance.flavor.clone(),
-        new_flavor,
-        was: instance.state,
-    });
-    instance.migration.clone().or(moving)
 }
 
 /// Whether a server with this image may get this flavor.

@@ -126,6 +126,7 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
     let shelved = old.state == VmState::ShelvedOffloaded && old.host.is_none();
     if !shelved {
         (next.state, next.shelf, next.migration) = (VmState::Error, None, None);
+        next.rescue = None;
         let ends = old.hosts().into_iter().filter(|host| Some(*host) != old.host);
         ends.for_each(|end| unclaim(view, old, Some(end), txn));
     }

@@ -1,5 +1,6 @@
 //! What a project may do with servers.
 
+use crate::cloud::accept;
 use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ServerSpec;
 use crate::cloud::api::views::Accepted;
@@ -86,6 +87,7 @@ impl Project {
                 return Err(ApiError::not_found("server group", group));
             }
         }
+        spec.hints.check()?;
         let hinted = spec.hints.same_host.iter().chain(&spec.hints.different_host);
         for other in hinted {
             self.own(view, *other)?;
@@ -109,6 +111,7 @@ impl Project {
             host: None,
             migration: None,
             shelf: None,
+            rescue: None,
             lent: Some(spec.image),
             boots: 0,
             fault: None,
@@ -242,22 +245,8 @@ impl Door {
         kind: OpKind,
         txn: &mut Txn,
     ) -> Result<crate::domain::OpId, ApiError> {
-        let Instance { id, state, task, .. } = instance.value;
-        let anywhere = matches!(action, Action::Delete | Action::Unshelve);
-        let no_host = !anywhere && instance.value.host.is_none();
-        if !action.is_allowed(state, task) || no_host {
-            return Err(ApiError::ServerState { id: id.to_string(), action, state, task });
-        }
-        let generation = instance.value.generation + 1;
-        let after = instance.value.operation;
-        let operation = self.begin(&instance.value.project, kind, (generation, after), txn);
-        let next = Instance {
-            generation,
-            task: Some(action.task()),
-            operation: Some(operation),
-            ..instance.value.clone()
-        };
-        txn.replace(instance, &next);
+        let operation = self.draw(crate::domain::OpId::draw);
+        accept::occupy(operation, instance, action, kind, self.now(), txn)?;
         Ok(operation)
     }
 }

@@ -120,6 +120,4 @@ pub struct Census {
     pub resting: BTreeMap<&'static str, usize>,
     /// What is claimed on each host.
     pub used: BTreeMap<HostId, Resources>,
-    /// Guests that hosts' records speak of.
-    pub guests: usize,
 }

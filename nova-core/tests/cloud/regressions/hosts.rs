@@ -12,8 +12,8 @@ use nova_core::cloud::{Cloud, CloudOptions};
 use nova_core::domain::{HostFacts, HostId, HostName, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, PauseGuests, SnapshotGuests,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, PauseGuests, RescueGuests,
+    SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -223,6 +223,10 @@ impl VirtDriver for Moody {
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
         self.host.snapshots()
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        self.host.rescuing()
     }
 }
 
