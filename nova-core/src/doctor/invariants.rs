@@ -55,7 +55,7 @@ invariants! {
     Busy "usage is within the quota" usage_within_quota;
     Busy "group rules hold over claims" group_rules_hold;
     Busy "no guest runs twice" guests_run_once;
-    Busy "a guest is in memory twice only in a live migration" guests_are_live_once;
+    Idle "a guest is in memory twice only in a live migration" guests_are_live_once;
     Busy "a volume is where its record says" volumes_match;
     Busy "an operation that is open is not final" open_operations_are_open;
     Busy "what is being done has somebody who does it" tasks_have_operations;
@@ -287,6 +287,8 @@ pub(super) fn live_ends(s: &Snapshot, id: InstanceId) -> [Option<HostId>; 2] {
     moving.map_or([None, None], |moving| [Some(moving.from), moving.to])
 }
 
+/// At rest only: a silent host keeps the frozen copy of a migration that ended without it until its
+/// agent is back and sweeps.
 fn guests_are_live_once(s: &Snapshot) -> Vec<String> {
     let mut awake: BTreeMap<InstanceId, (u32, Vec<HostId>)> = BTreeMap::new();
     for (host, guests) in &s.guests {
