@@ -14,7 +14,7 @@ use crate::store::{Txn, Versioned};
 /// The record of a new operation, put into `txn`.
 pub(crate) fn begin(
     id: OpId,
-    project: &ProjectId,
+    project: Option<&ProjectId>,
     kind: OpKind,
     (generation, after): (u64, Option<OpId>),
     now: Timestamp,
@@ -22,7 +22,7 @@ pub(crate) fn begin(
 ) {
     txn.create(&OpenOperation { operation: id }).create(&Operation {
         id,
-        project: project.clone(),
+        project: project.cloned(),
         kind,
         steps_version: STEPS_VERSION,
         state: OpState::Running,
@@ -57,7 +57,7 @@ pub(crate) fn occupy(
     }
     let generation = instance.value.generation + 1;
     let after = instance.value.operation;
-    begin(id, &instance.value.project, kind, (generation, after), now, txn);
+    begin(id, Some(&instance.value.project), kind, (generation, after), now, txn);
     let next = Instance {
         generation,
         task: Some(action.task()),

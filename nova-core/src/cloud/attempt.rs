@@ -298,8 +298,9 @@ impl Runner {
             match op.kind {
                 OpKind::DeleteVolume { .. } => {
                     txn.remove(volume);
-                    let ledger = crate::store::record::Ledger::for_project(op.project.clone());
-                    txn.touch(view.ledger(&keys::project_ledger(&op.project)), &ledger);
+                    let project = &volume.value.project;
+                    let ledger = crate::store::record::Ledger::for_project(project.clone());
+                    txn.touch(view.ledger(&keys::project_ledger(project)), &ledger);
                     return Ok(Attempt::Done(txn));
                 }
                 OpKind::AttachVolume { .. } => next.state = VolumeState::InUse,

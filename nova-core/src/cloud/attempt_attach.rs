@@ -254,7 +254,9 @@ fn own_floating<'v>(
 ) -> Option<(&'v Versioned<FloatingIp>, &'v FloatingOwner)> {
     let known = view.floating_ips.get(&keys::floating_ip(address))?;
     match &known.value.state {
-        AddressState::Owned(owner) if owner.project == op.project => Some((known, owner)),
+        AddressState::Owned(owner) if Some(&owner.project) == op.project.as_ref() => {
+            Some((known, owner))
+        }
         _ => None,
     }
 }

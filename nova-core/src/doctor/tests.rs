@@ -89,7 +89,7 @@ fn port(last: u8) -> (Port, FixedIp, MacClaim) {
 fn operation(state: OpState) -> Operation {
     Operation {
         id: OP,
-        project: name("shop"),
+        project: Some(name("shop")),
         kind: OpKind::Power { instance: SERVER, action: Action::Stop },
         steps_version: 1,
         state,

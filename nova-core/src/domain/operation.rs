@@ -306,8 +306,8 @@ pub struct StepRecord {
 pub struct Operation {
     /// The id.
     pub id: OpId,
-    /// For whom.
-    pub project: ProjectId,
+    /// For whom; none when it is the cloud's own.
+    pub project: Option<ProjectId>,
     /// What it does.
     pub kind: OpKind,
     /// The version of the step list it runs by.

@@ -151,6 +151,10 @@ fn with_nowhere_to_go_everything_stays_as_it_is() {
         }
         let op = drain(world, host).await;
         let ended = world.admin().wait(op).await.unwrap();
+        // It is the cloud's own, whatever a project may be called.
+        assert_eq!(ended.project, None);
+        let namesake = world.cloud.project("admin".parse().unwrap());
+        assert!(matches!(namesake.operation(op).await, Err(ApiError::NotFound { .. })));
         let OpState::Failed(fault) = &ended.state else { panic!("{ended:#?}") };
         for id in ids {
             assert!(fault.message.contains(&id.to_string()), "{fault:?}");

@@ -5,13 +5,10 @@ use crate::cloud::api::admin::Admin;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::domain::{
-    Admission, Host, HostId, Invalid, Liveness, OpId, OpKind, Operation, ProjectId, RequestId,
+    Admission, Host, HostId, Invalid, Liveness, OpId, OpKind, Operation, RequestId,
 };
 use crate::store::record::{OpenOperation, Record as _, keys};
 use crate::store::{StoreExt as _, Txn};
-
-/// Whose the operations are that belong to the cloud itself.
-const PROJECT: &str = "admin";
 
 impl Admin {
     /// Empties a host: no new servers come, and those that are there leave, a few at a time. One
@@ -37,7 +34,6 @@ impl Admin {
             let allowed = "at most 255 bytes without control characters";
             return Err(Invalid::new("reason", reason, allowed).into());
         }
-        let project = ProjectId::new(PROJECT)?;
         accept!(self, request, "drain host", &(id, reason), {
             let running = self.drain_of(id).await?;
             let mut view = self.door.fresh().await?;
@@ -64,7 +60,7 @@ impl Admin {
                 },
             );
             let kind = OpKind::DrainHost { host: id };
-            let operation = self.door.begin(&project, kind, (0, None), &mut txn);
+            let operation = self.door.begin(None, kind, (0, None), &mut txn);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
     }

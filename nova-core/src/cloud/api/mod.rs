@@ -150,7 +150,7 @@ impl Door {
     /// The record of a new operation, put into `txn`.
     pub(crate) fn begin(
         &self,
-        project: &ProjectId,
+        project: Option<&ProjectId>,
         kind: OpKind,
         (generation, after): (u64, Option<OpId>),
         txn: &mut Txn,

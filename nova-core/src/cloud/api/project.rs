@@ -129,7 +129,11 @@ impl Project {
     /// [`ApiError::NotFound`].
     pub async fn operation(&self, id: OpId) -> Result<Operation, ApiError> {
         let op = self.door.operation(id).await?;
-        if op.project == self.id { Ok(op) } else { Err(ApiError::not_found("operation", id)) }
+        if op.project.as_ref() == Some(&self.id) {
+            Ok(op)
+        } else {
+            Err(ApiError::not_found("operation", id))
+        }
     }
 
     /// Waits until one of its operations has ended, however it ended.

@@ -56,7 +56,8 @@ impl Project {
                 txn.touch(view.ledger(&keys::group_ledger(group)), &ledger);
             }
             let kind = OpKind::CreateServer { instance: id };
-            let operation = self.door.begin(&self.id, kind, (instance.generation, None), &mut txn);
+            let operation =
+                self.door.begin(Some(&self.id), kind, (instance.generation, None), &mut txn);
             instance.operation = Some(operation);
             txn.create(&instance);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })

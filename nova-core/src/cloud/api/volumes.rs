@@ -39,7 +39,7 @@ impl Project {
             let mut txn = Txn::new();
             self.touch(&view, &mut txn);
             let kind = OpKind::CreateVolume { volume: id };
-            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
+            let operation = self.door.begin(Some(&self.id), kind, (0, None), &mut txn);
             txn.create(&Volume {
                 id,
                 project: self.id.clone(),
@@ -70,7 +70,7 @@ impl Project {
             }
             let mut txn = Txn::new();
             let kind = OpKind::DeleteVolume { volume: id };
-            let operation = self.door.begin(&self.id, kind, (0, None), &mut txn);
+            let operation = self.door.begin(Some(&self.id), kind, (0, None), &mut txn);
             let next = Volume {
                 state: VolumeState::Deleting,
                 operation: Some(operation),
@@ -192,7 +192,7 @@ impl Project {
         kind: OpKind,
         txn: &mut Txn,
     ) -> OpId {
-        let operation = self.door.begin(&self.id, kind, (0, owner.operation), txn);
+        let operation = self.door.begin(Some(&self.id), kind, (0, owner.operation), txn);
         let owner = FloatingOwner { operation: Some(operation), ..owner.clone() };
         let state = AddressState::Owned(owner);
         txn.replace(known, &FloatingIp { state, ..known.value.clone() });
