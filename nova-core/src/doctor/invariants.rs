@@ -55,7 +55,6 @@ invariants! {
     Busy "usage is within the quota" usage_within_quota;
     Busy "group rules hold over claims" group_rules_hold;
     Busy "no guest runs twice" guests_run_once;
-    Idle "a guest is in memory twice only in a live migration" guests_are_live_once;
     Busy "a volume is where its record says" volumes_match;
     Busy "an operation that is open is not final" open_operations_are_open;
     Busy "what is being done has somebody who does it" tasks_have_operations;
@@ -287,25 +286,6 @@ pub(super) fn live_ends(s: &Snapshot, id: InstanceId) -> [Option<HostId>; 2] {
     moving.map_or([None, None], |moving| [Some(moving.from), moving.to])
 }
 
-/// At rest only: a silent host keeps the frozen copy of a migration that ended without it until its
-/// agent is back and sweeps.
-fn guests_are_live_once(s: &Snapshot) -> Vec<String> {
-    let mut awake: BTreeMap<InstanceId, (u32, Vec<HostId>)> = BTreeMap::new();
-    for (host, guests) in &s.guests {
-        for guest in guests.iter().filter(|guest| guest.power != PowerState::Shutdown) {
-            let (running, hosts) = awake.entry(guest.instance).or_default();
-            *running += u32::from(guest.power == PowerState::Running);
-            hosts.push(*host);
-        }
-    }
-    // That two of them run is another invariant's to tell.
-    awake.retain(|id, (running, hosts)| {
-        let ends = live_ends(s, *id);
-        *running < 2 && hosts.len() > 1 && !hosts.iter().all(|host| ends.contains(&Some(*host)))
-    });
-    awake.iter().map(|(id, (_, hosts))| format!("guest {id} is in memory on {hosts:?}")).collect()
-}
-
 fn open_operations_are_open(s: &Snapshot) -> Vec<String> {
     let open: BTreeSet<OpId> = s.open.iter().map(|open| open.operation).collect();
     let state: BTreeMap<OpId, bool> =
@@ -373,6 +353,8 @@ fn nothing_half_done(s: &Snapshot) -> Vec<String> {
     open.chain(tasks).chain(led).collect()
 }
 
+/// Only at rest is a frozen copy of a live migration wrong: a host that fell silent keeps it until
+/// its agent is back and sweeps.
 fn guests_match_records(s: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
     let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();

@@ -265,9 +265,7 @@ const CASES: &[Case] = &[
         s.operations = vec![operation(OpState::Running)];
         s.guests.insert(OTHER, vec![guest(SERVER)]);
     }),
-    ("a guest is in memory twice only in a live migration", |s| {
-        s.open.push(OpenOperation { operation: OP });
-        s.operations = vec![operation(OpState::Running)];
+    ("a guest has a record, and a record its guest", |s| {
         s.guests.insert(OTHER, vec![Guest { power: PowerState::Paused, ..guest(SERVER) }]);
     }),
     ("a volume is where its record says", |s| {

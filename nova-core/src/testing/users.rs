@@ -79,7 +79,8 @@ impl User {
             0..20 => self.create(&sight).await,
             20..30 => self.delete(&sight).await,
             30..48 => self.power(&sight).await,
-            48..60 => self.change(&sight).await,
+            48..57 => self.change(&sight).await,
+            57..60 => self.put_away(&sight).await,
             60..66 => self.create_volume().await,
             66..76 => self.attach(&sight).await,
             76..82 => self.detach(&sight).await,
@@ -219,6 +220,27 @@ impl User {
                 self.ask(call).await.map(|accepted| accepted.operation)
             }
         }
+    }
+
+    /// Shelves a server or rescues it, and takes back what was done so.
+    async fn put_away(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let away = |server: &&Server| {
+            matches!(server.instance.state, VmState::ShelvedOffloaded | VmState::Rescued)
+        };
+        let away: Vec<&Server> = sight.servers.iter().filter(away).collect();
+        let server = match pick(chance, &away) {
+            Some(server) if chance.happens(0.7) => &server.instance,
+            _ => &pick(chance, &sight.servers)?.instance,
+        };
+        let (id, state, shelve) = (server.id, server.state, chance.happens(0.5));
+        let call = async |project: Project, request| match state {
+            VmState::ShelvedOffloaded => project.unshelve_server(request, id).await,
+            VmState::Rescued => project.unrescue_server(request, id).await,
+            _ if shelve => project.shelve_server(request, id).await,
+            _ => project.rescue_server(request, id, None).await,
+        };
+        self.ask(call).await.map(|accepted| accepted.operation)
     }
 
     async fn create_volume(&mut self) -> Option<OpId> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::clock::ClockExt as _;
+use crate::cloud::Admin;
 use crate::domain::{Admission, HostId, HostName, Limit, ProjectId, Quota};
 use crate::port::Topic;
 use crate::testing::audit::Promises;
@@ -149,15 +151,16 @@ async fn evacuate(client: &mut Client, host: HostId) {
     }
 }
 
-/// What an operator does on an ordinary day: closes hosts and opens them
-/// again, gives more quota, moves servers.
+/// What an operator does on an ordinary day: closes or drains hosts and opens them again, gives more
+/// quota, moves servers, looks after what needs a person.
 pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>, quota: u64) {
     let world = Arc::clone(&client.world);
     let mut instances = quota;
     while world.fate.is_awake() {
         world.pass(Duration::from_millis(2000 + client.chance.below(6000))).await;
         let machine = client.chance.index(world.machines.len());
-        match client.chance.below(4) {
+        help(&mut client).await;
+        match client.chance.below(5) {
             0 => {
                 instances += 1;
                 let project = projects[client.chance.index(projects.len())].clone();
@@ -185,14 +188,38 @@ pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>, quota:
                     })
                     .await;
             }
-            _ => {
+            drawn => {
                 let Some(host) = host_of(&world, &world.machines[machine].spec.name).await else {
                     continue;
                 };
-                admit(&mut client, host, Admission::Disabled).await;
-                world.pass(Duration::from_secs(3)).await;
+                if drawn == 2 {
+                    let call = async |admin: Admin, request| {
+                        admin.drain_host(request, host, "repair").await
+                    };
+                    if let Some(drain) = client.ask(call).await {
+                        let handle = client.handle().await;
+                        let emptied = handle.wait(drain.operation);
+                        drop(world.clock.within(Duration::from_secs(20), emptied).await);
+                    }
+                } else {
+                    admit(&mut client, host, Admission::Disabled).await;
+                    world.pass(Duration::from_secs(3)).await;
+                }
                 admit(&mut client, host, Admission::Enabled).await;
             }
+        }
+    }
+}
+
+/// Has every operation that waits for a person tried again, or given up.
+pub(crate) async fn help(client: &mut Client) {
+    let handle = client.handle().await;
+    let Ok(waiting) = handle.operations_needing_operator().await else { return };
+    for op in waiting.into_iter().map(|op| op.id) {
+        if client.chance.happens(0.8) {
+            client.ask(async |admin, request| admin.retry_operation(request, op).await).await;
+        } else {
+            client.ask(async |admin, request| admin.abandon_operation(request, op).await).await;
         }
     }
 }

@@ -30,9 +30,16 @@ fn every_operation_has_sites() {
     }
 }
 
+/// Every so manieth site is run here, which is some of each operation; `examples/chaos.rs` runs
+/// all of them.
+const SITES_SHARE: usize = 17;
+
 #[test]
-fn nothing_is_wrong_after_a_death_at_any_site() {
-    let sites = Crashes::sites();
+fn nothing_is_wrong_after_a_death_at_a_site() {
+    let sites: Vec<Site> = Crashes::sites().into_iter().step_by(SITES_SHARE).collect();
+    for word in OpKind::WORDS {
+        assert!(sites.iter().any(|site| site.operation() == *word), "{word}");
+    }
     let found = found(&Crashes::new(Parts::default()), &sites);
     assert!(found.is_empty(), "{} of {}:\n{}", found.len(), sites.len(), found.join("\n"));
 }
