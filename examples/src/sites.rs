@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use nova_core::testing::{Crashes, Parts, Site};
+use nova_core::testing::{Bug, Crashes, Parts, Site};
 
 use crate::Stopwatch;
 
@@ -14,6 +14,31 @@ struct Report {
     pairs: usize,
     findings: Vec<String>,
     timing: serde_json::Value,
+}
+
+/// The first site at which a death shows a planted mistake, and what is found there.
+pub fn shows(bug: Bug) -> Option<String> {
+    let (sites, crashes) = (Crashes::sites(), Crashes::new(Parts::default()).with_bug(bug));
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(None::<(usize, String)>));
+    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                // Sites are taken in their order, so those before the first have all been seen.
+                while lock().is_none() {
+                    let at = next.fetch_add(1, Ordering::SeqCst);
+                    let Some(site) = sites.get(at) else { return };
+                    let crashed = crashes.run(std::slice::from_ref(site));
+                    let Some(finding) = crashed.findings.first() else { continue };
+                    let mut found = lock();
+                    if found.as_ref().is_none_or(|(first, _)| at < *first) {
+                        *found = Some((at, format!("{site}: {finding}")));
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner).map(|(_, told)| told)
 }
 
 /// Lets somebody die at every site whose name begins with `only`, and with `pairs` a second one

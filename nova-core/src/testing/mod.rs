@@ -2,7 +2,7 @@
 //!
 //! [`Simulation`] runs real conductors, agents and handles over the [`Parts`] it is given, each
 //! process with a clock, a bus and a way to the store of its own that fail as real ones do:
-//! [`ChaosBus`], [`ChaosStore`], [`ChaosHost`], [`Process`]. Users work, an operator works,
+//! [`ChaosBus`], [`ChaosStore`], [`ChaosHost`], [`ChaosStorage`], [`Process`]. Users work, an operator works,
 //! machines lose power; after every change all invariants of [`doctor`](crate::doctor) are held
 //! against the records and against what is really on the hosts. Then the faults end, and
 //! everything has to come to rest within [`LIVENESS_BOUND`]; then everything is deleted, and
@@ -31,6 +31,7 @@ mod scenario;
 mod scheduler;
 mod simulation;
 mod sites;
+mod storage;
 mod store;
 mod users;
 mod weather;
@@ -49,4 +50,5 @@ pub use run::LIVENESS_BOUND;
 pub use scheduler::ChaosScheduler;
 pub use simulation::{Batch, Outcome, Simulation, Tally};
 pub use sites::{Site, Victim};
+pub use storage::ChaosStorage;
 pub use store::ChaosStore;

@@ -37,6 +37,10 @@ pub(crate) async fn rage(world: Arc<World>, promises: Arc<Promises>) {
                     world.start_conductor(service).await;
                 });
             }
+            if let Some(mut strike) = world.fate.strikes(Fault::CutConductor) {
+                process.note("is cut off");
+                process.cut_off(strike.time(SOON, LATE));
+            }
             befall(&world, process);
         }
         for at in 0..world.machines.len() {

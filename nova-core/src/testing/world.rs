@@ -19,6 +19,7 @@ use crate::testing::host::ChaosHost;
 use crate::testing::parts::Parts;
 use crate::testing::process::{Log, Process};
 use crate::testing::scheduler::ChaosScheduler;
+use crate::testing::storage::ChaosStorage;
 use crate::testing::store::ChaosStore;
 
 /// How large a run is; drawn by its seed.
@@ -163,8 +164,9 @@ impl World {
         ports.network = (self.parts.network)(store, clock, seed.child("network"));
         ports.bus = Arc::new(bus);
         ports.scheduler = Arc::clone(&self.scheduler);
-        ports.images = Arc::clone(&self.images);
-        ports.volumes = Arc::clone(&self.volumes);
+        let (images, volumes) = (Arc::clone(&self.images), Arc::clone(&self.volumes));
+        ports.images = Arc::new(ChaosStorage::new(images, Arc::clone(&process)));
+        ports.volumes = Arc::new(ChaosStorage::new(volumes, Arc::clone(&process)));
         (process, ports)
     }
 
