@@ -72,7 +72,7 @@ fn races(args: &Args) -> Result<Vec<Finish>, Box<dyn std::error::Error>> {
         if !args.json {
             println!(
                 "{:>2} conductors: {} of {} placed, {} conflicts, retries p50 {} p99 {} max {}, \
-                 {} findings, {:.2} s of virtual time",
+                 {} second looks, {} findings, {:.2} s of virtual time",
                 finish.conductors,
                 finish.placed,
                 finish.asked,
@@ -80,6 +80,7 @@ fn races(args: &Args) -> Result<Vec<Finish>, Box<dyn std::error::Error>> {
                 finish.retries_p50,
                 finish.retries_p99,
                 finish.retries_max,
+                finish.second_looks,
                 finish.findings.len(),
                 finish.virtual_s,
             );

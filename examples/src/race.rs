@@ -71,6 +71,11 @@ pub struct Finish {
     pub retries_p99: usize,
     /// The most conflicts that one placement had.
     pub retries_max: usize,
+    /// Which guards failed: the table of the record, and how often.
+    pub conflicts_on: BTreeMap<String, usize>,
+    /// How often a decision was made again, before its commit, because the host that it had
+    /// chosen was not as the view had it. No retry: nothing was refused.
+    pub second_looks: usize,
     /// What the doctor found.
     pub findings: Vec<String>,
     /// Virtual seconds that it took.
@@ -178,7 +183,11 @@ async fn go(
     }
     let virtual_s = clock.now().since(begun).as_secs_f64();
     let findings = admin.doctor().await?.findings;
-    let mut retries: Vec<usize> = tally.lock().values().copied().collect();
+    let mut retries: Vec<usize> = tally.lock().placements.values().copied().collect();
+    let (conflicts_on, second_looks) = {
+        let counts = tally.lock();
+        (counts.conflicts_on.clone(), counts.looks)
+    };
     retries.sort_unstable();
     let at = |percent: usize| retries.get(retries.len().saturating_sub(1) * percent / 100);
     Ok(Finish {
@@ -189,28 +198,43 @@ async fn go(
         retries_p50: at(50).copied().unwrap_or(0),
         retries_p99: at(99).copied().unwrap_or(0),
         retries_max: at(100).copied().unwrap_or(0),
+        conflicts_on,
+        second_looks,
         findings: findings.iter().map(ToString::to_string).collect(),
         virtual_s,
     })
 }
 
-/// Conflicts of each placement, by the server that it is for.
+/// What the stores of all conductors have seen.
 #[derive(Debug, Default)]
-struct Tally(Mutex<BTreeMap<String, usize>>);
+struct Tally(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Conflicts of each placement, by the server that it is for.
+    placements: BTreeMap<String, usize>,
+    conflicts_on: BTreeMap<String, usize>,
+    looks: usize,
+}
 
 impl Tally {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A commit that makes a claim is a placement; the claim's key ends with the server.
-    fn note(&self, txn: &Txn, conflicted: bool) {
+    fn note(&self, txn: &Txn, conflict: Option<&Key>) {
         for write in txn.writes() {
             if let Write::Put(key, _) = write
                 && Claim::all().covers(key)
                 && let Some((_, server)) = key.as_str().rsplit_once('/')
             {
-                *self.lock().entry(server.to_owned()).or_default() += usize::from(conflicted);
+                let mut counts = self.lock();
+                let lost = usize::from(conflict.is_some());
+                *counts.placements.entry(server.to_owned()).or_default() += lost;
+                if let Some(table) = conflict.and_then(|key| key.as_str().split('/').next()) {
+                    *counts.conflicts_on.entry(table.to_owned()).or_default() += 1;
+                }
             }
         }
     }
@@ -271,6 +295,11 @@ impl Store for Behind {
     }
 
     async fn scan(&self, scan: Scan) -> Result<Page, StoreError> {
+        // Only a host's claims are ever read below a longer prefix than all claims.
+        let (claims, read) = (Claim::all(), scan.prefix.as_str());
+        if read.starts_with(claims.as_str()) && read != claims.as_str() {
+            self.tally.lock().looks += 1;
+        }
         self.store.scan(scan).await
     }
 
@@ -279,8 +308,8 @@ impl Store for Behind {
         tokio::task::yield_now().await;
         let done = self.store.commit(txn.clone()).await;
         match &done {
-            Ok(_) => self.tally.note(&txn, false),
-            Err(StoreError::Conflict { .. }) => self.tally.note(&txn, true),
+            Ok(_) => self.tally.note(&txn, None),
+            Err(StoreError::Conflict { key }) => self.tally.note(&txn, Some(key)),
             Err(_) => {}
         }
         done

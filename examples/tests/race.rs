@@ -13,5 +13,6 @@ fn racing_conductors_place_as_many_as_one_and_never_too_many() {
         assert_eq!(finish.findings, Vec::<String>::new());
         assert_eq!(finish.placed, finish.asked);
         assert!(conductors == 1 || finish.conflicts > 0, "nobody raced: {finish:?}");
+        assert!(finish.retries_p99 <= 3, "{finish:?}");
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Numbers that were never used come first, in ascending order; after them those that rested
 //! longest. So a number is reused as late as possible, which is what keeps a late packet, an ARP
-//! entry or a DHCP lease from reaching a new owner.
+//! entry or a DHCP lease from reaching a new owner. Where many take numbers at the same time,
+//! [`draw`](Pool::draw) lets chance decide among the first few, so that they seldom meet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -14,7 +15,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use nova_core::clock::Timestamp;
 use nova_core::domain::{AddressState, InstanceId, Invalid, Mac};
-use nova_core::seed::Seed;
+use nova_core::seed::{Chance, Seed};
 
 /// A range of numbers with what is known of each: addresses as numbers, or VLAN ids.
 ///
@@ -99,6 +100,12 @@ pub struct Counts {
 }
 
 impl Pool {
+    /// Numbers among which chance decides: with 16 who take one at once, one in 17 meets another.
+    pub const WINDOW: usize = 256;
+
+    /// The same among those that have rested: few, so that each rests for as long as it can.
+    pub const RESTED_WINDOW: usize = 16;
+
     /// All numbers from `first` to `last`, both included; none when `last` is below.
     pub fn new(first: u32, last: u32) -> Self {
         let (uses, resting) = (BTreeMap::new(), BTreeSet::new());
@@ -149,11 +156,19 @@ impl Pool {
     }
 
     /// The lowest number that was never used.
-    ///
-    /// Whoever removes the pool guards that it stays unused: every later [`next`](Self::next)
-    /// answers this number or one that rested.
     pub fn fresh(&self) -> Option<u32> {
         u32::try_from(self.fresh).ok().filter(|fresh| *fresh <= self.last)
+    }
+
+    /// The lowest [`WINDOW`](Self::WINDOW) numbers that were never used, in ascending order.
+    ///
+    /// Whoever removes the pool guards that they stay unused: every later
+    /// [`draw`](Self::draw) answers one of them or one that rested.
+    pub fn window(&self) -> impl Iterator<Item = u32> {
+        let unused = move |number: &u32| !self.uses.contains_key(number);
+        let from = self.fresh();
+        let numbers = from.into_iter().flat_map(|from| from..=self.last);
+        numbers.filter(unused).take(Self::WINDOW)
     }
 
     /// The number that comes next.
@@ -168,6 +183,25 @@ impl Pool {
             Some((until, number)) if *until <= now => Ok(Pick::Rested(*number)),
             first => Err(Exhausted { until: first.map(|(until, _)| *until) }),
         }
+    }
+
+    /// One of the numbers that come next, each equally likely: of the first
+    /// [`WINDOW`](Self::WINDOW) that were never used, or else of the
+    /// [`RESTED_WINDOW`](Self::RESTED_WINDOW) that rested longest.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when there is none now.
+    pub fn draw(&self, now: Timestamp, chance: &mut Chance) -> Result<Pick, Exhausted> {
+        let unused: Vec<u32> = self.window().collect();
+        if !unused.is_empty() {
+            return Ok(Pick::Fresh(unused[chance.index(unused.len())]));
+        }
+        let rested = self.resting.iter().take_while(|(until, _)| *until <= now);
+        let rested: Vec<u32> = rested.take(Self::RESTED_WINDOW).map(|(_, n)| *n).collect();
+        if rested.is_empty() {
+            return Err(Exhausted { until: self.resting.first().map(|(until, _)| *until) });
+        }
+        Ok(Pick::Rested(rested[chance.index(rested.len())]))
     }
 
     /// How many numbers there are.

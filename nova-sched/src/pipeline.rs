@@ -57,7 +57,8 @@ impl FilterScheduler {
             let last = nth + 1 == count;
             let stages = self.stages(&request, nth);
             stages.iter().for_each(|(filter, _)| tally.runs(*filter));
-            let seed = seed.filter(|_| self.subset_size > 1 || self.ties == Ties::Shuffled);
+            let among = self.subset_size.max(request.among);
+            let seed = seed.filter(|_| among > 1 || self.ties == Ties::Shuffled);
             let goal = if last && seed.is_none() { Goal::Best } else { Goal::Order };
             if nth == 0 {
                 self.sieve(&stages, &view, &request, 0..view.len(), goal, tally, &mut ranking);
@@ -67,6 +68,7 @@ impl FilterScheduler {
             }
             self.score(&mut ranking);
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
+            let seed = seed.map(|seed| (seed, among));
             let Some(chosen) = self.choose(goal, seed, &mut ranking, &mut candidates) else {
                 return Err(Box::new(Stuck { view, request }));
             };
@@ -161,7 +163,7 @@ impl FilterScheduler {
     fn choose(
         &self,
         goal: Goal,
-        seed: Option<Seed>,
+        seed: Option<(Seed, usize)>,
         ranking: &mut Ranking,
         order: &mut Vec<usize>,
     ) -> Option<usize> {
@@ -183,14 +185,14 @@ impl FilterScheduler {
     }
 
     /// Shuffles the best if the policy says so, and moves the one to take to the front.
-    fn draw(&self, seed: Seed, score: &[f64], ranked: &mut [usize]) {
+    fn draw(&self, (seed, among): (Seed, usize), score: &[f64], ranked: &mut [usize]) {
         if self.ties == Ties::Shuffled
             && let Some(best) = ranked.first().map(|at| score[*at])
         {
             let equal = ranked.iter().take_while(|at| score[**at] == best).count();
             seed.child("ties").chance().shuffle(&mut ranked[..equal]);
         }
-        let among = self.subset_size.min(ranked.len());
+        let among = among.min(ranked.len());
         if among > 1 {
             let drawn = seed.child("subset").chance().index(among);
             ranked[..=drawn].rotate_right(1);

@@ -71,7 +71,7 @@ pub(super) struct Tenant {
 }
 
 pub(super) const TENANTS: [Tenant; 3] = [
-    Tenant { name: "lab", servers: 16, vcpus: 64, memory: GiB(320) },
+    Tenant { name: "lab", servers: 16, vcpus: 64, memory: GiB(384) },
     Tenant { name: "media", servers: 12, vcpus: 24, memory: GiB(50) },
     Tenant { name: "shop", servers: 16, vcpus: 32, memory: GiB(80) },
 ];

@@ -161,16 +161,15 @@ impl Runner {
         server: Versioned<Instance>,
         moving: Migration,
     ) -> Result<Attempt, StoreError> {
-        let mut view = self.fresh().await?;
-        let Some(image) = view.images.get(&keys::image(server.value.image)) else {
-            return Ok(self.hopeless("the image of the server is gone"));
-        };
         let mut txn = Txn::new();
-        txn.unchanged(image);
+        match self.fresh().await?.images.get(&keys::image(server.value.image)) {
+            Some(image) => txn.unchanged(image),
+            None => return Ok(self.hopeless("the image of the server is gone")),
+        };
         op.tried.insert(moving.from);
         let wanted = Instance { flavor: moving.new_flavor.clone(), ..server.value.clone() };
         let wanted = Versioned { value: wanted, revision: server.revision };
-        let (claim, host) = match self.claim(&mut view, &wanted, op) {
+        let (claim, host) = match self.claim(&wanted, op).await? {
             Ok(claimed) => claimed,
             Err(mut fault) => {
                 if let Some(reason) = why_elsewhere(op) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
@@ -9,15 +10,22 @@ use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
-use crate::cloud::view::{View, group_admits};
+use crate::cloud::view::{View, group_admits, reach};
 use crate::domain::{
-    Action, Fault, HostId, Instance, Liveness, OpKind, Operation, RequestSpec, TaskState,
-    VolumeState,
+    Action, Fault, HostId, HostTable, Instance, Liveness, OpKind, Operation, RequestSpec,
+    TaskState, VolumeState,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{GuestSpec, NetError, Nic, PortRequest};
 use crate::store::record::{Claim, Ledger, keys};
 use crate::store::{Guard, StoreError, Txn, Versioned, Write};
+
+/// How many hosts are looked at again before one is taken that would do, though by now another
+/// may be better.
+const LOOKS_MAX: usize = 16;
+
+/// How long a refusal waits for a view that has seen everything.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// Chooses a host and claims everything there in one transaction.
@@ -25,15 +33,12 @@ impl Runner {
         let OpKind::CreateServer { instance: id } = op.kind else {
             return Ok(self.hopeless("only a new server is placed"));
         };
-        let (mut txn, host) = {
-            let mut view = self.fresh().await?;
-            let Some(instance) = view.instances.get(&keys::instance(id)).cloned() else {
-                return Ok(self.hopeless("the server is gone"));
-            };
-            match self.claim(&mut view, &instance, op) {
-                Ok(claimed) => claimed,
-                Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
-            }
+        let Some(instance) = self.server(id).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let (mut txn, host) = match self.claim(&instance, op).await? {
+            Ok(claimed) => claimed,
+            Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
         };
         let Some(instance) = self.server(id).await? else {
             return Ok(self.hopeless("the server is gone"));
@@ -57,18 +62,69 @@ impl Runner {
         Ok(Attempt::Done(txn))
     }
 
-    /// Decides where a server goes and what claims it. What the scheduler says is checked again
-    /// here: a policy may be wrong, a claim may not.
-    pub(crate) fn claim(
+    /// Decides where a server goes and what claims it.
+    ///
+    /// The view may be behind, so the host that was chosen is looked at again in the store, and
+    /// the question asked anew if it was not as the view had it. A refusal is given only on a
+    /// view that has seen everything there was when the question came.
+    pub(crate) async fn claim(
         &self,
-        view: &mut View,
         instance: &Versioned<Instance>,
         op: &Operation,
-    ) -> Result<(Txn, HostId), Fault> {
-        let request = request(view, &instance.value, &op.tried);
+    ) -> Result<Result<(Txn, HostId), Fault>, StoreError> {
+        let mut view = self.fresh().await?;
+        let mut chosen = self.choose(&mut view, &instance.value, op);
+        if chosen.is_err() {
+            drop(view);
+            let newest = self.newest().await?;
+            view = match reach(&self.view, newest, &*self.ports.clock, SEEN_WITHIN).await? {
+                Some(view) => view,
+                None => self.fresh().await?,
+            };
+            chosen = self.choose(&mut view, &instance.value, op);
+        }
+        let mut host = match chosen {
+            Ok(host) => host,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        for look in 1..=LOOKS_MAX {
+            let as_shown = !view.look_at(host).await?;
+            if as_shown || look == LOOKS_MAX && self.suits(&mut view, &instance.value, op, host) {
+                break;
+            }
+            host = match self.choose(&mut view, &instance.value, op) {
+                Ok(host) => host,
+                Err(fault) => return Ok(Err(fault)),
+            };
+        }
+        let (id, amount) = (instance.value.id, instance.value.flavor.resources());
+        let mut txn = Txn::new();
+        if let Some(host) = view.hosts.get(&keys::host(host)) {
+            txn.unchanged(host);
+        }
+        if !planted(Bug::SkipHostLedger) {
+            txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
+        }
+        txn.create(&Claim { host, instance: id, amount });
+        if let Some(group) = instance.value.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
+            txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
+        }
+        Ok(Ok((txn, host)))
+    }
+
+    /// Asks the scheduler. What it says is checked again here: a policy may be wrong, a claim
+    /// may not.
+    fn choose(
+        &self,
+        view: &mut View,
+        instance: &Instance,
+        op: &Operation,
+    ) -> Result<HostId, Fault> {
+        let mut request = request(view, instance, &op.tried);
+        request.among = self.rivals.among();
         let seed = self.ports.seed.child_of("place", op.id.as_u128());
         let seed = seed.child_of("attempt", op.tried.len() as u128);
-        let (id, amount) = (instance.value.id, instance.value.flavor.resources());
+        let seed = seed.child_of("lost", self.rivals.lost(op.id).into());
         let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
         let placement = self.ports.scheduler.select(hosts, &request, seed);
         let chosen = match placement {
@@ -84,6 +140,7 @@ impl Runner {
             return Err(self.fault(format!("{} chose no known host", self.ports.scheduler)));
         };
         let host = row.id;
+        let amount = instance.flavor.resources();
         if let Some(resource) = row.lacks(&amount).filter(|_| !planted(Bug::Overcommit)) {
             let name = &row.name;
             let message = format!("{} chose {name}, which lacks {resource}", self.ports.scheduler);
@@ -93,18 +150,15 @@ impl Runner {
             let message = format!("{} broke the server group's rule", self.ports.scheduler);
             return Err(self.fault(message));
         }
-        let mut txn = Txn::new();
-        if let Some(host) = view.hosts.get(&keys::host(host)) {
-            txn.unchanged(host);
-        }
-        if !planted(Bug::SkipHostLedger) {
-            txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
-        }
-        txn.create(&Claim { host, instance: id, amount });
-        if let Some(group) = instance.value.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
-            txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
-        }
-        Ok((txn, host))
+        Ok(host)
+    }
+
+    /// Whether a host would do, if there were no other.
+    fn suits(&self, view: &mut View, instance: &Instance, op: &Operation, host: HostId) -> bool {
+        let request = request(view, instance, &op.tried);
+        let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
+        let only = HostTable::new(hosts.get(host).cloned());
+        self.ports.scheduler.select(&only, &request, self.ports.seed).is_ok()
     }
 
     /// Gives back what [`place`](Self::place) took.

@@ -146,11 +146,11 @@ impl Runner {
         op: &mut Operation,
         server: &Versioned<Instance>,
     ) -> Result<Attempt, StoreError> {
-        let mut view = self.fresh().await?;
-        let (mut txn, host) = match self.claim(&mut view, server, op) {
+        let (mut txn, host) = match self.claim(server, op).await? {
             Ok(claimed) => claimed,
             Err(fault) => return Ok(Attempt::NotDone { fault, retry: false }),
         };
+        let view = self.fresh().await?;
         let instance = server.value.id;
         for volume in view.volumes_of(instance) {
             let mut next = volume.value.clone();

@@ -58,7 +58,14 @@ impl Conductor {
             reason: source.to_string(),
         })?;
         let desk = Arc::new(Desk {
-            runner: Runner { ports, options, view, places, turn: Arc::default() },
+            runner: Runner {
+                ports,
+                options,
+                view,
+                places,
+                turn: Arc::default(),
+                rivals: Arc::default(),
+            },
             running: PlainMutex::new(BTreeSet::new()),
         });
         let (stop, stopped) = watch::channel(false);
@@ -153,7 +160,9 @@ impl Desk {
         let ports = &self.runner.ports;
         let now = ports.clock.now();
         let open = ports.store.read_all::<OpenOperation>(&OpenOperation::all()).await?;
-        let open: Vec<OpId> = open.into_iter().map(|open| open.value.operation).collect();
+        let mut open: Vec<OpId> = open.into_iter().map(|open| open.value.operation).collect();
+        // Others may be looking too: whoever begins elsewhere does not meet them at every one.
+        ports.seed.child_of("open", now.0.into()).chance().shuffle(&mut open);
         idle.retain(|id, _| open.contains(id));
         let mut found = Vec::new();
         for id in open {

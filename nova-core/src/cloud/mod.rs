@@ -34,6 +34,7 @@ mod order;
 mod ports;
 mod prune;
 mod register;
+mod rivals;
 mod runner;
 pub(crate) mod steps;
 mod sweep;

@@ -16,6 +16,7 @@ use crate::cloud::attempt_move::renew;
 use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
+use crate::cloud::rivals::Rivals;
 use crate::cloud::steps::{
     CONFLICTS_MAX, Doing, FORWARD_ATTEMPTS_MAX, Moment, STUBBORN_ATTEMPTS_MAX, Step, goes_back,
     steps,
@@ -24,7 +25,9 @@ use crate::cloud::view::View;
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
 use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
-use crate::store::{Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned};
+use crate::store::{
+    Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write,
+};
 
 /// Everything an operation needs to run.
 #[derive(Debug, Clone)]
@@ -34,9 +37,11 @@ pub(crate) struct Runner {
     pub(crate) view: Arc<Mutex<View>>,
     /// How many steps run at the same time; nobody holds a place while waiting to try again.
     pub(crate) places: Arc<Semaphore>,
-    /// Placements that conflicted once go one after the other, so that many that want the same
-    /// host do not conflict with each other again and again.
+    /// Placements go one after the other, each knowing those before it: decided side by side
+    /// they would want the same host.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// What is known of other conductors that place servers.
+    pub(crate) rivals: Arc<Rivals>,
 }
 
 /// The first pause before a step is tried again; each further one is twice as long.
@@ -63,20 +68,24 @@ impl Runner {
     /// goes on from there.
     pub(crate) async fn run(&self, id: OpId) -> Result<(), StoreError> {
         let mut conflicts = 0;
+        // What the view has to have seen, because of the last conflict.
+        let mut wanted = Revision(0);
         loop {
             let key = keys::operation(id);
             let Some(op) = self.ports.store.read::<Operation>(&key).await? else { return Ok(()) };
             if op.value.state.is_final() {
                 return Ok(());
             }
+            let places = places(&op.value);
             let progress = {
                 let Ok(_place) = self.places.acquire().await else { return Ok(()) };
-                let places = steps(&op.value.kind).get(op.value.step) == Some(&Step::Place);
-                let _turn = match conflicts > 0 && places {
+                let _turn = match places {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
-                match self.see(op.revision, conflicts > 0).await? {
+                match self.see(op.revision.max(wanted)).await? {
+                    // While it waited for its turn another conductor may have placed it.
+                    true if places && self.moved(&op).await? => continue,
                     true => Some(self.advance(&op).await?),
                     false => None,
                 }
@@ -85,7 +94,17 @@ impl Runner {
                 self.ports.clock.sleep(PAUSE_MIN).await;
                 continue;
             };
-            conflicts = if matches!(progress, Progress::Conflicted) { conflicts + 1 } else { 0 };
+            if matches!(progress, Progress::Conflicted) {
+                conflicts += 1;
+                wanted = self.newest().await?;
+            } else {
+                conflicts = 0;
+            }
+            match progress {
+                Progress::Conflicted if places => self.rivals.lose(id),
+                Progress::Recorded if places => self.rivals.settle(id),
+                _ => {}
+            }
             match progress {
                 Progress::Recorded => {}
                 Progress::Conflicted if conflicts < CONFLICTS_MAX => {}
@@ -95,16 +114,23 @@ impl Runner {
         }
     }
 
-    /// Lets the view see the operation's last record, with everything that was committed beside
-    /// it: a server that has not been heard of yet would look as if it were gone. After a
-    /// conflict it has to see whatever there is, or it would only decide the same again. A store
-    /// may tell its watchers late; whoever waits for it holds neither the view nor a place.
-    async fn see(&self, record: Revision, everything: bool) -> Result<bool, StoreError> {
-        let wanted = match everything {
-            true => self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision,
-            false => record,
-        };
+    /// Whether the operation's record is not as it was read.
+    async fn moved(&self, op: &Versioned<Operation>) -> Result<bool, StoreError> {
+        let now = self.ports.store.get(&keys::operation(op.value.id)).await?;
+        Ok(now.is_none_or(|entry| entry.revision != op.revision))
+    }
+
+    /// Whether the view has seen the operation's last record, with everything that was committed
+    /// beside it: a server that has not been heard of yet would look as if it were gone. After a
+    /// conflict it has to have seen whatever there was, or it would only decide the same again. A
+    /// store may tell its watchers late; whoever waits for it holds neither the view nor a place.
+    async fn see(&self, wanted: Revision) -> Result<bool, StoreError> {
         Ok(self.fresh().await?.has_seen(wanted))
+    }
+
+    /// The revision of the store now.
+    pub(crate) async fn newest(&self) -> Result<Revision, StoreError> {
+        Ok(self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision)
     }
 
     /// Makes one attempt and records it.
@@ -269,12 +295,19 @@ impl Runner {
         if next.state.is_final() {
             next.ended_at = Some(self.ports.clock.now());
             if !planted(Bug::StayOpen) {
-                txn.write(crate::store::Write::Remove(keys::open_operation(next.id)));
+                txn.write(Write::Remove(keys::open_operation(next.id)));
             }
         }
         txn.replace(op, &next);
+        let news = places(&op.value).then(|| txn.clone());
         match self.ports.store.commit(txn).await {
-            Ok(_) => Ok(Progress::Recorded),
+            Ok(revision) => {
+                let removes = |write: &Write| matches!(write, Write::Remove(_));
+                if let Some(news) = news.filter(|news| !news.writes().iter().any(removes)) {
+                    self.view.lock().await.learn(news, revision, self.ports.clock.now())?;
+                }
+                Ok(Progress::Recorded)
+            }
             Err(error) if error.class() == Class::Conflict => Ok(Progress::Conflicted),
             // Whether it was done shows when the record is read again.
             Err(error) if error.class() == Class::Retry => Ok(Progress::Wait(PAUSE_MAX)),
@@ -302,4 +335,10 @@ fn furthest(op: &Operation) -> usize {
     let begun = |step: &Step| op.journal.iter().any(|record| record.step == step.name());
     let last = steps(&op.kind).iter().rposition(begun).unwrap_or(op.step);
     last.max(op.step)
+}
+
+/// Whether the operation is about to choose a host.
+fn places(op: &Operation) -> bool {
+    let step = steps(&op.kind).get(op.step);
+    !matches!(op.state, OpState::Undoing(_)) && matches!(step, Some(Step::Place | Step::ClaimThere))
 }

@@ -19,8 +19,8 @@ use crate::domain::{
 };
 use crate::store::record::{Beat, Claim, Ledger, Lingering, ProjectQuota, keys};
 use crate::store::{
-    Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _,
-    Versioned, Watch,
+    Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _, Txn,
+    Versioned, Watch, Write,
 };
 
 /// All records of one kind, sorted by key.
@@ -82,14 +82,13 @@ macro_rules! view {
                 counts
             }
 
-            fn apply(&mut self, change: Change, now: Timestamp) -> Result<(), StoreError> {
+            fn take(&mut self, change: &Change, now: Timestamp) -> Result<(), StoreError> {
                 let table = change.key.as_str().split('/').next().unwrap_or_default();
-                self.before(&change);
+                self.before(change);
                 $(if table == <$record as Record>::TABLE {
-                    put(&mut self.$field, &change)?;
+                    put(&mut self.$field, change)?;
                 })+
-                self.after(&change, now);
-                self.seen = self.seen.max(change.revision);
+                self.after(change, now);
                 Ok(())
             }
         }
@@ -137,6 +136,59 @@ fn put<R: Record>(table: &mut Table<R>, change: &Change) -> Result<(), StoreErro
 }
 
 impl View {
+    fn apply(&mut self, change: Change, now: Timestamp) -> Result<(), StoreError> {
+        self.take(&change, now)?;
+        self.seen = self.seen.max(change.revision);
+        Ok(())
+    }
+
+    /// Shows what this process has just committed at `revision`, without waiting until it hears
+    /// of it. Only for transactions that remove nothing: of a removal the view could not tell
+    /// later that it came after what is still to be heard.
+    ///
+    /// # Errors
+    /// As for [`catch_up`](Self::catch_up).
+    pub(crate) fn learn(
+        &mut self,
+        txn: Txn,
+        revision: Revision,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for write in txn.writes() {
+            if let Write::Put(key, value) = write {
+                let (key, value) = (key.clone(), Some(value.clone()));
+                self.stale = true;
+                self.take(&Change { key, value, revision }, now)?;
+                self.stale = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads again what is claimed on a host; true when that was not what the view showed.
+    ///
+    /// # Errors
+    /// As for [`catch_up`](Self::catch_up).
+    pub(crate) async fn look_at(&mut self, host: HostId) -> Result<bool, StoreError> {
+        let key = keys::host_ledger(host);
+        // Whatever changes the claims writes the ledger too. It is read first: a ledger that is
+        // older than the claims beside it conflicts, and does no harm.
+        let ledger = self.store.read::<Ledger>(&key).await?;
+        let revision = |ledger: Option<&Versioned<Ledger>>| ledger.map(|ledger| ledger.revision);
+        if revision(ledger.as_ref()) <= revision(self.ledger(&key)) {
+            return Ok(false);
+        }
+        let claims = self.store.read_all::<Claim>(&keys::claims_on(host)).await?;
+        let known: Vec<Key> = self.claims_on(host).map(Record::key).collect();
+        for key in known {
+            self.claims.remove(&key);
+        }
+        self.claims.extend(claims.into_iter().map(|claim| (claim.value.key(), claim)));
+        self.ledgers.extend(ledger.map(|ledger| (key, ledger)));
+        self.board.soil(host);
+        Ok(true)
+    }
+
     /// Applies everything that has arrived.
     ///
     /// # Errors

@@ -118,6 +118,11 @@ pub struct RequestSpec {
     pub group: Option<GroupView>,
     /// Hosts where an earlier attempt of this request failed.
     pub tried: BTreeSet<HostId>,
+    /// Among how many of the best hosts chance has to decide at least, where there are so many:
+    /// more than 1 when others are choosing at the same time, who would choose the same. 0 and 1
+    /// leave it to the scheduler.
+    #[serde(default)]
+    pub among: usize,
 }
 
 impl RequestSpec {
@@ -132,6 +137,7 @@ impl RequestSpec {
             hints: SchedulerHints::default(),
             group: None,
             tried: BTreeSet::new(),
+            among: 1,
         }
     }
 }

@@ -8,7 +8,7 @@
 
 mod floating;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::plant::{Bug, planted};
 use crate::port::{
     FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
 };
-use crate::seed::Seed;
+use crate::seed::{Chance, Seed};
 use crate::store::record::{Ledger, keys};
 use crate::store::{
     Draft, Guard, Key, Prefix, Record, Revision, Store, StoreError, StoreExt, Txn, Versioned,
@@ -119,11 +119,18 @@ impl MemoryNetworks {
         AddressState::Quarantined { until: self.clock.now().after(rest) }
     }
 
-    /// The MAC of an interface: always the same one, so that it needs no second look.
-    fn mac(&self, instance: InstanceId, index: u8) -> Result<Mac, Invalid> {
+    /// The first MAC of the interface's own sequence that nobody has.
+    async fn mac(&self, instance: InstanceId, index: u8) -> Result<Mac, NetError> {
         let seed = self.seed.child_of("mac", instance.as_u128()).child_of("port", index.into());
-        let [a, b, c, ..] = seed.chance().bytes();
-        Mac::new([0xfa, 0x16, 0x3e, a, b, c])
+        let mut chance = seed.chance();
+        for _ in 0..MAC_ATTEMPTS_MAX {
+            let [a, b, c, ..] = chance.bytes();
+            let mac = Mac::new([0xfa, 0x16, 0x3e, a, b, c])?;
+            if self.get::<MacClaim>(&keys::mac(mac)).await?.is_none() {
+                return Ok(mac);
+            }
+        }
+        Err(NetError::NoMoreAddresses { of: "mac prefix fa:16:3e".to_owned() })
     }
 
     /// The networks of a request, each usable by its project.
@@ -221,8 +228,8 @@ impl NetworkManager for MemoryNetworks {
             txn.remove(row);
         }
         // Whoever takes an address after this reading takes one that is guarded: a row above, or
-        // the first address without a row.
-        if let Some(fresh) = first_fresh(v4("network.cidr", network.value.cidr)?, &rows) {
+        // one of the first addresses without a row.
+        for fresh in never_used(v4("network.cidr", network.value.cidr)?, &rows) {
             txn.guard(Guard::Absent(keys::fixed_ip(id, fresh)));
         }
         if let Some(vlan) = network.value.vlan
@@ -249,12 +256,14 @@ impl NetworkManager for MemoryNetworks {
             let id = network.value.id;
             let rows = self.addresses(id).await?;
             let range = v4("network.cidr", network.value.cidr)?;
-            let address = next(range, &rows, self.clock.now(), |row| &row.state)
+            let seed = self.seed.child_of("address", request.instance.as_u128());
+            let mut chance = seed.child_of("port", index.into()).chance();
+            let address = next(range, &rows, self.clock.now(), |row| &row.state, &mut chance)
                 .ok_or_else(|| NetError::NoMoreAddresses { of: network.value.name.to_string() })?;
             let state = AddressState::Owned(request.instance);
             txn.unchanged(network);
             txn.touch(rows.get(&address), &FixedIp { network: id, address, state });
-            let mac = self.mac(request.instance, index)?;
+            let mac = self.mac(request.instance, index).await?;
             txn.create(&MacClaim { mac, instance: request.instance });
             let port = Port { instance: request.instance, index, network: id, mac, address };
             txn.create(&port);
@@ -386,26 +395,43 @@ fn has_rested<Owner>(state: &AddressState<Owner>, now: Timestamp) -> bool {
     matches!(state, AddressState::Quarantined { until } if *until <= now)
 }
 
-/// The first host of `range` without a row.
-fn first_fresh<R>(range: Ipv4Network, rows: &Addresses<R>) -> Option<IpAddr> {
+/// MACs that are tried for one interface.
+const MAC_ATTEMPTS_MAX: usize = 16;
+
+/// Addresses among which chance decides, so that many who take one at the same time seldom take
+/// the same; with 16 of them at once, one in 17 does.
+const WINDOW: usize = 256;
+
+/// The same among those that have rested: few, so that each rests for as long as it can.
+const RESTED_WINDOW: usize = 16;
+
+/// The first [`WINDOW`] hosts of `range` without a row.
+fn never_used<R>(range: Ipv4Network, rows: &Addresses<R>) -> impl Iterator<Item = IpAddr> {
     let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
     // A range of one or two addresses has no network and broadcast address.
     let edge = u32::from(range.prefix() < 31);
     (first + edge..=last - edge)
         .map(|address| IpAddr::from(Ipv4Addr::from(address)))
-        .find(|address| !rows.contains_key(address))
+        .filter(|address| !rows.contains_key(address))
+        .take(WINDOW)
 }
 
-/// The address to hand out: one never used before, or else the one that rested longest.
+/// The address to hand out: one never used before, or else one of those that rested longest.
 fn next<R, Owner>(
     range: Ipv4Network,
     rows: &Addresses<R>,
     now: Timestamp,
     state: impl Fn(&R) -> &AddressState<Owner>,
+    chance: &mut Chance,
 ) -> Option<IpAddr> {
-    let rested = rows.iter().filter_map(|(address, row)| match state(&row.value) {
-        AddressState::Quarantined { until } if *until <= now => Some((*until, *address)),
-        _ => None,
-    });
-    first_fresh(range, rows).or_else(|| rested.min().map(|(_, address)| address))
+    let mut choice: Vec<IpAddr> = never_used(range, rows).collect();
+    if choice.is_empty() {
+        let rested = rows.iter().filter_map(|(address, row)| match state(&row.value) {
+            AddressState::Quarantined { until } if *until <= now => Some((*until, *address)),
+            _ => None,
+        });
+        let rested: BTreeSet<_> = rested.collect();
+        choice = rested.into_iter().take(RESTED_WINDOW).map(|(_, address)| address).collect();
+    }
+    (!choice.is_empty()).then(|| choice.swap_remove(chance.index(choice.len())))
 }

@@ -39,7 +39,12 @@ struct Check {
 }
 
 impl FirstFit {
-    fn place(hosts: &HostTable, request: &RequestSpec) -> Result<Placement, NoValidHost> {
+    fn place(
+        hosts: &HostTable,
+        request: &RequestSpec,
+        seed: Seed,
+    ) -> Result<Placement, NoValidHost> {
+        let mut chance = seed.child("among").chance();
         let wanted = request.flavor.resources();
         let mut request = request.clone();
         let mut placement = Placement { hosts: Vec::with_capacity(request.instances.len()) };
@@ -47,12 +52,13 @@ impl FirstFit {
         let mut taken: BTreeMap<HostId, HostState> = BTreeMap::new();
         for instance in request.instances.clone() {
             let rows = || hosts.rows().iter().map(|row| taken.get(&row.id).unwrap_or(row));
-            let found = rows().find(|row| CHECKS.iter().all(|check| (check.passes)(row, &request)));
-            let Some(host) = found else {
+            let fits = |row: &&HostState| CHECKS.iter().all(|check| (check.passes)(row, &request));
+            let found: Vec<_> = rows().filter(fits).take(request.among.max(1)).collect();
+            let Some(host) = found.get(chance.index(found.len().max(1))) else {
                 let instances = request.instances.len();
                 return Err(NoValidHost { instances, funnel: funnel(rows(), &request) });
             };
-            let mut host = host.clone();
+            let mut host = HostState::clone(host);
             host.claim(instance, wanted);
             if let Some(group) = &mut request.group {
                 *group.members_by_host.entry(host.id).or_default() += 1;
@@ -69,16 +75,19 @@ impl Scheduler for FirstFit {
         &self,
         hosts: &HostTable,
         request: &RequestSpec,
-        _: Seed,
+        seed: Seed,
     ) -> Result<Placement, NoValidHost> {
-        Self::place(hosts, request)
+        // A draw must not refuse several that fit together.
+        let first = || RequestSpec { among: 1, ..request.clone() };
+        Self::place(hosts, request, seed).or_else(|_| Self::place(hosts, &first(), seed))
     }
 
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
-        let funnel = match Self::place(hosts, request) {
-            Ok(_) => funnel(hosts.rows().iter(), request),
-            Err(error) => error.funnel,
-        };
+        let funnel =
+            match Self::place(hosts, &RequestSpec { among: 1, ..request.clone() }, Seed::new(0)) {
+                Ok(_) => funnel(hosts.rows().iter(), request),
+                Err(error) => error.funnel,
+            };
         Refusal { funnel, nearest: Vec::new(), smallest_change: None }
     }
 

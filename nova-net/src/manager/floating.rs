@@ -13,7 +13,7 @@ use nova_core::store::{Draft, Guard, StoreExt, Txn, Versioned};
 use crate::manager::ports::led;
 use crate::manager::view::{View, owner};
 use crate::manager::{Networks, READ, cannot};
-use crate::pool::{Pick, address};
+use crate::pool::{Pick, Pool, address};
 use crate::topology::unicast_range;
 
 #[async_trait]
@@ -47,7 +47,7 @@ impl FloatingIps for Networks {
             }
             txn.remove(row);
         }
-        if let Some(fresh) = view.public(name).and_then(|addresses| addresses.fresh()) {
+        for fresh in view.public(name).into_iter().flat_map(Pool::window) {
             txn.guard(Guard::Absent(keys::floating_ip(address(fresh))));
         }
         Ok(Draft { value: (), txn })
@@ -58,7 +58,11 @@ impl FloatingIps for Networks {
         let pool = known(&view, &request.pool)?;
         let none = || NetError::NoMoreAddresses { of: request.pool.to_string() };
         let addresses = view.public(&request.pool).ok_or_else(none)?;
-        let pick = addresses.next(self.clock.now()).map_err(|_| none())?;
+        // Each allocation changes the pool, and so what the next one draws.
+        let newest = view.floating_of(&request.pool).map(|row| row.revision.0).max();
+        let seed = self.seed.child_of("floating IP", newest.unwrap_or(0).into());
+        let key = keys::floating_ip;
+        let pick = self.unseen(addresses, seed, key).await?.ok_or_else(none)?;
         let address = address(pick.number());
         let project = request.project.clone();
         let owner = FloatingOwner { project, binding: None, operation: None };

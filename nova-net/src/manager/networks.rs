@@ -10,7 +10,7 @@ use nova_core::store::record::{Ledger, keys};
 use nova_core::store::{Draft, Guard, Record, Revision, StoreExt, Txn, Versioned};
 
 use crate::manager::{Networks, READ, cannot};
-use crate::pool::{Use, address};
+use crate::pool::{Pool, Use, address};
 use crate::topology::Taken;
 
 impl Networks {
@@ -66,7 +66,7 @@ impl Networks {
                 }
                 txn.remove(row);
             }
-            if let Some(fresh) = view.addresses(id).and_then(|addresses| addresses.fresh()) {
+            for fresh in view.addresses(id).into_iter().flat_map(Pool::window) {
                 txn.guard(Guard::Absent(keys::fixed_ip(id, address(fresh))));
             }
             network.value.vlan

@@ -5,16 +5,20 @@ use nova_core::domain::{
     NetworkId, Port, ProjectId,
 };
 use nova_core::port::{NetError, PortRequest};
+use nova_core::seed::Seed;
 use nova_core::store::record::keys;
-use nova_core::store::{Draft, Guard, Store, Txn, Versioned, Write};
+use nova_core::store::{Draft, Guard, Key, Store, Txn, Versioned, Write};
 
 use crate::manager::view::View;
 use crate::manager::{Networks, READ, cannot};
-use crate::pool::{Pick, address, macs};
+use crate::pool::{Pick, Pool, address, macs};
 use crate::topology::Access;
 
 /// The most interfaces of one server: as many as a virtual machine has room for.
 const INTERFACES_MAX: usize = 32;
+
+/// How often a number is drawn before one is taken unseen, which at worst conflicts.
+const DRAWS_MAX: usize = 16;
 
 impl Networks {
     pub(super) async fn draft_ports(
@@ -33,7 +37,7 @@ impl Networks {
             if !ports.is_empty() {
                 return Ok(Draft { value: ports, txn });
             }
-            for (network, access) in self.choose(&view, request)? {
+            for (index, (network, access)) in (0..).zip(self.choose(&view, request)?) {
                 if access == Access::Claimable {
                     let project = Some(request.project.clone());
                     txn.replace(network, &Network { project, ..network.value.clone() });
@@ -43,7 +47,10 @@ impl Networks {
                 let id = network.value.id;
                 let none = || NetError::NoMoreAddresses { of: network.value.name.to_string() };
                 let pool = view.addresses(id).ok_or_else(none)?;
-                let pick = pool.next(self.clock.now()).map_err(|_| none())?;
+                let seed = self.seed.child_of("address", request.instance.as_u128());
+                let seed = seed.child_of("port", index);
+                let key = |address| keys::fixed_ip(id, address);
+                let pick = self.unseen(pool, seed, key).await?.ok_or_else(none)?;
                 let address = address(pick.number());
                 let state = AddressState::Owned(request.instance);
                 let row = FixedIp { network: id, address, state };
@@ -142,6 +149,27 @@ impl Networks {
         // A network of a kind that this manager does not know is left to one that does.
         let topology = self.topology(&network.value);
         topology.map_or(Access::Denied, |topology| topology.access(&network.value, project))
+    }
+
+    /// A number of `pool` that, if it was never used, has no record in the store either: the
+    /// pool may be behind, and many may be drawing from it. None when the pool is exhausted.
+    pub(super) async fn unseen(
+        &self,
+        pool: &Pool,
+        seed: Seed,
+        key: impl Fn(std::net::IpAddr) -> Key,
+    ) -> Result<Option<Pick>, NetError> {
+        let mut chance = seed.chance();
+        let mut pick = None;
+        for _ in 0..DRAWS_MAX {
+            pick = pool.draw(self.clock.now(), &mut chance).ok();
+            let Some(Pick::Fresh(number)) = pick else { break };
+            let record = self.store.get(&key(address(number))).await.map_err(cannot(READ))?;
+            if record.is_none() {
+                break;
+            }
+        }
+        Ok(pick)
     }
 
     /// The first MAC of the interface's own sequence that nobody has.

@@ -41,18 +41,19 @@ fn a_host_gets_what_its_guests_need_and_loses_it_with_the_last() {
         let world = World::new();
         world.make(spec(DHCP, "10.0.0.0/24").with_parent(interface("eth1"))).await;
         assert!(world.converge(1).await.is_empty());
-        world.ports(1, "demo", &[]).await;
+        let address = world.ports(1, "demo", &[]).await[0].address.to_string();
         assert!(world.converge(1).await.is_empty(), "the guest is nowhere yet");
         world.claim(1, 1).await;
+        let named = address.replace('.', "-");
         assert_eq!(
             shown(&world.converge(1).await),
             [
-                "bridge br100 (uplink eth1)",
-                "gateway address 10.0.0.1/24 on br100",
-                "dhcp server of network at 10.0.0.1 on br100",
-                "dhcp lease of in network (10.0.0.2, host-10-0-0-2)",
-                "nat of 10.0.0.0/24 from br100",
-                "guest port tap on br100 10.0.0.2)",
+                "bridge br100 (uplink eth1)".to_owned(),
+                "gateway address 10.0.0.1/24 on br100".to_owned(),
+                "dhcp server of network at 10.0.0.1 on br100".to_owned(),
+                format!("dhcp lease of in network ({address}, host-{named})"),
+                "nat of 10.0.0.0/24 from br100".to_owned(),
+                format!("guest port tap on br100 {address})"),
             ]
         );
         assert!(world.converge(2).await.is_empty());
@@ -115,28 +116,32 @@ fn a_floating_ip_is_on_the_host_of_its_server_and_moves_there_with_it() {
         let address = world.allocate().await;
         world.lead(address, &a, 1).await;
         let floats = |net: &nova_net::host::HostNet| {
-            shown(net).into_iter().filter(|line| line.contains("203.0.113.1")).collect::<Vec<_>>()
+            shown(net).into_iter().filter(|line| line.contains("203.0.113.")).collect::<Vec<_>>()
         };
-        let led = |to: &str| {
+        let led = |to: &nova_core::domain::Port| {
+            let to = to.address;
             vec![
-                "public address 203.0.113.1 on eth0".to_owned(),
-                format!("floating ip 203.0.113.1 to {to} on br100"),
+                format!("public address {address} on eth0"),
+                format!("floating ip {address} to {to} on br100"),
             ]
         };
-        assert_eq!(floats(&world.converge(1).await), led("10.0.0.2"));
+        assert_eq!(floats(&world.converge(1).await), led(&a));
 
         world.lead(address, &b, 1).await;
         let plan = world.networks.plan(host(1)).await.unwrap();
         assert_eq!(
             plan.to_string(),
-            "   0 add floating ip 203.0.113.1 to 10.0.0.3 on br100\n   \
-                1 remove floating ip 203.0.113.1 to 10.0.0.2 on br100\n"
+            format!(
+                "   0 add floating ip {address} to {} on br100\n   \
+                    1 remove floating ip {address} to {} on br100\n",
+                b.address, a.address
+            )
         );
-        assert_eq!(floats(&world.converge(1).await), led("10.0.0.3"));
+        assert_eq!(floats(&world.converge(1).await), led(&b));
 
         world.lead(address, &c, 2).await;
         assert_eq!(floats(&world.converge(1).await), Vec::<String>::new());
-        assert_eq!(floats(&world.converge(2).await), led("10.0.0.4"));
+        assert_eq!(floats(&world.converge(2).await), led(&c));
 
         // A binding that names a host where its server is not leads nowhere.
         world.lead(address, &c, 1).await;

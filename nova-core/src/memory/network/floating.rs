@@ -35,8 +35,8 @@ impl FloatingIps for MemoryNetworks {
             }
             txn.remove(row);
         }
-        // As for a network: the next allocation takes one of these or this one.
-        if let Some(fresh) = first_fresh(v4("floating pool.range", pool.value.range)?, &rows) {
+        // As for a network: the next allocation takes one of those or one of these.
+        for fresh in never_used(v4("floating pool.range", pool.value.range)?, &rows) {
             txn.guard(Guard::Absent(keys::floating_ip(fresh)));
         }
         Ok(Draft { value: (), txn })
@@ -46,7 +46,10 @@ impl FloatingIps for MemoryNetworks {
         let pool = self.pool(&request.pool).await?;
         let rows = self.held(&request.pool).await?;
         let range = v4("floating pool.range", pool.value.range)?;
-        let address = next(range, &rows, self.clock.now(), |row| &row.state)
+        // Each allocation leaves one row more, or one that has rested less.
+        let newest = rows.values().map(|row| row.revision).max().unwrap_or(Revision(0));
+        let mut chance = self.seed.child_of("floating IP", newest.0.into()).chance();
+        let address = next(range, &rows, self.clock.now(), |row| &row.state, &mut chance)
             .ok_or_else(|| NetError::NoMoreAddresses { of: request.pool.to_string() })?;
         let project = request.project.clone();
         let owner = FloatingOwner { project, binding: None, operation: None };
