@@ -258,13 +258,10 @@ impl Runner {
         op.unheard.clear();
         // A server that moves may have a guest at either end.
         for host in instance.map(|instance| instance.value.hosts()).unwrap_or_default() {
-            match self.liveness(host).await? {
-                (Liveness::Down, true) => continue,
-                (Liveness::Down, false) => {
-                    op.unheard.insert(host);
-                    continue;
-                }
-                (Liveness::Up, _) => {}
+            // What silence means, and an operator's word, is decided when everything is given back.
+            if self.liveness(host).await?.0 == Liveness::Down {
+                op.unheard.insert(host);
+                continue;
             }
             let report = self.order(op, host, Order::Remove(server_id(op))).await;
             if !matches!(report, Report::Done { .. }) {
