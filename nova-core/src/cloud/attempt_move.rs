@@ -304,19 +304,21 @@ impl Runner {
             view.floating_ips.values().find_map(|floating| match &floating.value.state {
                 AddressState::Owned(owner) => {
                     let to = owner.binding.as_ref()?;
-                    (to.instance == instance && to.host != at)
-                        .then_some((floating.value.address, to.fixed))
+                    (to.instance == instance && to.host != at).then(|| (floating.clone(), to.fixed))
                 }
                 _ => None,
             })
         };
-        let Some((address, fixed)) = astray else { return Ok(Attempt::Done(Txn::new())) };
+        let Some((known, fixed)) = astray else { return Ok(Attempt::Done(Txn::new())) };
+        let address = known.value.address;
         let Some(floating) = self.ports.network.floating_ips() else {
             return Ok(Attempt::Done(Txn::new()));
         };
         let binding = FloatingBinding { instance, fixed, host: at };
         Ok(match floating.associate(address, binding).await {
-            Ok(draft) => {
+            Ok(mut draft) => {
+                // Its owner may have led it to another server since.
+                draft.txn.unchanged(&known);
                 Attempt::Again { txn: draft.txn, reason: format!("{address} was led, others wait") }
             }
             Err(NetError::NoSuchFloatingIp { .. }) => {

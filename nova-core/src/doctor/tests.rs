@@ -334,7 +334,7 @@ const CASES: &[Case] = &[
     }),
     ("no operation waits for a person", |s| {
         let (message, at) = ("stuck".to_owned(), Timestamp::default());
-        let fault = Fault { message, at, refusal: None };
+        let fault = Fault { message, at, refusal: None, check: None };
         s.operations = vec![operation(OpState::NeedsOperator(fault))];
     }),
 ];

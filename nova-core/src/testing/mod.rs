@@ -14,6 +14,9 @@
 //! [`Crashes`] looks at fewer things more closely: in a calm cloud, one operation runs and somebody
 //! dies at one [`Site`], for every operation, every step and every moment of it.
 //!
+//! [`record`] writes down what many clients of one cloud hear whose views are behind, and
+//! [`linearize`] says whether one thing that does one call after the other could have said it.
+//!
 //! It does not replace the suites of the ports (`conformance`): those say which law a part
 //! breaks, this says what comes of it.
 
@@ -22,7 +25,10 @@ mod bus;
 mod client;
 mod crash;
 mod fate;
+mod history;
 mod host;
+mod late;
+mod linear;
 mod parts;
 mod probe;
 mod process;
@@ -42,7 +48,10 @@ pub use crate::plant::Bug;
 pub use bus::{ChaosBus, Cuts};
 pub use crash::{Crashed, Crashes};
 pub use fate::{Allow, Fate, Fault, Fired, Strike};
+pub use history::{Hand, Histories, History, Pool, record};
 pub use host::ChaosHost;
+pub use late::LateStore;
+pub use linear::{Call, Model, STEPS_MAX, Verdict, linearize};
 pub use parts::Parts;
 pub(crate) use probe::Probe;
 pub use process::{Log, Process};

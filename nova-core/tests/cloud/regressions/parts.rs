@@ -80,17 +80,41 @@ impl VolumeDriver for MoodyVolumes {
     }
 }
 
-/// Networks that lead no floating IP anywhere while they are told so.
+/// What is wrong with networks.
+#[derive(Debug, Default)]
+pub(super) struct Whims {
+    /// They lead no floating IP anywhere.
+    pub(super) unleading: AtomicBool,
+    /// They give no addresses of a server back.
+    pub(super) unreleasing: AtomicBool,
+    /// What somebody else commits between the moment at which it is decided where this floating
+    /// IP leads and the moment at which the networks look.
+    pub(super) meanwhile: Mutex<Option<Surprise>>,
+}
+
+/// About which floating IP, where it is committed, and what.
+type Surprise = (IpAddr, Arc<dyn Store>, Txn);
+
+impl Whims {
+    async fn meanwhile(&self, about: IpAddr) {
+        let planned = self.meanwhile.lock().unwrap().take_if(|planned| planned.0 == about);
+        if let Some((_, store, txn)) = planned {
+            store.commit(txn).await.unwrap();
+        }
+    }
+}
+
+/// Networks with whims.
 #[derive(Debug)]
 pub(super) struct MoodyNetworks {
     networks: Arc<dyn NetworkManager>,
-    pub(super) unleading: Arc<AtomicBool>,
+    whims: Arc<Whims>,
 }
 
 impl MoodyNetworks {
-    pub(super) fn over(ports: Ports, unleading: &Arc<AtomicBool>) -> Ports {
+    pub(super) fn over(ports: Ports, whims: &Arc<Whims>) -> Ports {
         let networks = Arc::clone(&ports.network);
-        ports.with_network(Self { networks, unleading: Arc::clone(unleading) })
+        ports.with_network(Self { networks, whims: Arc::clone(whims) })
     }
 
     fn floating(&self) -> &dyn FloatingIps {
@@ -119,6 +143,10 @@ impl NetworkManager for MoodyNetworks {
     }
 
     async fn release(&self, id: InstanceId) -> Result<Draft<()>, NetError> {
+        if self.whims.unreleasing.load(Ordering::SeqCst) {
+            let (host, operation) = (HostId::from_u128(404), "give back".to_owned());
+            return Err(NetError::Backend { host, operation, source: "not today".into() });
+        }
         self.networks.release(id).await
     }
 
@@ -150,13 +178,15 @@ impl FloatingIps for MoodyNetworks {
         address: IpAddr,
         binding: FloatingBinding,
     ) -> Result<Draft<FloatingIp>, NetError> {
-        if self.unleading.load(Ordering::SeqCst) {
+        if self.whims.unleading.load(Ordering::SeqCst) {
             return Err(NetError::NoSuchFloatingIp { address });
         }
+        self.whims.meanwhile(address).await;
         self.floating().associate(address, binding).await
     }
 
     async fn disassociate(&self, address: IpAddr) -> Result<Draft<FloatingIp>, NetError> {
+        self.whims.meanwhile(address).await;
         self.floating().disassociate(address).await
     }
 
