@@ -13,6 +13,7 @@ use crate::domain::{
     AddressState, Attachment, FloatingBinding, HostId, Instance, Liveness, Migration, OpKind,
     Operation, PowerState, VmState,
 };
+use crate::plant::{Bug, planted};
 use crate::port::{NetError, VolumeLink};
 use crate::store::record::keys;
 use crate::store::{StoreError, Txn, Versioned};
@@ -56,6 +57,8 @@ impl Runner {
                 let wired = self.wire_there(op, &server, to).await?;
                 self.elsewhere_there(op, to, wired).await
             }
+            Step::Halt if planted(Bug::RunTwice) => Ok(Attempt::Done(Txn::new())),
+            Step::LeadFloating if planted(Bug::LeadBehind) => Ok(Attempt::Done(Txn::new())),
             Step::Halt => self.plain(op, from, Order::Stop(id)).await,
             Step::Carry => self.carry(op, &server.value, from, to).await,
             Step::SpawnThere => {
@@ -365,7 +368,9 @@ impl Runner {
     ) -> Result<Attempt, StoreError> {
         let view = self.fresh().await?;
         let mut txn = Txn::new();
-        unclaim(&view, &server.value, Some(left), &mut txn);
+        if !planted(Bug::KeepOldClaim) {
+            unclaim(&view, &server.value, Some(left), &mut txn);
+        }
         let mut next = Instance { migration: None, fault: None, ..idle(&server.value) };
         next.state = match (&op.kind, next.power) {
             (OpKind::RevertResize { .. } | OpKind::LiveMigrate { .. }, _) => moving.was,

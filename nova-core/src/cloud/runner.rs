@@ -65,6 +65,12 @@ impl Runner {
     /// Those of the store. The operation stays where its record says, and whoever runs it next
     /// goes on from there.
     pub(crate) async fn run(&self, id: OpId) -> Result<(), StoreError> {
+        let ended = self.drive(id).await;
+        self.rivals.forget(id);
+        ended
+    }
+
+    async fn drive(&self, id: OpId) -> Result<(), StoreError> {
         let mut conflicts = 0;
         // What the view has to have seen, because of the last conflict.
         let mut wanted = Revision(0);
@@ -76,11 +82,12 @@ impl Runner {
             }
             let places = places(&op.value);
             let progress = {
-                let Ok(_place) = self.places.acquire().await else { return Ok(()) };
+                // In this order: those that stand in line hold no place.
                 let _turn = match places {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
+                let Ok(_place) = self.places.acquire().await else { return Ok(()) };
                 match self.see(op.revision.max(wanted)).await? {
                     // While it waited for its turn another conductor may have placed it.
                     true if places && self.moved(&op).await? => continue,
@@ -323,7 +330,7 @@ impl Runner {
 
     /// A fault that happened now.
     pub(crate) fn fault(&self, message: String) -> Fault {
-        Fault { message, at: self.ports.clock.now(), refusal: None }
+        Fault { message, at: self.ports.clock.now(), refusal: None, check: None }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Simulation`] runs real conductors, agents and handles over the [`Parts`] it is given, each
 //! process with a clock, a bus and a way to the store of its own that fail as real ones do:
-//! [`ChaosBus`], [`ChaosStore`], [`ChaosHost`], [`Process`]. Users work, an operator works,
+//! [`ChaosBus`], [`ChaosStore`], [`ChaosHost`], [`ChaosStorage`], [`Process`]. Users work, an operator works,
 //! machines lose power; after every change all invariants of [`doctor`](crate::doctor) are held
 //! against the records and against what is really on the hosts. Then the faults end, and
 //! everything has to come to rest within [`LIVENESS_BOUND`]; then everything is deleted, and
@@ -34,8 +34,10 @@ mod probe;
 mod process;
 mod run;
 mod scenario;
+mod scheduler;
 mod simulation;
 mod sites;
+mod storage;
 mod store;
 mod users;
 mod weather;
@@ -54,6 +56,8 @@ pub use parts::Parts;
 pub(crate) use probe::Probe;
 pub use process::{Log, Process};
 pub use run::LIVENESS_BOUND;
+pub use scheduler::ChaosScheduler;
 pub use simulation::{Batch, Outcome, Simulation, Tally};
 pub use sites::{Site, Victim};
+pub use storage::ChaosStorage;
 pub use store::ChaosStore;

@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use nova_core::cloud::{Admin, ApiError, Cloud, CloudOptions, Ports};
+use nova_core::cloud::{Admin, ApiError, Cloud, CloudOptions, GroupSpec, Ports, ServerSpec};
 use nova_core::domain::{
-    Action, FloatingPool, InterfaceName, Limit, OpState, Quantum, Quota, VmState,
+    Action, FailedCheck, FloatingPool, GroupPolicy, HostTable, InterfaceName, Limit, NetworkKind,
+    OpState, Placement, Quantum, Quota, Refusal, RequestSpec, ResourceKind, VmState,
 };
-use nova_core::port::NetError;
+use nova_core::memory::FirstFit;
+use nova_core::port::{NetError, NetworkSpec, NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 use nova_core::testing::LateStore;
 
-use crate::world::{World, run};
+use crate::world::{World, run, run_with};
 
 /// Another way in to the same cloud, which hears of everything late.
 async fn late(world: &World, name: &str) -> Admin {
@@ -111,5 +113,96 @@ fn of_two_who_take_the_last_address_one_is_told_which_pool_is_empty() {
         // It is the project's, whichever way in it came through.
         other.release_floating_ip(other.new_request(), taken.unwrap()).await.unwrap();
         world.healthy().await;
+    });
+}
+
+/// Chooses the first host, whatever is asked.
+#[derive(Debug)]
+struct Blind;
+
+impl std::fmt::Display for Blind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("blind")
+    }
+}
+
+impl Scheduler for Blind {
+    fn select(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+        _: Seed,
+    ) -> Result<Placement, NoValidHost> {
+        let first = hosts.rows().iter().map(|host| host.id).take(1);
+        let mut placement = FirstFit
+            .select(hosts, request, Seed::new(1))
+            .unwrap_or_else(|_| Placement { hosts: Vec::new() });
+        placement.hosts = first.collect();
+        Ok(placement)
+    }
+
+    fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
+        FirstFit.explain(hosts, request)
+    }
+
+    fn reads_extra_spec(&self, _: &str) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_claim_that_may_not_be_made_names_the_check_that_failed() {
+    run_with(
+        |ports| ports.with_scheduler(Blind),
+        async |world| {
+            let project = world.project();
+            let check = async |spec: &ServerSpec| {
+                let asked = project.create_server(project.new_request(), spec).await.unwrap();
+                let op = world.ended(asked.operation).await;
+                let OpState::Failed(fault) = op.state else { panic!("{op:#?}") };
+                *fault.check.unwrap()
+            };
+            let hosts = world.admin().hosts().await.unwrap();
+            let first = hosts.iter().min_by_key(|host| host.host.id).unwrap().host.name.clone();
+            let huge = FailedCheck::Capacity {
+                host: first.clone(),
+                resource: ResourceKind::Vcpus,
+                wanted: 16,
+            };
+            assert_eq!(check(&world.server("big", "huge")).await, huge);
+
+            let apart = GroupSpec::new("apart".parse().unwrap(), GroupPolicy::AntiAffinity);
+            let group = project.create_group(project.new_request(), &apart).await.unwrap();
+            let member = |name| {
+                let mut spec = world.server(name, "small");
+                spec.group = Some(group);
+                spec
+            };
+            world.done(project.create_server(project.new_request(), &member("a")).await).await;
+            let policy = GroupPolicy::AntiAffinity;
+            let broken = FailedCheck::GroupRule { group, policy, host: first };
+            assert_eq!(check(&member("b")).await, broken);
+        },
+    );
+}
+
+#[test]
+fn a_network_without_addresses_is_named() {
+    run(async |world| {
+        let (admin, project) = (world.admin(), world.project());
+        let range = "10.9.0.0/30".parse().unwrap();
+        let spec = NetworkSpec::new("narrow".parse().unwrap(), NetworkKind::FlatDhcp, range);
+        let narrow = admin.create_networks(admin.new_request(), &spec).await.unwrap()[0].id;
+        let mut failed = Vec::new();
+        for name in ["a", "b", "c"] {
+            let mut spec = world.server(name, "small");
+            spec.networks = vec![narrow];
+            let asked = project.create_server(project.new_request(), &spec).await.unwrap();
+            if let OpState::Failed(fault) = world.ended(asked.operation).await.state {
+                failed.push(*fault.check.unwrap());
+            }
+        }
+        let narrow = FailedCheck::Addresses { of: "narrow".to_owned() };
+        assert!(!failed.is_empty() && failed.iter().all(|check| *check == narrow), "{failed:?}");
     });
 }
