@@ -4,9 +4,11 @@
 //! cargo run --release --example chaos -- --seeds 1000
 //! cargo run --release --example chaos -- --first-seed 17 --seeds 1
 //! cargo run --release --example chaos -- --seeds 2000 --plant all
+//! cargo run --release --example chaos -- --sites --pairs
 //! ```
 //!
-//! Exit status 0 means that nothing was found, or with `--plant` that every planted mistake was.
+//! Exit status 0 means that nothing was found, or with `--plant` that every planted mistake was, by
+//! a seed or by a death at a site.
 //! The output is the same for any number of processors, apart from its `timing`.
 
 use std::process::ExitCode;
@@ -34,6 +36,15 @@ struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Lets somebody die at every moment of every step of every operation, instead of seeds.
+    #[arg(long)]
+    sites: bool,
+    /// With --sites: a second one dies at every moment of the recovery from each.
+    #[arg(long, requires = "sites")]
+    pairs: bool,
+    /// With --sites: only where the name begins with this.
+    #[arg(long, requires = "sites")]
+    only: Option<String>,
     /// Print everything that happened in the first seed that finds something.
     #[arg(long)]
     log: bool,
@@ -66,7 +77,7 @@ struct Found {
     schedule: Vec<Fired>,
 }
 
-/// What became of a planted mistake.
+/// What became of a planted mistake: the seed or, without one, the site that shows it.
 #[derive(serde::Serialize)]
 struct Caught {
     bug: &'static str,
@@ -88,6 +99,10 @@ fn main() -> ExitCode {
             }
         },
     };
+    if args.sites {
+        let only = args.only.as_deref().unwrap_or_default();
+        return nova_examples::sites::run(only, args.pairs, args.json);
+    }
     let watch = Stopwatch::start();
     let mut batch = Batch::default();
     let (mut found, mut caught) = (Vec::new(), Vec::new());
@@ -116,6 +131,10 @@ fn main() -> ExitCode {
             }
             caught_by.seed.is_none()
         });
+        // What needs a death at one certain moment is rarely met by chance.
+        if caught_by.seed.is_none() {
+            caught_by.finding = nova_examples::sites::shows(bug);
+        }
         if !args.json {
             show(&caught_by);
         }
@@ -141,7 +160,7 @@ fn main() -> ExitCode {
         summary(&batch, &weaknesses);
         println!("{runs} runs, {} findings, {rate:.0} seeds/s", found.len());
     }
-    let missed = caught.iter().any(|caught| caught.seed.is_none());
+    let missed = caught.iter().any(|caught| caught.finding.is_none());
     match found.is_empty() && weaknesses.is_empty() && !missed {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -230,6 +249,7 @@ fn tell(simulation: &Simulation, outcome: &Outcome, args: &Args) -> Found {
 fn show(caught: &Caught) {
     match (caught.seed, &caught.finding) {
         (Some(seed), Some(finding)) => println!("{:22} seed {seed:5}: {finding}", caught.bug),
+        (None, Some(finding)) => println!("{:22} site {finding}", caught.bug),
         _ => println!("{:22} NOT FOUND", caught.bug),
     }
 }

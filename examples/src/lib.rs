@@ -5,6 +5,7 @@ pub mod cold;
 pub mod kill;
 pub mod private_cloud;
 pub mod race;
+pub mod sites;
 
 use std::error::Error;
 use std::time::Duration;

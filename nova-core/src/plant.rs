@@ -82,6 +82,12 @@ bugs! {
     StayConnected "stay-connected";
     /// A floating IP of a deleted server leads on to nobody.
     LeadNowhere "lead-nowhere";
+    /// A move that is over leaves the claim where the server came from.
+    KeepOldClaim "keep-old-claim";
+    /// A guest that moves is not shut down where it was, and goes on at both ends.
+    RunTwice "run-twice";
+    /// Floating IPs still lead to the host that their server has left.
+    LeadBehind "lead-behind";
 }
 
 #[cfg(feature = "testing")]

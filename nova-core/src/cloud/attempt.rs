@@ -321,6 +321,9 @@ impl Runner {
             crate::domain::OpState::Undoing(fault) => fault.clone(),
             _ => self.fault("nothing went wrong".to_owned()),
         };
+        if let Some(not_yet) = self.settle_back(op).await? {
+            return Ok(not_yet);
+        }
         let view = self.fresh().await?;
         let mut txn = Txn::new();
         let instance = op.kind.instance().and_then(|id| view.instances.get(&keys::instance(id)));

@@ -7,6 +7,7 @@ use crate::cloud::attempt::Attempt;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
+use crate::cloud::steps::FORWARD_ATTEMPTS_MAX;
 use crate::cloud::view::View;
 use crate::domain::{
     AddressState, FloatingBinding, FloatingIp, FloatingOwner, HostId, InstanceId, Liveness, OpKind,
@@ -173,6 +174,25 @@ impl Runner {
             }
             Err(error) => self.network_failed(&error),
         })
+    }
+
+    /// Lets the hosts follow a floating IP that was led back. One that does not, however often it
+    /// was asked, follows with its agent's next sweep. None when there is nothing to wait for.
+    pub(crate) async fn settle_back(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
+        if !matches!(op.kind, OpKind::AssociateFloating { .. }) {
+            return Ok(None);
+        }
+        let last = op.attempts + 1 >= FORWARD_ATTEMPTS_MAX;
+        for host in &op.settle {
+            if self.liveness(*host).await?.0 == Liveness::Down {
+                continue;
+            }
+            let report = self.order(op, *host, Order::Converge).await;
+            if !last && !matches!(report, Report::Done { .. }) {
+                return Ok(Some(self.attempt_of(report)));
+            }
+        }
+        Ok(None)
     }
 
     /// Puts into `txn` that the floating IP is not this operation's any more.

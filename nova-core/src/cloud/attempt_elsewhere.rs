@@ -86,8 +86,9 @@ impl Runner {
         attempt: Attempt,
     ) -> Result<Attempt, StoreError> {
         let Attempt::NotDone { fault, retry } = attempt else { return Ok(attempt) };
-        // Among them is the host that the server leaves.
-        let last = op.tried.len() >= self.options.hosts_tried_max;
+        // Among them is the host that the server leaves, if it is on one.
+        let leaves = !matches!(op.kind, OpKind::Unshelve { .. });
+        let last = op.tried.len() + usize::from(!leaves) >= self.options.hosts_tried_max;
         if last || retry && op.attempts + 1 < FORWARD_ATTEMPTS_MAX {
             return Ok(Attempt::NotDone { fault, retry });
         }

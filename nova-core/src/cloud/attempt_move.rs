@@ -13,6 +13,7 @@ use crate::domain::{
     AddressState, Attachment, FloatingBinding, HostId, Instance, Liveness, Migration, OpKind,
     Operation, PowerState, VmState,
 };
+use crate::plant::{Bug, planted};
 use crate::port::{NetError, VolumeLink};
 use crate::store::record::keys;
 use crate::store::{StoreError, Txn, Versioned};
@@ -56,6 +57,8 @@ impl Runner {
                 let wired = self.wire_there(op, &server, to).await?;
                 self.elsewhere_there(op, to, wired).await
             }
+            Step::Halt if planted(Bug::RunTwice) => Ok(Attempt::Done(Txn::new())),
+            Step::LeadFloating if planted(Bug::LeadBehind) => Ok(Attempt::Done(Txn::new())),
             Step::Halt => self.plain(op, from, Order::Stop(id)).await,
             Step::Carry => self.carry(op, &server.value, from, to).await,
             Step::SpawnThere => {
@@ -301,19 +304,21 @@ impl Runner {
             view.floating_ips.values().find_map(|floating| match &floating.value.state {
                 AddressState::Owned(owner) => {
                     let to = owner.binding.as_ref()?;
-                    (to.instance == instance && to.host != at)
-                        .then_some((floating.value.address, to.fixed))
+                    (to.instance == instance && to.host != at).then(|| (floating.clone(), to.fixed))
                 }
                 _ => None,
             })
         };
-        let Some((address, fixed)) = astray else { return Ok(Attempt::Done(Txn::new())) };
+        let Some((known, fixed)) = astray else { return Ok(Attempt::Done(Txn::new())) };
+        let address = known.value.address;
         let Some(floating) = self.ports.network.floating_ips() else {
             return Ok(Attempt::Done(Txn::new()));
         };
         let binding = FloatingBinding { instance, fixed, host: at };
         Ok(match floating.associate(address, binding).await {
-            Ok(draft) => {
+            Ok(mut draft) => {
+                // Its owner may have led it to another server since.
+                draft.txn.unchanged(&known);
                 Attempt::Again { txn: draft.txn, reason: format!("{address} was led, others wait") }
             }
             Err(NetError::NoSuchFloatingIp { .. }) => {
@@ -363,7 +368,9 @@ impl Runner {
     ) -> Result<Attempt, StoreError> {
         let view = self.fresh().await?;
         let mut txn = Txn::new();
-        unclaim(&view, &server.value, Some(left), &mut txn);
+        if !planted(Bug::KeepOldClaim) {
+            unclaim(&view, &server.value, Some(left), &mut txn);
+        }
         let mut next = Instance { migration: None, fault: None, ..idle(&server.value) };
         next.state = match (&op.kind, next.power) {
             (OpKind::RevertResize { .. } | OpKind::LiveMigrate { .. }, _) => moving.was,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
@@ -10,10 +9,10 @@ use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
-use crate::cloud::view::{View, group_admits, reach};
+use crate::cloud::view::{SEEN_WITHIN, View, group_admits, look_at, reach};
 use crate::domain::{
-    Action, Fault, HostId, HostTable, Instance, Liveness, OpKind, Operation, RequestSpec,
-    TaskState, VolumeState,
+    Action, FailedCheck, Fault, HostId, HostState, HostTable, Instance, Liveness, OpKind,
+    Operation, RequestSpec, TaskState, VolumeState,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{GuestSpec, NetError, Nic, PortRequest};
@@ -23,9 +22,6 @@ use crate::store::{Guard, StoreError, Txn, Versioned, Write};
 /// How many hosts are looked at again before one is taken that would do, though by now another
 /// may be better.
 const LOOKS_MAX: usize = 16;
-
-/// How long a refusal waits for a view that has seen everything.
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// Chooses a host and claims everything there in one transaction.
@@ -88,8 +84,17 @@ impl Runner {
             Err(fault) => return Ok(Err(fault)),
         };
         for look in 1..=LOOKS_MAX {
-            let as_shown = !view.look_at(host).await?;
-            if as_shown || look == LOOKS_MAX && self.suits(&mut view, &instance.value, op, host) {
+            // Guards the moment of the choice. The store is asked without holding the view, which
+            // moves on meanwhile.
+            let txn = claims(&view, &instance.value, host);
+            let known = view.ledger(&keys::host_ledger(host)).map(|ledger| ledger.revision);
+            drop(view);
+            let Some(news) = look_at(&*self.ports.store, host, known).await? else {
+                return Ok(Ok((txn, host)));
+            };
+            view = self.fresh().await?;
+            view.merge(news);
+            if look == LOOKS_MAX && self.suits(&mut view, &instance.value, op, host) {
                 break;
             }
             host = match self.choose(&mut view, &instance.value, op) {
@@ -97,19 +102,7 @@ impl Runner {
                 Err(fault) => return Ok(Err(fault)),
             };
         }
-        let (id, amount) = (instance.value.id, instance.value.flavor.resources());
-        let mut txn = Txn::new();
-        if let Some(host) = view.hosts.get(&keys::host(host)) {
-            txn.unchanged(host);
-        }
-        if !planted(Bug::SkipHostLedger) {
-            txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
-        }
-        txn.create(&Claim { host, instance: id, amount });
-        if let Some(group) = instance.value.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
-            txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
-        }
-        Ok(Ok((txn, host)))
+        Ok(Ok((claims(&view, &instance.value, host), host)))
     }
 
     /// Asks the scheduler. What it says is checked again here: a policy may be wrong, a claim
@@ -139,26 +132,42 @@ impl Runner {
         let Some(row) = chosen.and_then(|host| hosts.get(host)) else {
             return Err(self.fault(format!("{} chose no known host", self.ports.scheduler)));
         };
-        let host = row.id;
-        let amount = instance.flavor.resources();
-        if let Some(resource) = row.lacks(&amount).filter(|_| !planted(Bug::Overcommit)) {
-            let name = &row.name;
-            let message = format!("{} chose {name}, which lacks {resource}", self.ports.scheduler);
-            return Err(self.fault(message));
+        self.check(row, instance, &request).map(|()| row.id)
+    }
+
+    /// Whether the claim may be made, whatever the scheduler says.
+    fn check(
+        &self,
+        row: &HostState,
+        instance: &Instance,
+        request: &RequestSpec,
+    ) -> Result<(), Fault> {
+        let (scheduler, host) = (&self.ports.scheduler, &row.name);
+        let wanted = instance.flavor.resources();
+        if let Some(resource) = row.lacks(&wanted).filter(|_| !planted(Bug::Overcommit)) {
+            let mut fault = self.fault(format!("{scheduler} chose {host}, which lacks {resource}"));
+            let wanted = resource.of(&wanted);
+            fault.check =
+                Some(Box::new(FailedCheck::Capacity { host: host.clone(), resource, wanted }));
+            return Err(fault);
         }
-        if request.group.as_ref().is_some_and(|group| !group_admits(group, host)) {
-            let message = format!("{} broke the server group's rule", self.ports.scheduler);
-            return Err(self.fault(message));
+        if let Some(group) = request.group.as_ref().filter(|group| !group_admits(group, row.id)) {
+            let mut fault = self.fault(format!("{scheduler} broke the server group's rule"));
+            let (group, policy, host) = (group.id, group.policy, host.clone());
+            fault.check = Some(Box::new(FailedCheck::GroupRule { group, policy, host }));
+            return Err(fault);
         }
-        Ok(host)
+        Ok(())
     }
 
     /// Whether a host would do, if there were no other.
     fn suits(&self, view: &mut View, instance: &Instance, op: &Operation, host: HostId) -> bool {
         let request = request(view, instance, &op.tried);
         let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
-        let only = HostTable::new(hosts.get(host).cloned());
+        let Some(row) = hosts.get(host) else { return false };
+        let only = HostTable::new([row.clone()]);
         self.ports.scheduler.select(&only, &request, self.ports.seed).is_ok()
+            && self.check(row, instance, &request).is_ok()
     }
 
     /// Gives back what [`place`](Self::place) took.
@@ -249,13 +258,10 @@ impl Runner {
         op.unheard.clear();
         // A server that moves may have a guest at either end.
         for host in instance.map(|instance| instance.value.hosts()).unwrap_or_default() {
-            match self.liveness(host).await? {
-                (Liveness::Down, true) => continue,
-                (Liveness::Down, false) => {
-                    op.unheard.insert(host);
-                    continue;
-                }
-                (Liveness::Up, _) => {}
+            // What silence means, and an operator's word, is decided when everything is given back.
+            if self.liveness(host).await?.0 == Liveness::Down {
+                op.unheard.insert(host);
+                continue;
             }
             let report = self.order(op, host, Order::Remove(server_id(op))).await;
             if !matches!(report, Report::Done { .. }) {
@@ -388,13 +394,34 @@ impl Runner {
     /// What a refusal or failure of the network manager means for the step.
     pub(crate) fn network_failed(&self, error: &NetError) -> Attempt {
         let retry = matches!(error.class(), Class::Retry | Class::Conflict);
-        Attempt::NotDone { fault: self.fault(format!("network: {}", chain(error))), retry }
+        let mut fault = self.fault(format!("network: {}", chain(error)));
+        if let NetError::NoMoreAddresses { of } = error {
+            fault.check = Some(Box::new(FailedCheck::Addresses { of: of.clone() }));
+        }
+        Attempt::NotDone { fault, retry }
     }
 }
 
 /// The server of an operation that has one; an id that names nothing otherwise.
 pub(crate) fn server_id(op: &Operation) -> crate::domain::InstanceId {
     op.kind.instance().unwrap_or(crate::domain::InstanceId::from_u128(0))
+}
+
+/// Claims everything that a server needs on a host, as of the moment that the view shows.
+fn claims(view: &View, instance: &Instance, host: HostId) -> Txn {
+    let (id, amount) = (instance.id, instance.flavor.resources());
+    let mut txn = Txn::new();
+    if let Some(host) = view.hosts.get(&keys::host(host)) {
+        txn.unchanged(host);
+    }
+    if !planted(Bug::SkipHostLedger) {
+        txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
+    }
+    txn.create(&Claim { host, instance: id, amount });
+    if let Some(group) = instance.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
+        txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
+    }
+    txn
 }
 
 /// Gives back a server's claim on a host, if it has one.

@@ -8,10 +8,10 @@ use crate::cloud::attempt::{Attempt, idle};
 use crate::cloud::attempt_server::{server_id, unclaim};
 use crate::cloud::order::Order;
 use crate::cloud::runner::Runner;
-use crate::cloud::steps::Step;
+use crate::cloud::steps::{FORWARD_ATTEMPTS_MAX, Step};
 use crate::domain::{
-    Attachment, HostId, Image, ImageId, ImageState, Instance, Liveness, OpKind, Operation,
-    PowerState, VmState,
+    AddressState, Attachment, HostId, Image, ImageId, ImageState, Instance, Liveness, OpKind,
+    Operation, PowerState, VmState,
 };
 use crate::store::record::keys;
 use crate::store::{StoreError, Txn, Versioned};
@@ -39,8 +39,22 @@ impl Runner {
                 self.plain(op, host, Order::Remove(server.value.id)).await
             }
             (Step::FinishShelve, Some(host)) => self.shelved(&server, host, image).await,
-            (Step::Settle, Some(_)) => self.settle_hosts(op).await,
-            (Step::WireThere, Some(host)) => self.wire_there(op, &server, host).await,
+            (Step::Settle, Some(host)) => {
+                // One that it was on before, and that does not follow however often it is asked,
+                // follows with its agent's next sweep.
+                if op.attempts + 1 >= FORWARD_ATTEMPTS_MAX {
+                    op.settle = vec![host];
+                }
+                self.settle_hosts(op).await
+            }
+            (Step::WireThere, Some(host)) if op.tried.contains(&host) => {
+                // Nothing of the guest was ordered there yet.
+                self.leave_again(op, &server, host).await
+            }
+            (Step::WireThere, Some(host)) => {
+                let wired = self.wire_there(op, &server, host).await?;
+                self.elsewhere_there(op, host, wired).await
+            }
             (Step::TakeUp, Some(host)) => self.take_up(op, host).await,
             (Step::LeadFloating, Some(host)) => self.lead_floating(op, host).await,
             _ => Ok(Attempt::Done(Txn::new())),
@@ -113,7 +127,7 @@ impl Runner {
     }
 
     /// From here on the server is its image, and its host has everything back. The host's network
-    /// follows with its agent's next sweep.
+    /// follows with its agent's next sweep, or when the server comes back.
     async fn shelved(
         &self,
         server: &Versioned<Instance>,
@@ -158,7 +172,18 @@ impl Runner {
             txn.replace(volume, &next);
         }
         txn.replace(server, &Instance { host: Some(host), ..server.value.clone() });
-        op.settle = vec![host];
+        // A host that it was on before may still answer for its floating IPs.
+        let mut old: Vec<_> = view
+            .floating_ips
+            .values()
+            .filter_map(|floating| {
+                let AddressState::Owned(owner) = &floating.value.state else { return None };
+                let to = owner.binding.as_ref()?;
+                (to.instance == instance && to.host != host).then_some(to.host)
+            })
+            .collect();
+        old.dedup();
+        op.settle = old.into_iter().chain([host]).collect();
         Ok(Attempt::Done(txn))
     }
 
@@ -211,7 +236,17 @@ impl Runner {
             Attempt::Done(_) => {}
             other => return Ok(other),
         }
-        let txn = match self.unplace_again(&server, host).await? {
+        self.leave_again(op, &server, host).await
+    }
+
+    /// Gives back what a server that comes back has of a host, and goes back to placing.
+    async fn leave_again(
+        &self,
+        op: &mut Operation,
+        server: &Versioned<Instance>,
+        host: HostId,
+    ) -> Result<Attempt, StoreError> {
+        let txn = match self.unplace_again(server, host).await? {
             Attempt::Done(txn) => txn,
             other => return Ok(other),
         };

@@ -1,5 +1,7 @@
 //! What a user of the cloud is told when something cannot be done.
 
+use std::time::Duration;
+
 use crate::class::Class;
 use crate::domain::{Action, Invalid, OverQuota, TaskState, VmState};
 use crate::port::{ImageError, NetError, VirtError};
@@ -95,6 +97,12 @@ pub enum ApiError {
         /// Where the last one conflicted.
         key: String,
     },
+    /// What is known here of the store is behind, and did not catch up; asking again will help.
+    #[error("what is known of the store is still behind after {waited:?}")]
+    Behind {
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The network manager refused or failed.
     #[error("the network manager refused or failed")]
     Network {
@@ -131,7 +139,7 @@ impl ApiError {
     /// What a caller should do about it.
     pub const fn class(&self) -> Class {
         match self {
-            Self::Busy { .. } => Class::Retry,
+            Self::Busy { .. } | Self::Behind { .. } => Class::Retry,
             Self::Network { source } => source.class(),
             Self::Image { source } => source.class(),
             Self::Driver { source, .. } => source.class(),

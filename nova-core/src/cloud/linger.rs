@@ -27,11 +27,14 @@ impl Runner {
         op: &Operation,
     ) -> Result<Result<Given, Attempt>, StoreError> {
         let Some(id) = op.kind.instance() else { return Ok(Ok(Given::default())) };
-        let mut silent = BTreeSet::new();
+        let (mut silent, mut word) = (BTreeSet::new(), Txn::new());
         for host in &op.unheard {
-            match self.liveness(*host).await? {
+            let record = self.fresh().await?.hosts.get(&keys::host(*host)).cloned();
+            let lost = record.as_ref().is_none_or(|record| record.value.forced_down.is_some());
+            match (self.liveness(*host).await?.0, lost) {
                 (Liveness::Down, false) => drop(silent.insert(*host)),
-                (Liveness::Down, true) => {}
+                // An operator's word counts only if it is not taken back before this is recorded.
+                (Liveness::Down, true) => rely_on(record.as_ref(), *host, &mut word),
                 // It is back, and so may the guest be.
                 (Liveness::Up, _) => {
                     let report = self.order(op, *host, Order::Remove(id)).await;
@@ -47,23 +50,27 @@ impl Runner {
                 matches!(&floating.value.state, AddressState::Owned(owner)
                     if owner.binding.as_ref().is_some_and(|to| to.instance == id))
             });
-            let floating: Vec<_> = leads_here.map(|floating| floating.value.address).collect();
+            let floating: Vec<_> = leads_here.cloned().collect();
             (view.lingering.get(&keys::lingering(id)).cloned(), floating)
         };
         if silent.is_empty() && known.is_none() {
             return Ok(match self.ports.network.release(id).await {
-                Ok(draft) => Ok((draft.txn, silent)),
+                Ok(draft) => {
+                    word.merge(draft.txn);
+                    Ok((word, silent))
+                }
                 Err(error) => Err(self.network_failed(&error)),
             });
         }
-        let mut txn = Txn::new();
+        let mut txn = word;
         let before = known.as_ref().map(|known| known.value.hosts.clone()).unwrap_or_default();
         let hosts = before.union(&silent).copied().collect();
         txn.touch(known.as_ref(), &Lingering { instance: id, hosts });
         if let Some(port) = self.ports.network.floating_ips() {
-            for address in floating {
-                match port.disassociate(address).await {
-                    Ok(draft) => drop(txn.merge(draft.txn)),
+            for known in floating {
+                match port.disassociate(known.value.address).await {
+                    // Its owner may have led it to another server since.
+                    Ok(draft) => drop(txn.merge(draft.txn).unchanged(&known)),
                     Err(NetError::NoSuchFloatingIp { .. }) => {}
                     Err(error) => return Ok(Err(self.network_failed(&error))),
                 }
@@ -82,16 +89,21 @@ impl Runner {
                 let record = self.ports.store.read::<Host>(&keys::host(host)).await?;
                 if record.as_ref().is_none_or(|record| record.value.forced_down.is_some()) {
                     let mut word = Txn::new();
-                    match &record {
-                        Some(record) => word.unchanged(record),
-                        None => word.guard(Guard::Absent(keys::host(host))),
-                    };
+                    rely_on(record.as_ref(), host, &mut word);
                     drop(gone(&self.ports, guest.instance, host, word).await);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Puts into `txn` that the record of a host, or that there is none, is what it relies on.
+fn rely_on(record: Option<&Versioned<Host>>, host: HostId, txn: &mut Txn) {
+    match record {
+        Some(record) => txn.unchanged(record),
+        None => txn.guard(Guard::Absent(keys::host(host))),
+    };
 }
 
 /// The guests that may linger on a host.

@@ -51,6 +51,11 @@ impl Rivals {
         seen.among = seen.among.saturating_sub(1);
     }
 
+    /// An operation is not run any more, however it ended.
+    pub(crate) fn forget(&self, op: OpId) {
+        self.seen().lost.remove(&op);
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,6 +74,8 @@ mod tests {
         assert_eq!((rivals.among(), rivals.lost(op)), (AMONG_MIN, 1));
         (0..9).for_each(|_| rivals.lose(op));
         assert_eq!((rivals.among(), rivals.lost(op)), (AMONG_MAX, 10));
+        rivals.forget(op);
+        assert_eq!((rivals.among(), rivals.lost(op)), (AMONG_MAX, 0));
         (0..AMONG_MAX).for_each(|_| rivals.settle(op));
         assert_eq!((rivals.among(), rivals.lost(op)), (0, 0));
     }

@@ -21,13 +21,11 @@ use crate::cloud::steps::{
     CONFLICTS_MAX, Doing, FORWARD_ATTEMPTS_MAX, Moment, STUBBORN_ATTEMPTS_MAX, Step, goes_back,
     steps,
 };
-use crate::cloud::view::View;
+use crate::cloud::view::{View, newest};
 use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
 use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
-use crate::store::{
-    Prefix, Revision, Scan, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write,
-};
+use crate::store::{Revision, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write};
 
 /// Everything an operation needs to run.
 #[derive(Debug, Clone)]
@@ -67,6 +65,12 @@ impl Runner {
     /// Those of the store. The operation stays where its record says, and whoever runs it next
     /// goes on from there.
     pub(crate) async fn run(&self, id: OpId) -> Result<(), StoreError> {
+        let ended = self.drive(id).await;
+        self.rivals.forget(id);
+        ended
+    }
+
+    async fn drive(&self, id: OpId) -> Result<(), StoreError> {
         let mut conflicts = 0;
         // What the view has to have seen, because of the last conflict.
         let mut wanted = Revision(0);
@@ -78,11 +82,12 @@ impl Runner {
             }
             let places = places(&op.value);
             let progress = {
-                let Ok(_place) = self.places.acquire().await else { return Ok(()) };
+                // In this order: those that stand in line hold no place.
                 let _turn = match places {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
+                let Ok(_place) = self.places.acquire().await else { return Ok(()) };
                 match self.see(op.revision.max(wanted)).await? {
                     // While it waited for its turn another conductor may have placed it.
                     true if places && self.moved(&op).await? => continue,
@@ -130,7 +135,7 @@ impl Runner {
 
     /// The revision of the store now.
     pub(crate) async fn newest(&self) -> Result<Revision, StoreError> {
-        Ok(self.ports.store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision)
+        newest(&*self.ports.store).await
     }
 
     /// Makes one attempt and records it.
@@ -325,7 +330,7 @@ impl Runner {
 
     /// A fault that happened now.
     pub(crate) fn fault(&self, message: String) -> Fault {
-        Fault { message, at: self.ports.clock.now(), refusal: None }
+        Fault { message, at: self.ports.clock.now(), refusal: None, check: None }
     }
 }
 

@@ -99,7 +99,8 @@ impl Hand {
         let mut next = Instance { power, ..old.clone() };
         let lost = old.fault.as_ref().is_some_and(|fault| fault.message == GUEST_GONE);
         let gone = |message: &str| {
-            Some(Fault { message: message.to_owned(), at: self.ports.clock.now(), refusal: None })
+            let (message, at) = (message.to_owned(), self.ports.clock.now());
+            Some(Fault { message, at, refusal: None, check: None })
         };
         match (old.state, power) {
             (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {

@@ -154,6 +154,10 @@ impl View {
         revision: Revision,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        if self.has_seen(revision) {
+            // It has been heard of, and what came later with it: that may have been removed.
+            return Ok(());
+        }
         for write in txn.writes() {
             if let Write::Put(key, value) = write {
                 let (key, value) = (key.clone(), Some(value.clone()));
@@ -165,28 +169,19 @@ impl View {
         Ok(())
     }
 
-    /// Reads again what is claimed on a host; true when that was not what the view showed.
-    ///
-    /// # Errors
-    /// As for [`catch_up`](Self::catch_up).
-    pub(crate) async fn look_at(&mut self, host: HostId) -> Result<bool, StoreError> {
-        let key = keys::host_ledger(host);
-        // Whatever changes the claims writes the ledger too. It is read first: a ledger that is
-        // older than the claims beside it conflicts, and does no harm.
-        let ledger = self.store.read::<Ledger>(&key).await?;
-        let revision = |ledger: Option<&Versioned<Ledger>>| ledger.map(|ledger| ledger.revision);
-        if revision(ledger.as_ref()) <= revision(self.ledger(&key)) {
-            return Ok(false);
+    /// Shows what somebody has seen on a host, unless that is known already.
+    pub(crate) fn merge(&mut self, look: Look) {
+        let (key, host) = (look.ledger.value.key(), look.host);
+        if self.ledger(&key).is_some_and(|known| known.revision >= look.ledger.revision) {
+            return;
         }
-        let claims = self.store.read_all::<Claim>(&keys::claims_on(host)).await?;
         let known: Vec<Key> = self.claims_on(host).map(Record::key).collect();
         for key in known {
             self.claims.remove(&key);
         }
-        self.claims.extend(claims.into_iter().map(|claim| (claim.value.key(), claim)));
-        self.ledgers.extend(ledger.map(|ledger| (key, ledger)));
+        self.claims.extend(look.claims.into_iter().map(|claim| (claim.value.key(), claim)));
+        self.ledgers.insert(key, look.ledger);
         self.board.soil(host);
-        Ok(true)
     }
 
     /// Applies everything that has arrived.
@@ -321,6 +316,44 @@ impl View {
         let within = self.aggregates.values().filter(|a| a.value.hosts.contains(&host));
         within.map(|aggregate| Arc::new(aggregate.value.clone())).collect()
     }
+}
+
+/// What is claimed on a host, as somebody saw it in the store.
+#[derive(Debug)]
+pub(crate) struct Look {
+    host: HostId,
+    ledger: Versioned<Ledger>,
+    claims: Vec<Versioned<Claim>>,
+}
+
+/// Reads again what is claimed on a host; none when its ledger is at `known`.
+///
+/// # Errors
+/// Those of the store, or [`StoreError::Corrupt`].
+pub(crate) async fn look_at(
+    store: &dyn Store,
+    host: HostId,
+    known: Option<Revision>,
+) -> Result<Option<Look>, StoreError> {
+    // Whatever changes the claims writes the ledger too. It is read first: a ledger that is older
+    // than the claims beside it conflicts, and does no harm.
+    let ledger = store.read::<Ledger>(&keys::host_ledger(host)).await?;
+    let Some(ledger) = ledger.filter(|ledger| Some(ledger.revision) > known) else {
+        return Ok(None);
+    };
+    let claims = store.read_all::<Claim>(&keys::claims_on(host)).await?;
+    Ok(Some(Look { host, ledger, claims }))
+}
+
+/// How long a refusal waits for a view that has seen everything.
+pub(crate) const SEEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// The revision of the store now.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn newest(store: &dyn Store) -> Result<Revision, StoreError> {
+    Ok(store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision)
 }
 
 /// How long whoever waits for a view leaves it to others before looking again.

@@ -265,9 +265,7 @@ const CASES: &[Case] = &[
         s.operations = vec![operation(OpState::Running)];
         s.guests.insert(OTHER, vec![guest(SERVER)]);
     }),
-    ("a guest is in memory twice only in a live migration", |s| {
-        s.open.push(OpenOperation { operation: OP });
-        s.operations = vec![operation(OpState::Running)];
+    ("a guest has a record, and a record its guest", |s| {
         s.guests.insert(OTHER, vec![Guest { power: PowerState::Paused, ..guest(SERVER) }]);
     }),
     ("a volume is where its record says", |s| {
@@ -312,6 +310,16 @@ const CASES: &[Case] = &[
         s.guests.insert(HOST, Vec::new());
     }),
     ("a guest has a record, and a record its guest", |s| s.instances[0].state = VmState::Stopped),
+    ("a server that never began holds no address", |s| {
+        s.instances[0].launched_at = None;
+        s.instances[0].state = VmState::Error;
+        s.instances[0].host = None;
+        s.claims.clear();
+        s.guests.insert(HOST, Vec::new());
+        s.floating_ips.clear();
+        s.volumes.clear();
+        s.real_volumes = None;
+    }),
     ("nothing is left half done", |s| {
         if let AddressState::Owned(owner) = &mut s.floating_ips[0].state {
             owner.operation = Some(OP);
@@ -326,7 +334,7 @@ const CASES: &[Case] = &[
     }),
     ("no operation waits for a person", |s| {
         let (message, at) = ("stuck".to_owned(), Timestamp::default());
-        let fault = Fault { message, at, refusal: None };
+        let fault = Fault { message, at, refusal: None, check: None };
         s.operations = vec![operation(OpState::NeedsOperator(fault))];
     }),
 ];

@@ -1,6 +1,7 @@
 //! What is seen of guests, and what went wrong with them.
 
 use crate::clock::Timestamp;
+use crate::domain::{GroupPolicy, HostName, ResourceKind, ServerGroupId};
 
 /// What a driver sees of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -44,4 +45,37 @@ pub struct Fault {
     pub at: Timestamp,
     /// Why no host was found, when that was it.
     pub refusal: Option<crate::domain::Refusal>,
+    /// Which check of a claim failed, when that was it.
+    #[serde(default)]
+    pub check: Option<Box<FailedCheck>>,
+}
+
+/// What a claim was refused for when it was about to be made, whatever was planned before.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailedCheck {
+    /// The host that was chosen has not enough left.
+    Capacity {
+        /// The host.
+        host: HostName,
+        /// What it lacks.
+        resource: ResourceKind,
+        /// How much of it the server takes, in its unit.
+        wanted: u64,
+    },
+    /// The host that was chosen is against the rule of the server's group.
+    GroupRule {
+        /// The group.
+        group: ServerGroupId,
+        /// Its rule.
+        policy: GroupPolicy,
+        /// The host.
+        host: HostName,
+    },
+    /// No address is left.
+    Addresses {
+        /// In which network.
+        of: String,
+    },
 }

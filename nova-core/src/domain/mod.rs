@@ -21,7 +21,7 @@ mod unit;
 mod volume;
 
 pub use flavor::{ExtraSpecs, Flavor};
-pub use guest::{Fault, PowerState, Reboot};
+pub use guest::{FailedCheck, Fault, PowerState, Reboot};
 pub use host::{
     Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, HostState,
     HostTable, Liveness,

@@ -124,6 +124,7 @@ impl Auditor {
     pub(crate) async fn examine(&mut self, strictness: Strictness) {
         self.snapshot.guests = self.guests().await;
         self.snapshot.real_volumes = self.world.volumes.list().await.ok();
+        self.snapshot.real_images = self.world.images.list().await.ok();
         let findings = examine(&self.snapshot, strictness);
         self.findings.extend(findings.into_iter().take(FINDINGS_MAX));
     }

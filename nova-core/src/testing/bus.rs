@@ -49,7 +49,7 @@ impl<B: MessageBus + ?Sized> ChaosBus<B> {
     fn is_lost(&self, to: &Topic) -> bool {
         let fate = self.process.fate();
         let cut = fate.is_awake() && self.cuts.holds(to, self.process.world().now());
-        cut || fate.strikes(Fault::LoseMessage).is_some()
+        cut || self.process.is_cut_off() || fate.strikes(Fault::LoseMessage).is_some()
     }
 
     /// How late this message arrives.

@@ -56,7 +56,8 @@ pub struct Crashed {
 const AWAY: Duration = Duration::from_secs(2);
 
 /// The cloud in which somebody dies.
-const SIZE: Size = Size { conductors: 1, hosts: 3, users: 1, operations: 0, vcpus: 8 };
+const SIZE: Size =
+    Size { conductors: 1, hosts: 3, users: 1, operations: 0, vcpus: 8, quota: None, rush: false };
 
 impl Crashes {
     /// Deaths in a cloud of these parts.
@@ -168,6 +169,7 @@ impl Case {
             client: Client::new(world, name, "project", promises),
             project: project.clone(),
             image,
+            rush: false,
         };
         let mut setting = Setting::new(user("user"), operator);
         setting.furnish(kind).await?;

@@ -80,6 +80,16 @@ faults! {
     KillClient "kill-client" 0.15;
     /// A process does not run for a while, and does not know it.
     Pause "pause" 0.08;
+    /// The scheduler names any host, whether it fits or not.
+    WrongHost "wrong-host" 0.3;
+    /// A store of volumes or images refuses.
+    StorageRefusal "storage-refusal" 0.15;
+    /// A store of volumes or images does it and says no.
+    StorageFalseNo "storage-false-no" 0.15;
+    /// A store of volumes or images takes its time.
+    StorageSlow "storage-slow" 0.1;
+    /// What a conductor says reaches nobody for a while; the store it reaches.
+    CutConductor "cut-conductor" 0.08;
 }
 
 /// One fault that happened: the nth opportunity for it in its run.

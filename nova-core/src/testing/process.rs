@@ -77,6 +77,7 @@ struct Condition {
     chance: Chance,
     paused_until: Timestamp,
     storeless_until: Timestamp,
+    cut_until: Timestamp,
     rate: f64,
     ahead: Duration,
 }
@@ -99,6 +100,7 @@ impl Process {
             chance: seed.chance(),
             paused_until: Timestamp::default(),
             storeless_until: Timestamp::default(),
+            cut_until: Timestamp::default(),
             rate: 1.0,
             ahead: Duration::ZERO,
         };
@@ -142,6 +144,16 @@ impl Process {
     /// Whether the store is out of reach.
     pub fn is_storeless(&self) -> bool {
         self.fate.is_awake() && self.world.now() < self.lock().storeless_until
+    }
+
+    /// Nothing that it says reaches anybody for `time`.
+    pub fn cut_off(&self, time: Duration) {
+        self.lock().cut_until = self.world.now().after(time);
+    }
+
+    /// Whether nothing that it says reaches anybody.
+    pub fn is_cut_off(&self) -> bool {
+        self.fate.is_awake() && self.world.now() < self.lock().cut_until
     }
 
     /// Its clock runs at this rate from now on, and is never moved back for it.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock as _, ClockExt as _, Timestamp};
-use crate::cloud::{Census, CloudOptions, FlavorSpec, ImageSpec};
+use crate::cloud::{Admin, Census, CloudOptions, FlavorSpec, ImageSpec};
 use crate::doctor::Strictness;
 use crate::domain::{
-    FloatingPool, GiB, ImageFormat, ImageId, InterfaceName, MiB, NetworkKind, OpState, ProjectId,
-    Vcpus,
+    FloatingPool, GiB, ImageFormat, ImageId, InterfaceName, Limit, MiB, NetworkKind, OpState,
+    ProjectId, Quota, Vcpus,
 };
 use crate::port::NetworkSpec;
 use crate::seed::Seed;
@@ -171,23 +171,40 @@ async fn play(
 ) -> Result<(), Wrong> {
     let mut operator = Client::new(world, "operator", "_admin", promises);
     let image = open(world, &mut operator).await?;
+    // Where everybody is in a rush they are of one project, and want the same things.
+    let owner = |n: usize| if size.rush { 0 } else { n };
     let before = operator.handle().await.census().await.map_err(broken)?;
     let projects: Result<Vec<ProjectId>, _> =
-        (0..size.users).map(|n| format!("project-{n}").parse()).collect();
+        (0..size.users).map(|n| format!("project-{}", owner(n)).parse()).collect();
     let projects = projects.map_err(broken)?;
+    if let Some(instances) = size.quota {
+        for project in &projects {
+            let quota = Quota { instances: Limit::AtMost(instances), ..Quota::default() };
+            let call = |admin: Admin, request| async move {
+                admin.set_quota(request, project, quota).await
+            };
+            operator.ask(call).await;
+        }
+    }
 
     world.fate.wake();
     world.drift();
     let user = |n: usize, name: &str| User {
-        client: Client::new(world, &format!("{name}-{n}"), &format!("project-{n}"), promises),
+        client: Client::new(
+            world,
+            &format!("{name}-{n}"),
+            &format!("project-{}", owner(n)),
+            promises,
+        ),
         project: projects[n].clone(),
         image,
+        rush: size.rush,
     };
     let working = (0..size.users).map(|n| tokio::spawn(user(n, "user").work(size.operations)));
     let working: Vec<_> = working.collect();
     let weather = tokio::spawn(rage(Arc::clone(world), Arc::clone(promises)));
     let shift = Client::new(world, "shift", "_admin", promises);
-    let shift = tokio::spawn(operate(shift, projects.clone()));
+    let shift = tokio::spawn(operate(shift, projects.clone(), size.quota.unwrap_or(10)));
     let work = async {
         for user in working {
             drop(user.await);

@@ -64,7 +64,7 @@ impl Outcome {
 }
 
 /// Takes a mistake back when the run is over, however it ends.
-struct Planted(Option<Bug>);
+pub(super) struct Planted(pub(super) Option<Bug>);
 
 impl Drop for Planted {
     fn drop(&mut self) {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::clock::ClockExt as _;
+use crate::clock::{Clock as _, ClockExt as _, Timestamp};
 use crate::cloud::{Accepted, Admin, GroupSpec, Project, Server, ServerSpec, VolumeSpec};
 use crate::domain::{
-    Action, GiB, GroupPolicy, ImageId, Label, OpId, ProjectId, Reboot, SchedulerHints, Volume,
-    VolumeSize, VolumeState,
+    Action, FlavorName, GiB, GroupPolicy, ImageId, Label, OpId, ProjectId, Reboot, SchedulerHints,
+    VmState, Volume, VolumeSize, VolumeState,
 };
 use crate::seed::Chance;
 use crate::testing::client::Client;
@@ -17,6 +17,8 @@ pub(crate) struct User {
     pub(crate) client: Client,
     pub(crate) project: ProjectId,
     pub(crate) image: ImageId,
+    /// Whether it asks at the same moments as others.
+    pub(crate) rush: bool,
 }
 
 /// Everything a user can see.
@@ -29,6 +31,9 @@ struct Sight {
     images: Vec<ImageId>,
 }
 
+/// The moments at which everybody asks who is in a rush: full seconds.
+const RUSH: u64 = 1_000_000_000;
+
 fn pick<'a, T>(chance: &mut Chance, from: &'a [T]) -> Option<&'a T> {
     from.get(chance.index(from.len()))
 }
@@ -39,6 +44,11 @@ impl User {
         for _ in 0..operations {
             let think = Duration::from_millis(self.client.chance.below(1500));
             self.client.world.clock.sleep(think).await;
+            if self.rush {
+                let now = self.client.world.clock.now();
+                let second = Timestamp((now.0 / RUSH + 1) * RUSH);
+                self.client.world.clock.sleep_until(second).await;
+            }
             if let Some(operation) = self.act().await
                 && self.client.chance.happens(0.6)
             {
@@ -66,9 +76,11 @@ impl User {
         let drawn = self.client.chance.below(100);
         match drawn {
             _ if few && drawn < 50 => self.create(&sight).await,
-            0..22 => self.create(&sight).await,
-            22..34 => self.delete(&sight).await,
-            34..60 => self.power(&sight).await,
+            0..20 => self.create(&sight).await,
+            20..30 => self.delete(&sight).await,
+            30..48 => self.power(&sight).await,
+            48..57 => self.change(&sight).await,
+            57..60 => self.put_away(&sight).await,
             60..66 => self.create_volume().await,
             66..76 => self.attach(&sight).await,
             76..82 => self.detach(&sight).await,
@@ -162,6 +174,73 @@ impl User {
             })
             .await;
         accepted.map(|accepted| accepted.operation)
+    }
+
+    /// Resizes a server and confirms or reverts it, rebuilds it, or takes an image of it.
+    async fn change(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let server = &pick(chance, &sight.servers)?.instance;
+        let (id, image) = (server.id, self.image);
+        let large = server.flavor.name().as_str() == "large";
+        let drawn = chance.below(3);
+        if server.state == VmState::Resized {
+            let keep = chance.happens(0.5);
+            let call = async |project: Project, request| match keep {
+                true => project.confirm_resize(request, id).await,
+                false => project.revert_resize(request, id).await,
+            };
+            return self.ask(call).await.map(|accepted| accepted.operation);
+        }
+        match drawn {
+            0 => {
+                let flavor: FlavorName = if large { "small" } else { "large" }.parse().ok()?;
+                let call = |project: Project, request| {
+                    let flavor = flavor.clone();
+                    async move { project.resize_server(request, id, &flavor).await }
+                };
+                self.ask(call).await.map(|accepted| accepted.operation)
+            }
+            1 => {
+                let call = async |project: Project, request| {
+                    project.rebuild_server(request, id, image).await
+                };
+                self.ask(call).await.map(|accepted| accepted.operation)
+            }
+            _ => {
+                if sight.images.len() > 1 {
+                    let old = *pick(&mut self.client.chance, &sight.images)?;
+                    self.ask(async |project, request| project.delete_image(request, old).await)
+                        .await;
+                }
+                let name = Label::new("image").ok()?;
+                let call = |project: Project, request| {
+                    let name = name.clone();
+                    async move { project.snapshot_server(request, id, &name).await }
+                };
+                self.ask(call).await.map(|accepted| accepted.operation)
+            }
+        }
+    }
+
+    /// Shelves a server or rescues it, and takes back what was done so.
+    async fn put_away(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let away = |server: &&Server| {
+            matches!(server.instance.state, VmState::ShelvedOffloaded | VmState::Rescued)
+        };
+        let away: Vec<&Server> = sight.servers.iter().filter(away).collect();
+        let server = match pick(chance, &away) {
+            Some(server) if chance.happens(0.7) => &server.instance,
+            _ => &pick(chance, &sight.servers)?.instance,
+        };
+        let (id, state, shelve) = (server.id, server.state, chance.happens(0.5));
+        let call = async |project: Project, request| match state {
+            VmState::ShelvedOffloaded => project.unshelve_server(request, id).await,
+            VmState::Rescued => project.unrescue_server(request, id).await,
+            _ if shelve => project.shelve_server(request, id).await,
+            _ => project.rescue_server(request, id, None).await,
+        };
+        self.ask(call).await.map(|accepted| accepted.operation)
     }
 
     async fn create_volume(&mut self) -> Option<OpId> {

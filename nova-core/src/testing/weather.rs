@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::clock::ClockExt as _;
+use crate::cloud::Admin;
 use crate::domain::{Admission, HostId, HostName, Limit, ProjectId, Quota};
 use crate::port::Topic;
 use crate::testing::audit::Promises;
@@ -34,6 +36,10 @@ pub(crate) async fn rage(world: Arc<World>, promises: Arc<Promises>) {
                     world.pass(away).await;
                     world.start_conductor(service).await;
                 });
+            }
+            if let Some(mut strike) = world.fate.strikes(Fault::CutConductor) {
+                process.note("is cut off");
+                process.cut_off(strike.time(SOON, LATE));
             }
             befall(&world, process);
         }
@@ -110,9 +116,12 @@ async fn go_dark(world: &World, at: usize, dark: Duration, forced: bool, mut cli
     let host = host_of(world, &machine.spec.name).await;
     let host = host.filter(|_| forced);
     if let Some(host) = host {
-        client
+        let said = client
             .ask(async |admin, request| admin.force_down(request, host, "it has no power").await)
             .await;
+        if said.is_some() && client.chance.happens(0.7) {
+            evacuate(&mut client, host).await;
+        }
     }
     world.pass(dark).await;
     machine.driver.regain_power();
@@ -120,25 +129,42 @@ async fn go_dark(world: &World, at: usize, dark: Duration, forced: bool, mut cli
     if let Some(host) = host {
         world.pass(Duration::from_secs(2)).await;
         // An operator does not go home before this is done.
-        for _ in 0..10 {
+        for _ in 0..CLEARED_MAX {
             let cleared = client
                 .ask(async |admin, request| admin.clear_forced_down(request, host).await)
                 .await;
             if cleared.is_some() {
                 break;
             }
+            // Where something is being made anew elsewhere, that comes first.
+            world.pass(Duration::from_secs(2)).await;
         }
     }
 }
 
-/// What an operator does on an ordinary day: closes hosts and opens them again, gives more quota.
-pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>) {
+/// How often an operator tries to say that a host is back.
+const CLEARED_MAX: u32 = 60;
+
+/// Every server of a lost host is made anew elsewhere.
+async fn evacuate(client: &mut Client, host: HostId) {
+    let Ok(hosts) = client.handle().await.hosts().await else { return };
+    let here = hosts.into_iter().filter(|status| status.host.id == host);
+    let servers: Vec<_> = here.flat_map(|status| status.instances).collect();
+    for server in servers {
+        client.ask(async |admin, request| admin.evacuate_server(request, server).await).await;
+    }
+}
+
+/// What an operator does on an ordinary day: closes or drains hosts and opens them again, gives more
+/// quota, moves servers, looks after what needs a person.
+pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>, quota: u64) {
     let world = Arc::clone(&client.world);
-    let mut instances = 10;
+    let mut instances = quota;
     while world.fate.is_awake() {
         world.pass(Duration::from_millis(2000 + client.chance.below(6000))).await;
         let machine = client.chance.index(world.machines.len());
-        match client.chance.below(3) {
+        help(&mut client).await;
+        match client.chance.below(5) {
             0 => {
                 instances += 1;
                 let project = projects[client.chance.index(projects.len())].clone();
@@ -150,14 +176,54 @@ pub(crate) async fn operate(mut client: Client, projects: Vec<ProjectId>) {
                     })
                     .await;
             }
-            _ => {
+            1 => {
+                let project = projects[client.chance.index(projects.len())].clone();
+                let project = client.handle().await.project(project);
+                let Ok(servers) = project.servers().await else { continue };
+                let Some(server) = servers.get(client.chance.index(servers.len())) else {
+                    continue;
+                };
+                let server = server.instance.id;
+                let alive = client.chance.happens(0.5);
+                client
+                    .ask(async |admin, request| match alive {
+                        true => admin.live_migrate_server(request, server).await,
+                        false => admin.migrate_server(request, server).await,
+                    })
+                    .await;
+            }
+            drawn => {
                 let Some(host) = host_of(&world, &world.machines[machine].spec.name).await else {
                     continue;
                 };
-                admit(&mut client, host, Admission::Disabled).await;
-                world.pass(Duration::from_secs(3)).await;
+                if drawn == 2 {
+                    let call = async |admin: Admin, request| {
+                        admin.drain_host(request, host, "repair").await
+                    };
+                    if let Some(drain) = client.ask(call).await {
+                        let handle = client.handle().await;
+                        let emptied = handle.wait(drain.operation);
+                        drop(world.clock.within(Duration::from_secs(20), emptied).await);
+                    }
+                } else {
+                    admit(&mut client, host, Admission::Disabled).await;
+                    world.pass(Duration::from_secs(3)).await;
+                }
                 admit(&mut client, host, Admission::Enabled).await;
             }
+        }
+    }
+}
+
+/// Has every operation that waits for a person tried again, or given up.
+pub(crate) async fn help(client: &mut Client) {
+    let handle = client.handle().await;
+    let Ok(waiting) = handle.operations_needing_operator().await else { return };
+    for op in waiting.into_iter().map(|op| op.id) {
+        if client.chance.happens(0.8) {
+            client.ask(async |admin, request| admin.retry_operation(request, op).await).await;
+        } else {
+            client.ask(async |admin, request| admin.abandon_operation(request, op).await).await;
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::testing::fate::{Fate, Fault};
 use crate::testing::host::ChaosHost;
 use crate::testing::parts::Parts;
 use crate::testing::process::{Log, Process};
+use crate::testing::scheduler::ChaosScheduler;
+use crate::testing::storage::ChaosStorage;
 use crate::testing::store::ChaosStore;
 
 /// How large a run is; drawn by its seed.
@@ -28,12 +30,19 @@ pub(crate) struct Size {
     pub(crate) users: usize,
     pub(crate) operations: usize,
     pub(crate) vcpus: u32,
+    /// How many servers a project may have at first, where that is little.
+    pub(crate) quota: Option<u64>,
+    /// Everybody asks at the same moments.
+    pub(crate) rush: bool,
 }
 
 impl Size {
     pub(crate) fn draw(seed: Seed) -> Self {
         let mut chance = seed.child("size").chance();
+        let mut tight = seed.child("tight").chance();
         Self {
+            quota: tight.happens(0.4).then(|| 2 + tight.below(3)),
+            rush: tight.happens(0.4),
             conductors: 1 + chance.index(3),
             hosts: 2 + chance.index(5),
             users: 1 + chance.index(3),
@@ -57,7 +66,7 @@ pub(crate) struct World {
     pub(crate) conductors: Vec<Service>,
     pub(crate) machines: Vec<Machine>,
     bus: Arc<LocalBus>,
-    images: Arc<dyn ImageStore>,
+    pub(crate) images: Arc<dyn ImageStore>,
     scheduler: Arc<dyn Scheduler>,
     parts: Parts,
 }
@@ -98,7 +107,7 @@ impl World {
             bus: Arc::new(LocalBus::new(Arc::clone(&clock) as Arc<dyn Clock>)),
             store: (parts.store)(),
             volumes: (parts.volumes)(),
-            scheduler: (parts.scheduler)(),
+            scheduler: Arc::new(ChaosScheduler::new((parts.scheduler)(), Arc::clone(&fate))),
             images: Arc::new(MemoryImages::new()),
             cuts: Arc::new(Cuts::default()),
             conductors: Vec::new(),
@@ -155,8 +164,9 @@ impl World {
         ports.network = (self.parts.network)(store, clock, seed.child("network"));
         ports.bus = Arc::new(bus);
         ports.scheduler = Arc::clone(&self.scheduler);
-        ports.images = Arc::clone(&self.images);
-        ports.volumes = Arc::clone(&self.volumes);
+        let (images, volumes) = (Arc::clone(&self.images), Arc::clone(&self.volumes));
+        ports.images = Arc::new(ChaosStorage::new(images, Arc::clone(&process)));
+        ports.volumes = Arc::new(ChaosStorage::new(volumes, Arc::clone(&process)));
         (process, ports)
     }
 

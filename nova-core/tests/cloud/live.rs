@@ -258,6 +258,27 @@ fn a_server_that_is_deleted_while_it_is_live_migrated_leaves_nothing_on_either_h
 }
 
 #[test]
+fn the_image_of_a_server_that_is_live_migrated_is_not_deleted_in_the_middle() {
+    run(async |world: &mut World| {
+        let (project, admin) = (world.project(), world.admin());
+        let (id, _) = furnished(world).await;
+        let image = project.server(id).await.unwrap().instance.image;
+        let op = begin(world, id, "send").await;
+        let refused = admin.delete_image(admin.new_request(), image).await;
+        let by = format!("server {id}");
+        assert!(
+            matches!(&refused, Err(ApiError::InUse { by: user, .. }) if *user == by),
+            "{refused:?}"
+        );
+        let op = watched(world, op).await;
+        assert_eq!(op.state, OpState::Done, "{op:#?}");
+        assert_eq!(project.server(id).await.unwrap().instance.lent, None);
+        admin.delete_image(admin.new_request(), image).await.unwrap();
+        world.healthy().await;
+    });
+}
+
+#[test]
 fn a_live_migration_goes_on_after_a_restart_in_any_of_its_steps() {
     for verb in ["expect", "send", "receive", "unpause", "remove"] {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

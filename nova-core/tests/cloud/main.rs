@@ -1,12 +1,14 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod behind;
 mod broken;
 mod chaos;
 mod doctor;
 mod drain;
 mod elsewhere;
 mod faults;
+mod histories;
 mod life;
 mod linger;
 mod live;

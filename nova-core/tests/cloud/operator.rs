@@ -1,15 +1,22 @@
 //! Operations that call for a person, and what the person may do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use nova_core::cloud::{ApiError, Cloud, CloudOptions};
-use nova_core::domain::{InstanceId, OpId, OpState, VmState, VolumeState};
+use nova_core::domain::{
+    ImageContent, ImageId, InstanceId, OpId, OpState, PowerState, Reboot, VmState, VolumeState,
+};
+use nova_core::memory::MemoryImages;
+use nova_core::port::{ImageBytes, ImageError, ImageStore};
 
 use crate::anew::trouble_everywhere;
-use crate::moves::furnished;
+use crate::moves::{furnished, home};
 use crate::snapshots::restart;
 use crate::stubborn::Trouble;
-use crate::world::{World, run};
+use crate::world::{World, run, run_with};
 
 /// A deletion that no host carries out.
 async fn stuck(world: &mut World) -> (InstanceId, OpId) {
@@ -150,4 +157,109 @@ fn a_volume_whose_detachment_is_abandoned_stays_with_its_server() {
         world.done(project.delete_volume(project.new_request(), volume).await).await;
         world.healthy().await;
     });
+}
+
+#[test]
+fn a_move_whose_end_is_abandoned_leaves_the_server_where_it_is_and_nothing_elsewhere() {
+    for how in ["confirm", "revert"] {
+        run(async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let (id, _) = furnished(world).await;
+            world.done(admin.migrate_server(admin.new_request(), id).await).await;
+            let here = home(world, id).await;
+            trouble_everywhere(world, &Trouble::NeverRemove).await;
+            let accepted = match how {
+                "confirm" => project.confirm_resize(project.new_request(), id).await,
+                _ => project.revert_resize(project.new_request(), id).await,
+            };
+            let op = world.ended(accepted.unwrap().operation).await;
+            assert!(matches!(op.state, OpState::NeedsOperator(_)), "{how}: {op:#?}");
+            admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
+            let server = project.server(id).await.unwrap().instance;
+            assert_eq!((server.state, server.task), (VmState::Error, None), "{how}");
+            assert_eq!((server.host, server.migration), (Some(here), None), "{how}");
+            restart(world).await;
+            world.pass(CloudOptions::default().sweep_interval * 2).await;
+            assert_eq!(world.guests().await, 1, "{how}: what was left elsewhere is removed");
+            world.done(project.reboot(project.new_request(), id, Reboot::Hard).await).await;
+            assert_eq!(home(world, id).await, here);
+            assert_eq!(world.power(id).await, Some(PowerState::Running));
+            world.healthy().await;
+        });
+    }
+}
+
+/// An image store that neither takes nor removes anything, and will not, while it is told so.
+#[derive(Debug, Default)]
+struct Sealed {
+    images: MemoryImages,
+    sealed: AtomicBool,
+}
+
+impl Sealed {
+    fn check(&self, image: ImageId) -> Result<(), ImageError> {
+        match self.sealed.load(Ordering::SeqCst) {
+            true => Err(ImageError::NoSuchImage { image }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("sealed images")
+    }
+}
+
+#[async_trait]
+impl ImageStore for Sealed {
+    async fn put(&self, image: ImageId, bytes: ImageBytes) -> Result<ImageContent, ImageError> {
+        self.check(image)?;
+        self.images.put(image, bytes).await
+    }
+
+    async fn content(&self, image: ImageId) -> Result<Option<ImageContent>, ImageError> {
+        self.images.content(image).await
+    }
+
+    async fn open(&self, image: ImageId) -> Result<ImageBytes, ImageError> {
+        self.images.open(image).await
+    }
+
+    async fn remove(&self, image: ImageId) -> Result<(), ImageError> {
+        self.check(image)?;
+        self.images.remove(image).await
+    }
+
+    async fn list(&self) -> Result<Vec<ImageId>, ImageError> {
+        self.images.list().await
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_abandoned_leaves_no_image_and_a_server_that_can_be_rebooted() {
+    let images = Arc::new(Sealed::default());
+    let with = Arc::clone(&images);
+    run_with(
+        |ports| ports.with_images(with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let id = world.boot("web").await.instance.id;
+            images.sealed.store(true, Ordering::SeqCst);
+            let name = "backup".parse().unwrap();
+            let taken = project.snapshot_server(project.new_request(), id, &name).await.unwrap();
+            let op = world.ended(taken.operation).await;
+            assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+            admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
+            let server = project.server(id).await.unwrap().instance;
+            assert_eq!((server.state, server.task), (VmState::Error, None));
+            images.sealed.store(false, Ordering::SeqCst);
+            world.done(project.reboot(project.new_request(), id, Reboot::Hard).await).await;
+            world.pass(CloudOptions::default().sweep_interval * 2).await;
+            let known = project.images().await.unwrap();
+            assert_eq!(known.iter().map(|image| image.id).collect::<Vec<_>>(), [world.image]);
+            assert_eq!(images.list().await.unwrap(), [world.image]);
+            world.healthy().await;
+        },
+    );
 }

@@ -1,5 +1,7 @@
 //! Somebody dies at every moment of every step of every operation.
 
+use std::collections::BTreeSet;
+
 use nova_core::domain::OpKind;
 use nova_core::testing::{Bug, Crashes, Parts, Site};
 
@@ -23,16 +25,23 @@ fn found(crashes: &Crashes, sites: &[Site]) -> Vec<String> {
 }
 
 #[test]
-fn every_operation_has_sites() {
+fn every_operation_has_sites_and_its_word() {
     let sites = Crashes::sites();
-    for word in OpKind::WORDS {
-        assert!(sites.iter().any(|site| site.operation() == *word), "{word}");
-    }
+    // The sites come from an exhaustive match over the kinds, the words are written down.
+    let known: BTreeSet<&str> = sites.iter().map(Site::operation).collect();
+    assert_eq!(known, OpKind::WORDS.iter().copied().collect());
 }
 
+/// One site in so many is run here, besides the first of each operation; `examples/chaos.rs` runs
+/// all of them.
+const SITES_SHARE: usize = 17;
+
 #[test]
-fn nothing_is_wrong_after_a_death_at_any_site() {
-    let sites = Crashes::sites();
+fn nothing_is_wrong_after_a_death_at_a_site() {
+    let mut seen = BTreeSet::new();
+    let sites = Crashes::sites().into_iter().enumerate();
+    let share = sites.filter(|(at, site)| seen.insert(site.operation()) || at % SITES_SHARE == 0);
+    let sites: Vec<Site> = share.map(|(_, site)| site).collect();
     let found = found(&Crashes::new(Parts::default()), &sites);
     assert!(found.is_empty(), "{} of {}:\n{}", found.len(), sites.len(), found.join("\n"));
 }

@@ -30,9 +30,11 @@ impl Admin {
             let instance = view.instances.get(&keys::instance(id));
             let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
             let migration = leaving(&instance.value, instance.value.flavor.clone());
-            let moved = Instance { migration, ..instance.value.clone() };
-            let leaving = &Versioned { value: moved, revision: instance.revision };
             let mut txn = Txn::new();
+            let image = view.lend(instance.value.image, &instance.value.project, &mut txn)?;
+            let lent = Some(image.id);
+            let moved = Instance { migration, lent, ..instance.value.clone() };
+            let leaving = &Versioned { value: moved, revision: instance.revision };
             let kind = OpKind::LiveMigrate { instance: id };
             let operation = self.door.occupy(leaving, Action::LiveMigrate, kind, &mut txn)?;
             let volumes = &self.door.ports.volumes;

@@ -7,12 +7,18 @@
 
 /// Accepts a write: plans it, commits the plan, and plans anew while others are faster.
 ///
+/// The view that it is planned on may be behind. A plan that relied on what is over conflicts, and
+/// is made again when the view has seen what it conflicted with. A refusal conflicts with nothing:
+/// it is told only when it was decided on a view that has seen everything there was when the
+/// question came.
+///
 /// A macro and not a function with a closure, because the future of such a function cannot be
 /// sent to another thread (the compiler cannot see that it may), and users spawn these calls.
 macro_rules! accept {
     ($handle:expr, $request:expr, $what:literal, $content:expr, $plan:block) => {{
         let mut write = $handle.door.write($handle.scope(), $request, $what, $content);
         loop {
+            write.see().await?;
             // Most writes meet nobody. Those that did stand in line, so that many who write at
             // once do not conflict with each other again and again.
             let _turn = match write.conflicted() {
@@ -22,8 +28,14 @@ macro_rules! accept {
             if let Some(answer) = write.known().await? {
                 break Ok(answer);
             }
-            let plan: Result<Plan<_>, ApiError> = $plan;
-            if let Some(answer) = write.commit(plan?).await? {
+            // Its own block, so that a refusal in the middle of it comes here too.
+            let plan: Result<Plan<_>, ApiError> = async { $plan }.await;
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(refused) if write.is_final(&refused) => break Err(refused),
+                Err(_) => continue,
+            };
+            if let Some(answer) = write.commit(plan).await? {
                 break Ok(answer);
             }
         }
@@ -67,7 +79,7 @@ use crate::cloud::error::ApiError;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::order::Wake;
 use crate::cloud::ports::Ports;
-use crate::cloud::view::View;
+use crate::cloud::view::{SEEN_WITHIN, View, newest, reach};
 use crate::domain::{OpId, OpKind, Operation, ProjectId, RequestId};
 use crate::plant::{Bug, planted};
 use crate::port::{MessageBusExt as _, Topic};
@@ -117,6 +129,13 @@ impl Door {
         Ok(view)
     }
 
+    /// The view as soon as it has seen everything that there is now.
+    pub(crate) async fn caught_up(&self) -> Result<MutexGuard<'_, View>, ApiError> {
+        let newest = newest(&*self.ports.store).await?;
+        let view = reach(&self.view, newest, &*self.ports.clock, SEEN_WITHIN).await?;
+        view.ok_or(ApiError::Behind { waited: SEEN_WITHIN })
+    }
+
     /// The present moment.
     pub(crate) fn now(&self) -> Timestamp {
         self.ports.clock.now()
@@ -143,6 +162,8 @@ impl Door {
             last: key.clone(),
             key,
             attempts: 0,
+            behind: false,
+            refused: false,
             answer: PhantomData,
         }
     }
@@ -186,6 +207,10 @@ pub(crate) struct Acceptance<'d, T> {
     key: Key,
     last: Key,
     attempts: u32,
+    /// The last plan was made on a view that may be behind.
+    behind: bool,
+    /// It was refused once, on such a view.
+    refused: bool,
     answer: PhantomData<fn() -> T>,
 }
 
@@ -204,6 +229,21 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
             return Ok(None);
         }
         serde_json::from_value(known.value.answer).map(Some).map_err(|_| reused())
+    }
+
+    /// Waits for the view, after a plan that may have failed because the view was behind.
+    pub(crate) async fn see(&mut self) -> Result<(), ApiError> {
+        if std::mem::take(&mut self.behind) {
+            drop(self.door.caught_up().await?);
+        }
+        Ok(())
+    }
+
+    /// Whether a refusal is to be told. The first one is not: the view may have been behind.
+    pub(crate) fn is_final(&mut self, refused: &ApiError) -> bool {
+        let doubtful = !self.refused && refused.class() == Class::Permanent;
+        (self.behind, self.refused) = (doubtful, true);
+        !doubtful
     }
 
     /// Whether somebody else was faster already.
@@ -231,7 +271,7 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
                 }
                 return Ok(Some(answer));
             }
-            Err(StoreError::Conflict { key }) => self.last = key,
+            Err(StoreError::Conflict { key }) => (self.last, self.behind) = (key, true),
             // Whether an unknown commit was done shows when the request is read again.
             Err(error) => match error.class() {
                 Class::Retry if ports.store.get(&self.key).await?.is_some() => {}

@@ -8,8 +8,8 @@ use crate::cloud::attempt_server::unclaim;
 use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
-    Fault, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState, Operation, RequestId,
-    StepOutcome, StepRecord, VmState, Volume, VolumeState,
+    AddressState, Fault, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState,
+    Operation, RequestId, StepOutcome, StepRecord, VmState, Volume, VolumeState,
 };
 use crate::store::record::{OpenOperation, Record as _, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
@@ -33,7 +33,8 @@ impl Admin {
     /// all its attempts before it.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::OperationState`] unless it waits for a person.
+    /// [`ApiError::NotFound`]; [`ApiError::OperationState`] unless it waits for a person, and for
+    /// one about a floating IP that a later one has led elsewhere since: that has the last word.
     pub async fn retry_operation(
         &self,
         request: RequestId,
@@ -49,6 +50,7 @@ impl Admin {
             (next.attempts, next.ended_at) = (0, None);
             self.decide(&mut next, "operator: retry");
             let mut txn = Txn::new();
+            self.rely_on_floating(&op.value, &mut txn).await?;
             txn.replace(&op, &next).create(&OpenOperation { operation: id });
             Ok(Plan { answer: Accepted { id, operation: id }, txn, wake: Some(id) })
         })
@@ -90,6 +92,29 @@ impl Admin {
             }
             Ok(Plan::now((), txn))
         })
+    }
+
+    /// Puts into `txn` that the floating IP of an operation still waits for it, if it has one.
+    async fn rely_on_floating(&self, op: &Operation, txn: &mut Txn) -> Result<(), ApiError> {
+        let (OpKind::AssociateFloating { address, .. } | OpKind::DisassociateFloating { address }) =
+            op.kind
+        else {
+            return Ok(());
+        };
+        let view = self.door.fresh().await?;
+        match view.floating_ips.get(&keys::floating_ip(address)) {
+            Some(known)
+                if matches!(&known.value.state, AddressState::Owned(owner)
+                    if owner.operation == Some(op.id)) =>
+            {
+                txn.unchanged(known);
+                Ok(())
+            }
+            _ => {
+                let (id, state) = (op.id.to_string(), "followed by a later one");
+                Err(ApiError::OperationState { id, action: "retry", state })
+            }
+        }
     }
 
     /// An operation that waits for a person, and why.

@@ -86,10 +86,13 @@ impl Project {
     /// # Errors
     /// [`ApiError::NotFound`].
     pub async fn server(&self, id: InstanceId) -> Result<Server, ApiError> {
-        let view = self.door.fresh().await?;
-        let mine = view.instances.get(&keys::instance(id));
-        let mine = mine.filter(|instance| instance.value.project == self.id);
-        let instance = mine.ok_or_else(|| ApiError::not_found("server", id))?;
+        let mut view = self.door.fresh().await?;
+        if self.own(&view, id).is_err() {
+            // It may be there, and not heard of yet.
+            drop(view);
+            view = self.door.caught_up().await?;
+        }
+        let instance = self.own(&view, id)?;
         Ok(Server::of(&view, &instance.value))
     }
 

@@ -35,6 +35,12 @@
 //! | A failed association took the address from the server it worked for | [`own::an_association_that_fails_takes_the_address_from_nobody`] |
 //! | An agent acted on a list that was minutes old | [`own::an_agent_does_not_act_on_a_list_that_is_old`] |
 //! | A reboot by force did nothing after a gentle one | [`own::a_reboot_by_force_restarts_a_guest_that_a_gentle_one_has_just_reached`] |
+//! | A move led a floating IP back that its owner had just led to another server | [`own::a_floating_ip_that_was_just_led_elsewhere_stays_there_when_its_old_server_moves_or_goes`] |
+//! | An operator's word was relied on after it was taken back | [`own::a_deletion_asks_a_host_whose_operator_took_the_word_back_that_it_is_down`] |
+//! | A floating IP was led back, and no host was told | [`own::the_hosts_are_told_at_once_when_a_floating_ip_is_led_back`] |
+//! | A server came back from its image while its old host still answered for its floating IPs | [`own::a_host_that_a_server_was_shelved_on_lets_go_of_its_floating_ips_before_another_answers`] |
+//! | A server stayed shelved because of the network of one host | [`own::a_server_comes_back_on_another_host_when_the_network_of_the_first_does_not`] |
+//! | An old word about a floating IP, retried, overrode a later one | [`own::the_last_word_about_a_floating_ip_is_not_overridden_by_one_that_is_retried`] |
 //! | After a restart, an agent that was not there yet counted as a refusal | `faults::what_was_begun_before_a_restart_waits_for_its_host` |
 //! | What an earlier attempt left on a host became the server | `elsewhere::a_server_that_moves_does_not_become_what_an_earlier_attempt_left_behind` |
 

@@ -1,19 +1,24 @@
 //! Bugs of our own that tests, reviews and simulations found before anybody else did.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nova_core::clock::Clock;
-use nova_core::cloud::{CloudOptions, VolumeSpec};
+use nova_core::cloud::{ApiError, CloudOptions, VolumeSpec};
 use nova_core::domain::{
-    FloatingPool, GiB, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
+    AddressState, Admission, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, GiB,
+    InstanceId, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
 };
 use nova_core::port::VirtDriver;
+use nova_core::store::record::keys;
+use nova_core::store::{StoreExt as _, Txn};
 
 use super::hosts::{Mood, Moody, name_of, turns};
-use super::parts::{LateStore, MoodyNetworks, run_late};
-use crate::moves::{furnished, home};
+use super::parts::{LateStore, MoodyNetworks, Whims, run_late};
+use crate::anew::host_returns;
+use crate::moves::{check_home, furnished, home};
 use crate::world::{World, run, run_with, spec};
 
 #[test]
@@ -102,8 +107,8 @@ fn an_operation_that_was_taken_over_leaves_everything_to_the_one_that_took_it() 
 
 #[test]
 fn an_association_that_fails_takes_the_address_from_nobody() {
-    let unleading = Arc::new(AtomicBool::new(false));
-    let with = Arc::clone(&unleading);
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
     run_with(
         move |ports| MoodyNetworks::over(ports, &with),
         async |world: &mut World| {
@@ -119,7 +124,7 @@ fn an_association_that_fails_takes_the_address_from_nobody() {
             let (one, two) = (world.boot("one").await, world.boot("two").await);
             let (one, two) = (one.instance.id, two.instance.id);
             world.done(project.associate_floating_ip(new(), address, one).await).await;
-            unleading.store(true, Ordering::SeqCst);
+            whims.unleading.store(true, Ordering::SeqCst);
             let failed = project.associate_floating_ip(new(), address, two).await.unwrap();
             let op = world.ended(failed.operation).await;
             assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
@@ -175,4 +180,186 @@ fn a_reboot_by_force_restarts_a_guest_that_a_gentle_one_has_just_reached() {
         assert!(boots(world).await > before, "it was restarted once more");
         assert_eq!(world.power(id).await, Some(PowerState::Running));
     });
+}
+
+/// What leads a floating IP of the first server to the second, and the address.
+async fn led_to(world: &World, one: InstanceId, two: InstanceId) -> (IpAddr, Txn) {
+    let project = world.project();
+    let address = project.server(one).await.unwrap().floating_ips[0];
+    let store = &world.cloud.ports().store;
+    let row = store.read::<FloatingIp>(&keys::floating_ip(address)).await.unwrap().unwrap();
+    let AddressState::Owned(owner) = row.value.state.clone() else { panic!("{row:?}") };
+    let two = project.server(two).await.unwrap();
+    let binding = FloatingBinding {
+        instance: two.instance.id,
+        fixed: two.ports[0].address,
+        host: two.instance.host.unwrap(),
+    };
+    let state = AddressState::Owned(FloatingOwner { binding: Some(binding), ..owner });
+    let mut txn = Txn::new();
+    txn.replace(&row, &FloatingIp { state, ..row.value.clone() });
+    (address, txn)
+}
+
+#[test]
+fn a_floating_ip_that_was_just_led_elsewhere_stays_there_when_its_old_server_moves_or_goes() {
+    for how in ["migrate", "delete"] {
+        let whims = Arc::new(Whims::default());
+        let with = Arc::clone(&whims);
+        run_with(
+            move |ports| MoodyNetworks::over(ports, &with),
+            async |world: &mut World| {
+                let (admin, project) = (world.admin(), world.project());
+                let (one, _) = furnished(world).await;
+                let two = world.boot("two").await.instance.id;
+                if how == "delete" {
+                    // What its host may still use is written down, address by address.
+                    let host = home(world, one).await;
+                    let volume = project.volumes().await.unwrap()[0].id;
+                    world.done(project.detach_volume(project.new_request(), volume).await).await;
+                    world.cloud.stop_host(&name_of(world, host).await).await;
+                    world.pass(CloudOptions::default().down_after * 2).await;
+                }
+                let (address, txn) = led_to(world, one, two).await;
+                let store = Arc::clone(&world.cloud.ports().store);
+                *whims.meanwhile.lock().unwrap() = Some((address, store, txn));
+                match how {
+                    "migrate" => {
+                        world.done(admin.migrate_server(admin.new_request(), one).await).await;
+                    }
+                    _ => {
+                        world.done(project.delete_server(project.new_request(), one).await).await;
+                    }
+                }
+                assert!(whims.meanwhile.lock().unwrap().is_none());
+                assert_eq!(project.server(two).await.unwrap().floating_ips, [address], "{how}");
+            },
+        );
+    }
+}
+
+#[test]
+fn a_deletion_asks_a_host_whose_operator_took_the_word_back_that_it_is_down() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let id = world.boot("web").await.instance.id;
+            let host = home(world, id).await;
+            world.cloud.stop_host(&name_of(world, host).await).await;
+            admin.force_down(admin.new_request(), host, "thought lost").await.unwrap();
+            whims.unreleasing.store(true, Ordering::SeqCst);
+            let accepted = project.delete_server(project.new_request(), id).await.unwrap();
+            world.pass(Duration::from_secs(5)).await;
+            host_returns(world, host).await;
+            assert_eq!(world.guests().await, 1, "its server is being deleted, not gone");
+            whims.unreleasing.store(false, Ordering::SeqCst);
+            world.done(Ok(accepted)).await;
+            assert_eq!(world.guests().await, 0, "before its addresses are free");
+            world.healthy().await;
+        },
+    );
+}
+
+#[test]
+fn the_hosts_are_told_at_once_when_a_floating_ip_is_led_back() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let new = || project.new_request();
+            let (one, _) = furnished(world).await;
+            let old = home(world, one).await;
+            admin.set_admission(admin.new_request(), old, Admission::Disabled).await.unwrap();
+            let two = world.boot("two").await.instance.id;
+            let there = home(world, two).await;
+            assert_ne!(there, old);
+            let address = project.server(one).await.unwrap().floating_ips[0];
+            whims.stuck.lock().unwrap().insert(there);
+            let accepted = project.associate_floating_ip(new(), address, two).await.unwrap();
+            let op = world.ended(accepted.operation).await;
+            assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+            assert!(project.server(one).await.unwrap().floating_ips.contains(&address));
+            let asked = whims.asked.lock().unwrap().clone();
+            assert_eq!(asked[asked.len() - 2..], [there, old]);
+        },
+    );
+}
+
+#[test]
+fn a_host_that_a_server_was_shelved_on_lets_go_of_its_floating_ips_before_another_answers() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let (id, volume) = furnished(world).await;
+            let old = home(world, id).await;
+            world.done(project.shelve_server(project.new_request(), id).await).await;
+            admin.set_admission(admin.new_request(), old, Admission::Disabled).await.unwrap();
+            world.done(project.unshelve_server(project.new_request(), id).await).await;
+            let now = home(world, id).await;
+            let asked = whims.asked.lock().unwrap().clone();
+            assert_eq!(asked[asked.len() - 2..], [old, now]);
+            check_home(world, id, volume, PowerState::Running, "written before").await;
+        },
+    );
+}
+
+#[test]
+fn a_server_comes_back_on_another_host_when_the_network_of_the_first_does_not() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let project = world.project();
+            let (id, volume) = furnished(world).await;
+            let first = home(world, id).await;
+            world.done(project.shelve_server(project.new_request(), id).await).await;
+            whims.stuck.lock().unwrap().insert(first);
+            let back = project.unshelve_server(project.new_request(), id).await.unwrap();
+            let op = world.ended(back.operation).await;
+            assert_eq!(op.state, OpState::Done, "{op:#?}");
+            assert_eq!(op.tried.into_iter().collect::<Vec<_>>(), [first]);
+            assert_ne!(home(world, id).await, first);
+            whims.stuck.lock().unwrap().clear();
+            check_home(world, id, volume, PowerState::Running, "written before").await;
+        },
+    );
+}
+
+#[test]
+fn the_last_word_about_a_floating_ip_is_not_overridden_by_one_that_is_retried() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let new = || project.new_request();
+            let (one, _) = furnished(world).await;
+            let two = world.boot("two").await.instance.id;
+            let address = project.server(one).await.unwrap().floating_ips[0];
+            whims.clinging.store(true, Ordering::SeqCst);
+            let unlead = project.disassociate_floating_ip(new(), address).await.unwrap();
+            let op = world.ended(unlead.operation).await;
+            assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+            // As long as nobody said anything else, it may be retried.
+            let again = admin.retry_operation(admin.new_request(), op.id).await.unwrap();
+            world.ended(again.operation).await;
+            whims.clinging.store(false, Ordering::SeqCst);
+            world.done(project.associate_floating_ip(new(), address, two).await).await;
+            let refused = admin.retry_operation(admin.new_request(), op.id).await.unwrap_err();
+            assert!(matches!(refused, ApiError::OperationState { action: "retry", .. }));
+            assert_eq!(project.server(two).await.unwrap().floating_ips, [address]);
+            admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
+            world.healthy().await;
+        },
+    );
 }

@@ -1,5 +1,6 @@
 //! Other parts that misbehave in one way at a time.
 
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::future::pending;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use nova_core::cloud::Ports;
 use nova_core::domain::{
     FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, Network, NetworkId, PoolName,
-    Port, VolumeId, VolumeSize,
+    Port, VlanId, VolumeId, VolumeSize,
 };
 use nova_core::memory::MemoryVolumes;
 use nova_core::port::{
@@ -80,17 +81,47 @@ impl VolumeDriver for MoodyVolumes {
     }
 }
 
-/// Networks that lead no floating IP anywhere while they are told so.
+/// What is wrong with networks.
+#[derive(Debug, Default)]
+pub(super) struct Whims {
+    /// They lead no floating IP anywhere.
+    pub(super) unleading: AtomicBool,
+    /// They give no addresses of a server back.
+    pub(super) unreleasing: AtomicBool,
+    /// They change nothing on these hosts.
+    pub(super) stuck: Mutex<BTreeSet<HostId>>,
+    /// Where they were asked to change something, in order.
+    pub(super) asked: Mutex<Vec<HostId>>,
+    /// They refuse for good to let a floating IP lead nowhere.
+    pub(super) clinging: AtomicBool,
+    /// What somebody else commits between the moment at which it is decided where this floating
+    /// IP leads and the moment at which the networks look.
+    pub(super) meanwhile: Mutex<Option<Surprise>>,
+}
+
+/// About which floating IP, where it is committed, and what.
+type Surprise = (IpAddr, Arc<dyn Store>, Txn);
+
+impl Whims {
+    async fn meanwhile(&self, about: IpAddr) {
+        let planned = self.meanwhile.lock().unwrap().take_if(|planned| planned.0 == about);
+        if let Some((_, store, txn)) = planned {
+            store.commit(txn).await.unwrap();
+        }
+    }
+}
+
+/// Networks with whims.
 #[derive(Debug)]
 pub(super) struct MoodyNetworks {
     networks: Arc<dyn NetworkManager>,
-    pub(super) unleading: Arc<AtomicBool>,
+    whims: Arc<Whims>,
 }
 
 impl MoodyNetworks {
-    pub(super) fn over(ports: Ports, unleading: &Arc<AtomicBool>) -> Ports {
+    pub(super) fn over(ports: Ports, whims: &Arc<Whims>) -> Ports {
         let networks = Arc::clone(&ports.network);
-        ports.with_network(Self { networks, unleading: Arc::clone(unleading) })
+        ports.with_network(Self { networks, whims: Arc::clone(whims) })
     }
 
     fn floating(&self) -> &dyn FloatingIps {
@@ -119,10 +150,19 @@ impl NetworkManager for MoodyNetworks {
     }
 
     async fn release(&self, id: InstanceId) -> Result<Draft<()>, NetError> {
+        if self.whims.unreleasing.load(Ordering::SeqCst) {
+            let (host, operation) = (HostId::from_u128(404), "give back".to_owned());
+            return Err(NetError::Backend { host, operation, source: "not today".into() });
+        }
         self.networks.release(id).await
     }
 
     async fn converge(&self, host: HostId) -> Result<(), NetError> {
+        self.whims.asked.lock().unwrap().push(host);
+        if self.whims.stuck.lock().unwrap().contains(&host) {
+            let operation = "change the network".to_owned();
+            return Err(NetError::Backend { host, operation, source: "no cable".into() });
+        }
         self.networks.converge(host).await
     }
 
@@ -150,13 +190,18 @@ impl FloatingIps for MoodyNetworks {
         address: IpAddr,
         binding: FloatingBinding,
     ) -> Result<Draft<FloatingIp>, NetError> {
-        if self.unleading.load(Ordering::SeqCst) {
+        if self.whims.unleading.load(Ordering::SeqCst) {
             return Err(NetError::NoSuchFloatingIp { address });
         }
+        self.whims.meanwhile(address).await;
         self.floating().associate(address, binding).await
     }
 
     async fn disassociate(&self, address: IpAddr) -> Result<Draft<FloatingIp>, NetError> {
+        self.whims.meanwhile(address).await;
+        if self.whims.clinging.load(Ordering::SeqCst) {
+            return Err(NetError::NoMoreVlans { from: VlanId::new(2).unwrap() });
+        }
         self.floating().disassociate(address).await
     }
 

@@ -10,7 +10,7 @@ use nova_core::doctor::{Snapshot, Strictness, examine};
 use nova_core::domain::{
     GiB, ImageFormat, OpState, PowerState, Quota, VmState, VolumeSize, VolumeState,
 };
-use nova_core::port::VirtDriver;
+use nova_core::port::{VirtDriver, VolumeDriver};
 use nova_core::store::Scan;
 use nova_core::store::record::keys;
 
@@ -132,6 +132,43 @@ fn an_operation_that_can_go_neither_on_nor_back_calls_for_a_person_and_holds_up_
             world.boot("web").await;
         },
     );
+}
+
+#[test]
+fn a_volume_whose_making_can_go_neither_on_nor_back_is_retried_or_abandoned() {
+    for abandoned in [false, true] {
+        let volumes = Arc::new(MoodyVolumes::default());
+        let with = Arc::clone(&volumes);
+        run_with(
+            |ports| ports.with_volumes(with),
+            async |world: &mut World| {
+                let (admin, project) = (world.admin(), world.project());
+                volumes.barren.store(true, Ordering::SeqCst);
+                volumes.sticky.store(true, Ordering::SeqCst);
+                let made = project.create_volume(project.new_request(), &data()).await.unwrap();
+                let op = world.ended(made.operation).await;
+                assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+                volumes.barren.store(false, Ordering::SeqCst);
+                if abandoned {
+                    admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
+                    volumes.sticky.store(false, Ordering::SeqCst);
+                } else {
+                    volumes.sticky.store(false, Ordering::SeqCst);
+                    admin.retry_operation(admin.new_request(), op.id).await.unwrap();
+                }
+                // It was going back, and does not go on although it could by now.
+                let op = world.ended(op.id).await;
+                assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+                let known = project.volumes().await.unwrap();
+                assert_eq!((known[0].state, known[0].operation), (VolumeState::Error, None));
+                assert_eq!(volumes.list().await.unwrap(), []);
+                let gone = project.delete_volume(project.new_request(), made.id).await;
+                world.done(gone).await;
+                assert_eq!(project.volumes().await.unwrap(), []);
+                world.healthy().await;
+            },
+        );
+    }
 }
 
 /// OSSA-2017-005, OSSA-2017-006.

@@ -1,0 +1,159 @@
+//! Stores of volumes and of images that refuse, take their time and do what they say they
+//! did not do.
+
+use std::fmt::{Display, Formatter};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::ClockExt as _;
+use crate::domain::{HostId, ImageContent, ImageId, VolumeId, VolumeSize};
+use crate::port::{
+    Connection, ImageBytes, ImageError, ImageStore, ShareVolumes, VolumeDriver, VolumeError,
+    VolumeFacts,
+};
+use crate::testing::fate::Fault;
+use crate::testing::process::Process;
+
+/// One process's way to where volumes or images lie.
+#[derive(Debug)]
+pub struct ChaosStorage<S: ?Sized> {
+    storage: Arc<S>,
+    process: Arc<Process>,
+}
+
+/// Longer than anybody waits.
+const SLOW_MAX: Duration = Duration::from_secs(15);
+
+impl<S: ?Sized> ChaosStorage<S> {
+    /// The way of `process` to `storage`.
+    pub fn new(storage: Arc<S>, process: Arc<Process>) -> Self {
+        Self { storage, process }
+    }
+
+    /// What happens before anything is done. The error is not done.
+    async fn reach(&self) -> Result<(), std::io::Error> {
+        self.process.latency().await;
+        let fate = self.process.fate();
+        if fate.strikes(Fault::StorageRefusal).is_some() {
+            return Err(std::io::Error::other("not now"));
+        }
+        if let Some(mut strike) = fate.strikes(Fault::StorageSlow) {
+            self.process.world().sleep(strike.time(Duration::ZERO, SLOW_MAX)).await;
+            self.process.pass().await;
+        }
+        Ok(())
+    }
+
+    /// What happens after something was done. The error is a lie.
+    async fn leave(&self) -> Result<(), std::io::Error> {
+        if self.process.fate().strikes(Fault::StorageFalseNo).is_some() {
+            return Err(std::io::Error::other("something went wrong"));
+        }
+        self.process.latency().await;
+        Ok(())
+    }
+}
+
+impl<S: Display + ?Sized> Display for ChaosStorage<S> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unreliable {}", &*self.storage)
+    }
+}
+
+impl<S: ?Sized> ChaosStorage<S> {
+    async fn change<T: Send>(
+        &self,
+        volume: VolumeId,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, VolumeError>> + Send,
+    ) -> Result<T, VolumeError> {
+        let failed = |source| VolumeError::Io { volume, operation, source };
+        self.reach().await.map_err(failed)?;
+        let done = work.await;
+        self.process.note(format_args!("{operation} {volume} was done: {}", done.is_ok()));
+        self.leave().await.map_err(failed)?;
+        done
+    }
+
+    async fn handle<T: Send>(
+        &self,
+        image: ImageId,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, ImageError>> + Send,
+    ) -> Result<T, ImageError> {
+        let failed = |source| ImageError::Io { image, operation, source };
+        self.reach().await.map_err(failed)?;
+        let done = work.await;
+        self.process.note(format_args!("{operation} {image} was done: {}", done.is_ok()));
+        self.leave().await.map_err(failed)?;
+        done
+    }
+}
+
+#[async_trait]
+impl<D: VolumeDriver + ?Sized> VolumeDriver for ChaosStorage<D> {
+    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+        self.change(volume, "create", self.storage.create(volume, size)).await
+    }
+
+    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+        self.change(volume, "remove", self.storage.remove(volume)).await
+    }
+
+    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+        self.change(volume, "connect", self.storage.connect(volume, host)).await
+    }
+
+    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
+        self.change(volume, "disconnect", self.storage.disconnect(volume, host)).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        self.reach().await.map_err(|source| VolumeError::List { source })?;
+        self.storage.list().await
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        self.storage.sharing().is_some().then_some(self as &dyn ShareVolumes)
+    }
+}
+
+#[async_trait]
+impl<D: VolumeDriver + ?Sized> ShareVolumes for ChaosStorage<D> {
+    async fn share(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+    ) -> Result<Connection, VolumeError> {
+        let unable = || VolumeError::NotConnected { volume, host: from };
+        let sharing = self.storage.sharing().ok_or_else(unable)?;
+        self.change(volume, "share", sharing.share(volume, from, to)).await
+    }
+}
+
+#[async_trait]
+impl<I: ImageStore + ?Sized> ImageStore for ChaosStorage<I> {
+    async fn put(&self, image: ImageId, bytes: ImageBytes) -> Result<ImageContent, ImageError> {
+        self.handle(image, "store", self.storage.put(image, bytes)).await
+    }
+
+    async fn content(&self, image: ImageId) -> Result<Option<ImageContent>, ImageError> {
+        self.handle(image, "look at", self.storage.content(image)).await
+    }
+
+    async fn open(&self, image: ImageId) -> Result<ImageBytes, ImageError> {
+        self.handle(image, "read", self.storage.open(image)).await
+    }
+
+    async fn remove(&self, image: ImageId) -> Result<(), ImageError> {
+        self.handle(image, "remove", self.storage.remove(image)).await
+    }
+
+    async fn list(&self) -> Result<Vec<ImageId>, ImageError> {
+        self.reach().await.map_err(|source| ImageError::List { source })?;
+        self.storage.list().await
+    }
+}
