@@ -1,13 +1,12 @@
 //! Servers that change their host while they run.
 
-use crate::cloud::accept::leaving;
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
+use crate::cloud::api::moves::departing;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
-use crate::domain::{Action, Instance, InstanceId, OpKind, RequestId};
-use crate::store::record::keys;
-use crate::store::{Txn, Versioned};
+use crate::domain::{Action, InstanceId, OpKind, RequestId};
+use crate::store::Txn;
 
 impl Admin {
     /// Moves a server to another host while it runs. It stops only for the moment in which the
@@ -19,7 +18,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
-    /// with volumes whose driver cannot connect them to two hosts.
+    /// with volumes whose driver cannot connect them to two hosts, or whose image is not active.
     pub async fn live_migrate_server(
         &self,
         request: RequestId,
@@ -27,16 +26,10 @@ impl Admin {
     ) -> Result<Accepted<InstanceId>, ApiError> {
         accept!(self, request, "live migrate server", &id, {
             let view = self.door.fresh().await?;
-            let instance = view.instances.get(&keys::instance(id));
-            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
-            let migration = leaving(&instance.value, instance.value.flavor.clone());
             let mut txn = Txn::new();
-            let image = view.lend(instance.value.image, &instance.value.project, &mut txn)?;
-            let lent = Some(image.id);
-            let moved = Instance { migration, lent, ..instance.value.clone() };
-            let leaving = &Versioned { value: moved, revision: instance.revision };
+            let server = departing(&view, id, &mut txn)?;
             let kind = OpKind::LiveMigrate { instance: id };
-            let operation = self.door.occupy(leaving, Action::LiveMigrate, kind, &mut txn)?;
+            let operation = self.door.occupy(&server, Action::LiveMigrate, kind, &mut txn)?;
             let volumes = &self.door.ports.volumes;
             if volumes.sharing().is_none() && view.volumes_of(id).next().is_some() {
                 let reason = format!("{volumes} cannot be used by two hosts");

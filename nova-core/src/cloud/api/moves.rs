@@ -7,6 +7,7 @@ use crate::cloud::api::project::Project;
 use crate::cloud::api::servers::boots;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
+use crate::cloud::view::View;
 use crate::domain::{
     Action, Flavor, FlavorName, HostId, Image, ImageId, Instance, InstanceId, Liveness, OpKind,
     RequestId,
@@ -140,16 +141,10 @@ impl Admin {
     ) -> Result<Accepted<InstanceId>, ApiError> {
         accept!(self, request, "migrate server", &id, {
             let view = self.door.fresh().await?;
-            let instance = view.instances.get(&keys::instance(id));
-            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
-            let migration = leaving(&instance.value, instance.value.flavor.clone());
             let mut txn = Txn::new();
-            let image = view.lend(instance.value.image, &instance.value.project, &mut txn)?;
-            let lent = Some(image.id);
-            let moved = Instance { migration, lent, ..instance.value.clone() };
-            let instance = &Versioned { value: moved, revision: instance.revision };
+            let server = departing(&view, id, &mut txn)?;
             let kind = OpKind::Migrate { instance: id };
-            let operation = self.door.occupy(instance, Action::Migrate, kind, &mut txn)?;
+            let operation = self.door.occupy(&server, Action::Migrate, kind, &mut txn)?;
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
     }
@@ -169,17 +164,11 @@ impl Admin {
     ) -> Result<Accepted<InstanceId>, ApiError> {
         accept!(self, request, "evacuate server", &id, {
             let view = self.door.fresh().await?;
-            let instance = view.instances.get(&keys::instance(id));
-            let instance = instance.ok_or_else(|| ApiError::not_found("server", id))?;
-            let migration = leaving(&instance.value, instance.value.flavor.clone());
             let mut txn = Txn::new();
-            let image = view.lend(instance.value.image, &instance.value.project, &mut txn)?;
-            let lent = Some(image.id);
-            let moved = Instance { migration, lent, ..instance.value.clone() };
-            let leaving = &Versioned { value: moved, revision: instance.revision };
+            let server = departing(&view, id, &mut txn)?;
             let kind = OpKind::Evacuate { instance: id };
-            let operation = self.door.occupy(leaving, Action::Evacuate, kind, &mut txn)?;
-            let host = instance.value.host.and_then(|host| view.hosts.get(&keys::host(host)));
+            let operation = self.door.occupy(&server, Action::Evacuate, kind, &mut txn)?;
+            let host = server.value.host.and_then(|host| view.hosts.get(&keys::host(host)));
             let Some(host) = host.filter(|host| host.value.forced_down.is_some()) else {
                 let reason = "its host was not declared down".to_owned();
                 return Err(ApiError::Unsuitable { what: format!("server {id}"), reason });
@@ -208,6 +197,20 @@ impl Admin {
             }
         }
     }
+}
+
+/// A server that is about to leave its host as it is. The image that its move needs is lent to it.
+pub(crate) fn departing(
+    view: &View,
+    id: InstanceId,
+    txn: &mut Txn,
+) -> Result<Versioned<Instance>, ApiError> {
+    let server = view.instances.get(&keys::instance(id));
+    let server = server.ok_or_else(|| ApiError::not_found("server", id))?;
+    let image = view.lend(server.value.image, &server.value.project, txn)?;
+    let migration = leaving(&server.value, server.value.flavor.clone());
+    let value = Instance { migration, lent: Some(image.id), ..server.value.clone() };
+    Ok(Versioned { value, revision: server.revision })
 }
 
 /// Whether a server with this image may get this flavor.
