@@ -28,6 +28,9 @@ macro_rules! live_laws {
                 expecting_sending_and_receiving_are_repeatable,
                 a_recalled_guest_goes_on,
                 a_guest_in_no_memory_is_not_sent,
+                a_guest_whose_destination_loses_power_does_not_arrive,
+                a_guest_that_arrived_outlives_a_loss_of_power,
+                a_guest_whose_source_loses_power_is_sent_no_more,
             ]
         );
     };
@@ -230,5 +233,81 @@ pub async fn a_guest_in_no_memory_is_not_sent<S: Into<Subject>, D: Into<Subject>
     done(way.source.driver().stop(way.guest).await);
     refused(way.here().send(way.guest, &to).await.map(drop));
     assert_eq!(way.source.power(way.guest).await, PowerState::Shutdown);
+    way.clean().await;
+}
+
+/// What its memory was copied into is gone, so that receiving is refused, and it does not run. It
+/// can be expected and sent anew.
+pub async fn a_guest_whose_destination_loses_power_does_not_arrive<
+    S: Into<Subject>,
+    D: Into<Subject>,
+>(
+    hosts: (S, D),
+) {
+    let way = Way::new(hosts, "a_guest_whose_destination_loses_power_does_not_arrive").await;
+    let guest = way.guest;
+    way.source.create(0).await;
+    let to = way.expect().await;
+    let parcel = way.send(&to).await;
+    way.destination.lose_power(guest).await;
+    refused(way.there().receive(guest, &parcel).await);
+    assert!(!done(way.there().is_complete(guest).await));
+    refused(way.destination.driver().start(guest).await);
+    assert_eq!(way.destination.power(guest).await, PowerState::Shutdown);
+    // Nothing happened to it where it is.
+    assert_eq!(way.source.power(guest).await, PowerState::Paused);
+    done(way.here().recall(guest).await);
+    assert_eq!(way.source.power(guest).await, PowerState::Running);
+    done(way.destination.driver().remove(guest).await);
+    let to = way.expect().await;
+    let parcel = way.send(&to).await;
+    done(way.there().receive(guest, &parcel).await);
+    assert!(done(way.there().is_complete(guest).await));
+    way.clean().await;
+}
+
+/// It is shut down, whole, and can be started.
+pub async fn a_guest_that_arrived_outlives_a_loss_of_power<S: Into<Subject>, D: Into<Subject>>(
+    hosts: (S, D),
+) {
+    let way = Way::new(hosts, "a_guest_that_arrived_outlives_a_loss_of_power").await;
+    let (guest, driver) = (way.guest, way.destination.driver());
+    way.source.create(0).await;
+    done(way.source.driver().reboot(guest, Reboot::Hard, 4).await);
+    let to = way.expect().await;
+    let parcel = way.send(&to).await;
+    done(way.there().receive(guest, &parcel).await);
+    way.destination.lose_power(guest).await;
+    // To receive it again is no way to wake it.
+    done(way.there().receive(guest, &parcel).await);
+    assert!(done(way.there().is_complete(guest).await));
+    let arrived = way.destination.guest(guest).await.map(|guest| (guest.power, guest.boot));
+    assert_eq!(arrived, Some((PowerState::Shutdown, 4)));
+    done(driver.start(guest).await);
+    assert_eq!(way.destination.power(guest).await, PowerState::Running);
+    way.clean().await;
+}
+
+/// Sent or not, it is shut down; it is not sent again, and is not frozen when it is started.
+pub async fn a_guest_whose_source_loses_power_is_sent_no_more<
+    S: Into<Subject>,
+    D: Into<Subject>,
+>(
+    hosts: (S, D),
+) {
+    let way = Way::new(hosts, "a_guest_whose_source_loses_power_is_sent_no_more").await;
+    let (guest, driver) = (way.guest, way.source.driver());
+    way.source.create(0).await;
+    let to = way.expect().await;
+    way.send(&to).await;
+    way.source.lose_power(guest).await;
+    refused(way.here().send(guest, &to).await.map(drop));
+    done(way.here().recall(guest).await);
+    assert_eq!(way.source.power(guest).await, PowerState::Shutdown);
+    done(driver.start(guest).await);
+    assert_eq!(way.source.power(guest).await, PowerState::Running);
+    // What was sent before is nothing to recall.
+    done(way.here().recall(guest).await);
+    assert_eq!(way.source.power(guest).await, PowerState::Running);
     way.clean().await;
 }

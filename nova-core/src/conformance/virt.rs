@@ -70,6 +70,9 @@ macro_rules! virt_laws {
 /// Starts a guest with this id on the host without asking the driver.
 pub type Plant = Box<dyn Fn(InstanceId) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Lets the host lose its power and have it again.
+pub type Outage = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// A driver under test, with what a guest on its host is made of.
 pub struct Subject {
     driver: Arc<dyn VirtDriver>,
@@ -77,6 +80,7 @@ pub struct Subject {
     template: Option<GuestSpec>,
     links: [VolumeLink; 2],
     plant: Option<Plant>,
+    outage: Option<Outage>,
 }
 
 impl Subject {
@@ -92,6 +96,7 @@ impl Subject {
             template: None,
             links: [link(1), link(2)],
             plant: None,
+            outage: None,
         }
     }
 
@@ -120,6 +125,13 @@ impl Subject {
     #[must_use]
     pub fn with_plant(mut self, plant: Plant) -> Self {
         self.plant = Some(plant);
+        self
+    }
+
+    /// Has a way to lose power. Nothing else may run on the host: every guest is shut down by it.
+    #[must_use]
+    pub fn with_outage(mut self, outage: Outage) -> Self {
+        self.outage = Some(outage);
         self
     }
 }
@@ -347,12 +359,13 @@ pub(crate) struct World {
     template: GuestSpec,
     links: [VolumeLink; 2],
     plant: Option<Plant>,
+    outage: Option<Outage>,
     ids: [InstanceId; 3],
 }
 
 impl World {
     pub(crate) async fn new(subject: impl Into<Subject>, law: &str) -> Self {
-        let Subject { driver, images, template, links, plant } = subject.into();
+        let Subject { driver, images, template, links, plant, outage } = subject.into();
         // Laws run at the same time, perhaps on one host: each has guests of its own.
         let mut chance = Seed::new(0).child(law).chance();
         let mut ids = [(); 3].map(|()| InstanceId::draw(&mut chance));
@@ -363,7 +376,7 @@ impl World {
         };
         let template = template.unwrap_or_else(|| small_guest(ids[0], image.clone()));
         let template = GuestSpec { image, ..template };
-        Self { driver, images, template, links, plant, ids }
+        Self { driver, images, template, links, plant, outage, ids }
     }
 
     pub(crate) fn driver(&self) -> &dyn VirtDriver {
@@ -442,6 +455,16 @@ impl World {
         done(volumes.detach(guest, low).await);
         assert_eq!(plugged().await, Some(vec![]));
         assert_eq!(self.power(guest).await, power, "plugging changes no power state");
+    }
+
+    /// The host loses power, where the suite has a way to do that; otherwise, and elsewhere, the
+    /// guest is only shut down.
+    pub(crate) async fn lose_power(&self, instance: InstanceId) {
+        match &self.outage {
+            Some(outage) => outage().await,
+            None => done(self.driver.stop(instance).await),
+        }
+        assert_eq!(self.power(instance).await, PowerState::Shutdown);
     }
 
     pub(crate) async fn clean(&self) {

@@ -43,7 +43,11 @@ pub enum Transfer {
 /// - `a_guest_arrives_as_it_was_sent`, paused, with its boot number and its volumes;
 /// - `expecting_sending_and_receiving_are_repeatable`: what is there is left as it is;
 /// - `a_recalled_guest_goes_on` as it was before it was sent; one that was not sent is left;
-/// - `a_guest_in_no_memory_is_not_sent`: one that is shut down or missing is refused.
+/// - `a_guest_in_no_memory_is_not_sent`: one that is shut down or missing is refused;
+/// - `a_guest_whose_destination_loses_power_does_not_arrive`: before it was received, it can only be
+///   removed, and be expected and sent anew;
+/// - `a_guest_that_arrived_outlives_a_loss_of_power`, shut down and whole;
+/// - `a_guest_whose_source_loses_power_is_sent_no_more`, and is not frozen when it is started.
 #[async_trait]
 pub trait LiveMigrate: Send + Sync {
     /// Makes room for a guest that is sent from elsewhere, with its volumes plugged in: it is
@@ -65,7 +69,8 @@ pub trait LiveMigrate: Send + Sync {
     /// Completes an expected guest; it is paused. One that is complete is left as it is.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::WrongPower`] for one that was
+    /// shut down since it was expected: what its memory was copied into is gone.
     async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError>;
 
     /// Whether a guest is here and complete: nothing of it is still to come from elsewhere.

@@ -67,6 +67,11 @@ impl State {
     fn receive(&mut self, instance: InstanceId, parcel: Parcel) -> Result<(), VirtError> {
         let guest = self.existing(instance)?;
         if guest.passage == Passage::Expected {
+            // What its memory was to be copied into is gone.
+            if guest.power == PowerState::Shutdown {
+                let (power, operation) = (guest.power, Verb::Receive.name());
+                return Err(VirtError::WrongPower { instance, power, operation });
+            }
             guest.passage = Passage::None;
             guest.boot = parcel.boot;
             guest.disk = parcel.disks;

@@ -64,6 +64,22 @@ mod sim_live {
     nova_core::live_laws!(async { (host("here"), host("there")) });
 }
 
+/// Hosts that really lose their power.
+mod sim_live_dark {
+    use super::*;
+
+    fn dark(name: &str) -> Subject {
+        let host = Arc::new(host(name));
+        Subject::new(Arc::clone(&host)).with_outage(Box::new(move || {
+            host.lose_power().unwrap();
+            host.restore_power().unwrap();
+            Box::pin(async {})
+        }))
+    }
+
+    nova_core::live_laws!(async { (dark("here"), dark("there")) });
+}
+
 mod sim_live_reopened {
     use super::*;
 

@@ -42,6 +42,10 @@ impl LiveMigrate for MemoryHost {
     async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError> {
         self.with(instance, |guest| {
             if guest.passage == Passage::Expected {
+                if guest.power == PowerState::Shutdown {
+                    let (power, operation) = (guest.power, "receive it");
+                    return Err(VirtError::WrongPower { instance, power, operation });
+                }
                 guest.passage = Passage::None;
                 guest.boot = parcel.boot;
                 guest.disk.clone_from(&parcel.disks);
