@@ -26,6 +26,8 @@ pub(crate) enum Attempt {
     Again { txn: Txn, reason: String },
     /// The effect is certainly not there.
     NotDone { fault: Fault, retry: bool },
+    /// It must not go on from here: what was done before is undone.
+    Back(Fault),
     /// Nobody can say.
     Unknown { reason: String },
     /// The host's agent is not there, and the host does not count as down yet: nothing was tried.

@@ -1,12 +1,14 @@
 //! The steps of live migration: a server goes to another host while it runs.
 //!
 //! Until the cut-over is recorded the host that it leaves has it, and its guest goes on there
-//! whatever goes wrong; from then on the other host has it, and nothing leads back. Between the
-//! end of the sending and the record the guest is frozen at both.
+//! whatever goes wrong; from then on the other host has it, and only the loss of its guest leads
+//! back ([`attempt_ends`](super::attempt_ends)). Between the end of the sending and the record the
+//! guest is frozen at both.
 
 use std::time::Duration;
 
 use crate::cloud::attempt::Attempt;
+use crate::cloud::attempt_ends::was_cut_over;
 use crate::cloud::attempt_move::renew;
 use crate::cloud::attempt_server::{guest_spec, server_id};
 use crate::cloud::order::{LiveOrder, Order, Report};
@@ -103,7 +105,7 @@ impl Runner {
         self.elsewhere_there(op, to, received).await
     }
 
-    /// From here on the other host has the server, and its volumes.
+    /// From here on this host has the server, and its volumes.
     pub(crate) async fn cut_over(
         &self,
         op: &Operation,
@@ -120,23 +122,6 @@ impl Runner {
             txn.replace(volume, &next);
         }
         Ok(Attempt::Done(txn))
-    }
-
-    /// Lets the guest go on where it is now. A host that is down by now, or cannot, is no reason
-    /// to wait: its agent sees what became of the guest, and says so.
-    pub(crate) async fn go_on(
-        &self,
-        op: &Operation,
-        moving: &Migration,
-        to: HostId,
-    ) -> Result<Attempt, StoreError> {
-        if moving.was != VmState::Active || self.liveness(to).await?.0 == Liveness::Down {
-            return Ok(Attempt::Done(Txn::new()));
-        }
-        Ok(match self.plain(op, to, Order::Unpause(server_id(op))).await? {
-            Attempt::NotDone { retry: false, .. } => Attempt::Done(Txn::new()),
-            other => other,
-        })
     }
 
     /// Takes the volumes from the host that does not have the server. Only the host's own word
@@ -185,7 +170,11 @@ impl Runner {
         moving: &Migration,
         to: HostId,
     ) -> Result<Attempt, StoreError> {
-        Ok(match self.recall(op, moving, to).await? {
+        let back = match was_cut_over(op) {
+            true => self.restart_where_it_was(op, moving, to).await?,
+            false => self.recall(op, moving, to).await?,
+        };
+        Ok(match back {
             Attempt::Done(_) => Attempt::Done(renew(op, server)),
             other => other,
         })

@@ -80,6 +80,9 @@ impl Runner {
             }
             Step::FinishMove => Ok(finish_move(&server, &moving)),
             Step::DropMoved => self.remove_surely(op, there).await,
+            Step::DropOld if matches!(op.kind, OpKind::LiveMigrate { .. }) => {
+                self.drop_sent(op, &moving, to).await
+            }
             Step::DropOld => self.remove_if_up(op, moving.from).await,
             Step::EndMove => self.end_move(op, &server, &moving, from).await,
             _ => Ok(Attempt::Done(Txn::new())),
@@ -117,6 +120,8 @@ impl Runner {
                     other => other,
                 })
             }
+            Step::GoOn => self.remove_surely(op, there).await,
+            Step::CutOver => self.undo_cut_over(op, &server, &moving, there).await,
             Step::CarryLive => self.undo_carry_live(op, &server, &moving, there).await,
             Step::ShareVolumes => self.disown(op, there).await,
             // A host that was declared down cannot be asked to plug anything in. The server stays

@@ -18,6 +18,7 @@ mod attempt_anew;
 mod attempt_attach;
 mod attempt_drain;
 mod attempt_elsewhere;
+mod attempt_ends;
 mod attempt_image;
 mod attempt_live;
 mod attempt_move;

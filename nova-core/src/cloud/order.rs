@@ -73,6 +73,8 @@ pub(crate) enum LiveOrder {
     Receive { instance: InstanceId, parcel: Box<Parcel> },
     /// The guest goes on as if it had never been sent; `runs` says whether it then runs.
     Recall { instance: InstanceId, runs: bool },
+    /// Nothing; the answer says whether the guest is here and whole, and how it is.
+    Look { instance: InstanceId },
 }
 
 impl LiveOrder {
@@ -82,7 +84,8 @@ impl LiveOrder {
             Self::Expect { spec, .. } => spec.instance,
             Self::Send { instance, .. }
             | Self::Receive { instance, .. }
-            | Self::Recall { instance, .. } => *instance,
+            | Self::Recall { instance, .. }
+            | Self::Look { instance } => *instance,
         }
     }
 }

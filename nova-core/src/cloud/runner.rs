@@ -239,6 +239,10 @@ impl Runner {
                 let outcome = StepOutcome::NotDone { reason: fault.message.clone() };
                 self.failed(op, next, name, outcome, fault, retry).await
             }
+            Attempt::Back(fault) => {
+                self.note(&mut next, name, StepOutcome::NotDone { reason: fault.message.clone() });
+                self.turn_back(op, next, fault).await
+            }
             Attempt::Unknown { reason } => {
                 let fault = self.fault(format!("{name}: {reason}"));
                 let outcome = StepOutcome::Unknown { reason };
@@ -269,22 +273,33 @@ impl Runner {
                 other => other,
             });
         }
-        next.attempts = 0;
         if can_go_back {
-            // The step itself is undone too: that it was not done is what the last attempt
-            // believed, and undoing nothing costs nothing.
-            next.step = furthest(&next) + 1;
-            next.state = OpState::Undoing(fault);
-            // What was ordered on the way forward may still be on its way; it must not arrive
-            // after its own undo.
-            if let Some(server) = self.held(&next).await? {
-                let txn = renew(&mut next, &server);
-                return self.record(op, next, txn).await;
-            }
-        } else {
-            next.state = OpState::NeedsOperator(fault);
+            return self.turn_back(op, next, fault).await;
         }
+        next.attempts = 0;
+        next.state = OpState::NeedsOperator(fault);
         self.record(op, next, Txn::new()).await
+    }
+
+    /// Begins to undo.
+    async fn turn_back(
+        &self,
+        op: &Versioned<Operation>,
+        mut next: Operation,
+        fault: Fault,
+    ) -> Result<Progress, StoreError> {
+        next.attempts = 0;
+        // The step itself is undone too: that it was not done is what the last attempt believed,
+        // and undoing nothing costs nothing.
+        next.step = furthest(&next) + 1;
+        next.state = OpState::Undoing(fault);
+        // What was ordered on the way forward may still be on its way; it must not arrive after
+        // its own undo.
+        let txn = match self.held(&next).await? {
+            Some(server) => renew(&mut next, &server),
+            None => Txn::new(),
+        };
+        self.record(op, next, txn).await
     }
 
     /// Commits the operation's next record with what the step changes.

@@ -80,9 +80,10 @@ pub(crate) enum Step {
     ShareVolumes,
     /// Send the guest to the other host while it runs. Undone by letting it go on where it was.
     CarryLive,
-    /// The other host has the server and its volumes from now on. From here nothing leads back.
+    /// The other host has the server and its volumes from now on. Undone, when that host has lost
+    /// the guest, by giving them back.
     CutOver,
-    /// Let the guest go on where it is now, if it ran.
+    /// Let the guest go on where it is now, if it ran. Undone by removing it for certain.
     GoOn,
     /// Take the volumes from the host that the server was on.
     Disown,
@@ -280,8 +281,8 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
 }
 
 /// Whether an operation that cannot go on with this step goes back. Those that take away cannot:
-/// half a removal is not undone but finished, however long it takes. Nor can what has run on
-/// another host since its cut-over.
+/// half a removal is not undone but finished, however long it takes. Nor does what may run on
+/// another host since its cut-over, unless that host has lost it.
 pub(crate) fn goes_back(kind: &OpKind, step: usize) -> bool {
     if matches!(kind, OpKind::LiveMigrate { .. }) {
         let cut = steps(kind).iter().position(|step| *step == Step::CutOver);

@@ -12,6 +12,7 @@ mod histories;
 mod life;
 mod linger;
 mod live;
+mod live_ends;
 mod moves;
 mod older;
 mod operator;

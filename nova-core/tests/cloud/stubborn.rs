@@ -30,6 +30,8 @@ pub(crate) enum Trouble {
     No(&'static str),
     /// It says that it received a guest, and did not.
     FalseReceipt,
+    /// It takes a guest in that its host has shut down meanwhile.
+    DeadReceipt,
     /// It plugs no volume in.
     NoPlug,
     /// It takes no image.
@@ -67,7 +69,7 @@ impl Stubborn {
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
-            Trouble::NotLive | Trouble::FalseReceipt => return Ok(()),
+            Trouble::NotLive | Trouble::FalseReceipt | Trouble::DeadReceipt => return Ok(()),
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
             Trouble::NoRescue => "rescue",
@@ -135,6 +137,7 @@ impl VirtDriver for Stubborn {
     }
 
     async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.pass("reboot").await?;
         self.host.reboot(instance, how, boot).await
     }
 
@@ -268,8 +271,13 @@ impl LiveMigrate for Stubborn {
 
     async fn receive(&self, instance: InstanceId, parcel: &Parcel) -> Result<(), VirtError> {
         self.pass("receive").await?;
-        if matches!(self.trouble, Trouble::FalseReceipt) {
-            return Ok(());
+        match self.trouble {
+            Trouble::FalseReceipt => return Ok(()),
+            Trouble::DeadReceipt => {
+                self.host.plant_guest(instance);
+                return self.host.stop(instance).await;
+            }
+            _ => {}
         }
         self.host.receive(instance, parcel).await
     }

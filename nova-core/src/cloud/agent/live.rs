@@ -15,6 +15,7 @@ impl Hand {
             // What was never sent needs no recall.
             return match order {
                 LiveOrder::Recall { .. } => Report::Done { guest: None },
+                LiveOrder::Look { instance } => self.look(*instance).await,
                 _ => refused(&unable("take part in a live migration")),
             };
         };
@@ -46,6 +47,7 @@ impl Hand {
                     Err(late) => return late,
                 }
             }
+            LiveOrder::Look { instance } => return self.look(*instance).await,
         };
         let there = match self.in_time(self.is_so(order, live)).await {
             Ok(Ok(there)) => there,
@@ -71,6 +73,23 @@ impl Hand {
         }
     }
 
+    /// Tells of the guest as it is; of one that is still to come it is not told.
+    async fn look(&self, instance: InstanceId) -> Report {
+        let look = async {
+            let Some(guest) = self.driver.guest(instance).await? else { return Ok(None) };
+            let whole = match self.driver.live() {
+                Some(live) => live.is_complete(instance).await?,
+                None => true,
+            };
+            Ok(whole.then_some(guest))
+        };
+        match self.in_time(look).await {
+            Ok(Ok(guest)) => Report::Done { guest },
+            Ok::<Result<_, VirtError>, _>(Err(error)) => Report::Unknown { reason: chain(&error) },
+            Err(late) => late,
+        }
+    }
+
     /// Whether the target of an order is reached.
     async fn is_so(&self, order: &LiveOrder, live: &dyn LiveMigrate) -> Result<bool, VirtError> {
         let guest = self.driver.guest(order.instance()).await?;
@@ -83,6 +102,7 @@ impl Hand {
                 guest.is_some_and(|guest| guest.power == PowerState::Paused)
                     && live.is_complete(*instance).await?
             }
+            LiveOrder::Look { .. } => true,
             // A guest that ended by itself meanwhile has nothing to go on with.
             LiveOrder::Recall { runs, .. } => {
                 guest.is_none_or(|guest| !*runs || guest.power != PowerState::Paused)

@@ -110,7 +110,8 @@ impl Admin {
     /// Takes back [`force_down`](Self::force_down).
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being evacuated from it.
+    /// [`ApiError::NotFound`]; [`ApiError::InUse`] while a server is being evacuated from it, or
+    /// live-migrated to it and not there.
     pub async fn clear_forced_down(
         &self,
         request: RequestId,

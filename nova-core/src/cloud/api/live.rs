@@ -14,7 +14,10 @@ impl Admin {
     /// server stays paused.
     ///
     /// Until the other host has taken over, whatever goes wrong leaves the server running where
-    /// it was; hosts whose driver cannot do it are among what can go wrong.
+    /// it was; hosts whose driver cannot do it are among what can go wrong. Afterwards it is on the
+    /// other host, and nothing is removed where it was before it was seen there. If the other host
+    /// has lost it by then, or is declared down, the server goes back and is started anew from its
+    /// disks; while the other host is merely silent, it is waited for.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server

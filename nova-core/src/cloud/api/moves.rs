@@ -179,20 +179,26 @@ impl Admin {
         })
     }
 
-    /// Refuses while a server is being made anew because `host` is lost: the host must not come
-    /// back in the middle.
+    /// Refuses while a server is being made anew, or goes back from where it was sent, because
+    /// `host` is lost: the host must not come back in the middle.
     pub(crate) async fn not_evacuating(&self, host: HostId) -> Result<(), ApiError> {
         let view = self.door.fresh().await?;
-        let leaves = |server: &&Versioned<Instance>| {
-            let from = server.value.migration.as_ref().map(|moving| moving.from);
+        let leaves = |server: &Instance| {
+            let moving = server.migration.as_ref()?;
             // A deletion that interrupted the evacuation has both guests to remove.
             let tasks = [Some(Action::Evacuate.task()), Some(Action::Delete.task())];
-            tasks.contains(&server.value.task) && from == Some(host)
+            if tasks.contains(&server.task) && moving.from == host {
+                return Some("evacuated");
+            }
+            let live = server.task == Some(Action::LiveMigrate.task());
+            let sent = moving.to == Some(host) && server.host != Some(host);
+            (live && sent).then_some("live-migrated")
         };
-        match view.instances.values().find(leaves) {
+        let mut servers = view.instances.values().map(|server| &server.value);
+        match servers.find_map(|server| Some((server.id, leaves(server)?))) {
             None => Ok(()),
-            Some(server) => {
-                let by = format!("server {}, which is being evacuated", server.value.id);
+            Some((id, how)) => {
+                let by = format!("server {id}, which is being {how}");
                 Err(ApiError::InUse { what: "host", id: host.to_string(), by })
             }
         }
