@@ -88,6 +88,8 @@ bugs! {
     RunTwice "run-twice";
     /// Floating IPs still lead to the host that their server has left.
     LeadBehind "lead-behind";
+    /// Calls to the volume driver do not say to which attempt they belong.
+    NoFence "no-fence";
 }
 
 #[cfg(feature = "testing")]

@@ -45,7 +45,7 @@ impl Runner {
             view.volumes_of(id).map(|volume| volume.value.id).collect()
         };
         for volume in held {
-            if let Err(error) = self.ports.volumes.connect(volume, at).await {
+            if let Err(error) = self.ports.volumes.connect(volume, at, self.fence).await {
                 return Ok(self.volume_failed(&error));
             }
         }

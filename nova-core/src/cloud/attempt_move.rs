@@ -259,7 +259,7 @@ impl Runner {
             if !matches!(report, Report::Done { .. }) {
                 return Ok(self.attempt_of(report));
             }
-            if let Err(error) = self.ports.volumes.disconnect(volume, from).await {
+            if let Err(error) = self.ports.volumes.disconnect(volume, from, self.fence).await {
                 return Ok(self.volume_failed(&error));
             }
             let mut next = held.value.clone();
@@ -277,7 +277,7 @@ impl Runner {
             view.volumes_of(instance).map(|volume| volume.value.id).collect()
         };
         for volume in held {
-            let connection = match self.ports.volumes.connect(volume, at).await {
+            let connection = match self.ports.volumes.connect(volume, at, self.fence).await {
                 Ok(connection) => connection,
                 Err(error) => return Ok(self.volume_failed(&error)),
             };

@@ -319,7 +319,7 @@ impl Runner {
             if planted(Bug::StayConnected) {
                 continue;
             }
-            if let Err(error) = self.ports.volumes.disconnect(volume, host).await {
+            if let Err(error) = self.ports.volumes.disconnect(volume, host, self.fence).await {
                 let fault = self.fault(chain(&error));
                 return Ok(Attempt::NotDone { fault, retry: true });
             }

@@ -3,6 +3,7 @@
 //! Nothing here does anything: no store, no clock, no await. What acts on these values is in
 //! [`port`](crate::port) and [`cloud`](crate::cloud).
 
+mod fence;
 mod flavor;
 mod guest;
 mod host;
@@ -20,6 +21,7 @@ mod resource;
 mod unit;
 mod volume;
 
+pub use fence::{Fence, RemovedFences};
 pub use flavor::{ExtraSpecs, Flavor};
 pub use guest::{FailedCheck, Fault, PowerState, Reboot};
 pub use host::{
