@@ -8,6 +8,7 @@ mod doctor;
 mod drain;
 mod elsewhere;
 mod faults;
+mod fence;
 mod histories;
 mod life;
 mod linger;
