@@ -18,6 +18,7 @@ mod operator;
 mod regressions;
 mod removal;
 mod rescue;
+mod rescue_lost;
 mod shelf;
 mod sites;
 mod snapshots;

@@ -150,8 +150,8 @@ impl Admin {
     }
 
     /// Makes a server anew on another host, because its own is lost: from its image, with its
-    /// addresses and volumes; what was on its other disks is lost with the host. When the host
-    /// comes back, its agent removes the old guest.
+    /// addresses and volumes; what was on its other disks is lost with the host. One that was
+    /// rescued is so no more. When the host comes back, its agent removes the old guest.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] unless the

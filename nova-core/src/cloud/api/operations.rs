@@ -9,7 +9,7 @@ use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
     AddressState, Fault, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState,
-    Operation, RequestId, StepOutcome, StepRecord, VmState, Volume, VolumeState,
+    Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume, VolumeState,
 };
 use crate::store::record::{OpenOperation, Record as _, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
@@ -61,7 +61,8 @@ impl Admin {
     ///
     /// Its server goes to [`VmState::Error`] and can be deleted, rebuilt, rebooted by force or
     /// evacuated; it stays on the host that its record names, with its addresses and its claim
-    /// there. A claim at another end of a move is given back; what is left there is removed by
+    /// there. One that was or may be rescued boots from its own disk as soon as its host's agent
+    /// sees that. A claim at another end of a move is given back; what is left there is removed by
     /// that host's agent. A server that is shelved stays so. A volume that was being made or
     /// destroyed goes to [`VolumeState::Error`] and can be deleted; one that was being attached or
     /// detached stays with its server until that is deleted or the volume is detached. An image of
@@ -151,7 +152,9 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
     let shelved = old.state == VmState::ShelvedOffloaded && old.host.is_none();
     if !shelved {
         (next.state, next.shelf, next.migration) = (VmState::Error, None, None);
-        next.rescue = None;
+        // Its agent boots it from its own disk when it sees this.
+        let rescuing = old.lent.filter(|_| old.task == Some(TaskState::Rescuing));
+        next.rescue = rescuing.or(old.rescue);
         let ends = old.hosts().into_iter().filter(|host| Some(*host) != old.host);
         ends.for_each(|end| unclaim(view, old, Some(end), txn));
     }
