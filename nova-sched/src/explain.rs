@@ -25,7 +25,7 @@ pub(crate) fn explain(
     request: &RequestSpec,
 ) -> Refusal {
     let mut counts = Counts::default();
-    let count = hosts.rows().len();
+    let count = hosts.len();
     match scheduler.place(hosts, request, None, &mut counts) {
         Err(stuck) => Refusal {
             funnel: counts.into_funnel(&scheduler.filters, count),

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use nova_core::domain::{HostTable, Placement, RequestSpec};
+use nova_core::domain::{HostTable, Placement, RequestSpec, Slot};
 use nova_core::seed::Seed;
 
 use crate::normalise::Scale;
@@ -27,8 +27,8 @@ type Stages<'a> = Vec<(usize, &'a dyn Filter)>;
 /// The hosts that passed, with their raw weights.
 #[derive(Default)]
 struct Ranking {
-    /// Indices of rows.
-    passed: Vec<usize>,
+    /// Where they are.
+    passed: Vec<Slot>,
     /// For each of them one weight per weigher, with its multiplier there.
     raw: Vec<(f64, f64)>,
     /// For each of them the final weight.
@@ -45,13 +45,13 @@ impl FilterScheduler {
         seed: Option<Seed>,
         tally: &mut impl Tally,
     ) -> Result<Placement, Box<Stuck<'a>>> {
-        let mut view = View::new(hosts.rows());
+        let mut view = View::new(hosts);
         let mut request = Cow::Borrowed(request);
         let wanted = request.flavor.resources();
         let count = request.instances.len();
         let mut placement = Placement { hosts: Vec::with_capacity(count) };
         let mut ranking = Ranking::default();
-        let mut candidates: Vec<usize> = Vec::new();
+        let mut candidates: Vec<Slot> = Vec::new();
 
         for nth in 0..count {
             let last = nth + 1 == count;
@@ -61,7 +61,7 @@ impl FilterScheduler {
             let seed = seed.filter(|_| among > 1 || self.ties == Ties::Shuffled);
             let goal = if last && seed.is_none() { Goal::Best } else { Goal::Order };
             if nth == 0 {
-                self.sieve(&stages, &view, &request, 0..view.len(), goal, tally, &mut ranking);
+                self.sieve(&stages, &view, &request, view.slots(), goal, tally, &mut ranking);
             } else {
                 let before = candidates.drain(..);
                 self.sieve(&stages, &view, &request, before, goal, tally, &mut ranking);
@@ -69,10 +69,11 @@ impl FilterScheduler {
             self.score(&mut ranking);
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let seed = seed.map(|seed| (seed, among));
-            let Some(chosen) = self.choose(goal, seed, &mut ranking, &mut candidates) else {
+            let chosen = self.choose(goal, seed, &mut ranking, &mut candidates);
+            let host = chosen.and_then(|slot| view.row(slot)).map(|row| row.id);
+            let (Some(chosen), Some(host)) = (chosen, host) else {
                 return Err(Box::new(Stuck { view, request }));
             };
-            let host = view.row(chosen).id;
             placement.hosts.push(host);
             if !last {
                 let instance = request.instances[0];
@@ -83,7 +84,7 @@ impl FilterScheduler {
                 let request = request.to_mut();
                 request.instances.remove(0);
                 if let Some(group) = &mut request.group {
-                    *group.members_by_host.entry(host).or_default() += 1;
+                    group.join(host);
                 }
             }
         }
@@ -109,7 +110,7 @@ impl FilterScheduler {
         stages: &Stages<'_>,
         view: &View<'_>,
         request: &RequestSpec,
-        candidates: impl Iterator<Item = usize>,
+        candidates: impl Iterator<Item = Slot>,
         goal: Goal,
         tally: &mut impl Tally,
         ranking: &mut Ranking,
@@ -118,7 +119,7 @@ impl FilterScheduler {
         ranking.raw.clear();
         let first_is_best = goal == Goal::Best && self.weighers.is_empty();
         'hosts: for at in candidates {
-            let row = view.row(at);
+            let Some(row) = view.row(at) else { continue };
             for (place, filter) in stages {
                 if let Verdict::Reject(reason) = filter.check(row, request) {
                     tally.refused(*place, reason);
@@ -165,8 +166,8 @@ impl FilterScheduler {
         goal: Goal,
         seed: Option<(Seed, usize)>,
         ranking: &mut Ranking,
-        order: &mut Vec<usize>,
-    ) -> Option<usize> {
+        order: &mut Vec<Slot>,
+    ) -> Option<Slot> {
         let Ranking { passed, score, .. } = ranking;
         if goal == Goal::Best {
             // The first of the best is what a stable sort would put on top.

@@ -229,7 +229,7 @@ impl Scheduler for FilterScheduler {
         let mut counts = Counts::default();
         self.place(hosts, request, None, &mut counts).map_err(|_| NoValidHost {
             instances: request.instances.len(),
-            funnel: counts.into_funnel(&self.filters, hosts.rows().len()),
+            funnel: counts.into_funnel(&self.filters, hosts.len()),
         })
     }
 

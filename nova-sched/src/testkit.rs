@@ -1,6 +1,5 @@
 //! Plain hosts and requests for unit tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nova_core::domain::{
@@ -65,11 +64,9 @@ pub(crate) fn join_aggregate(host: &mut HostState, metadata: &[(&str, &str)]) {
 
 /// Puts `request` into a group with so many members on each of these hosts.
 pub(crate) fn join_group(request: &mut RequestSpec, policy: GroupPolicy, members: &[(u128, u32)]) {
-    let on = |(host, count): &(u128, u32)| (HostId::from_u128(*host), *count);
-    request.group = Some(GroupView {
-        id: ServerGroupId::from_u128(1),
-        policy,
-        max_per_host: 1,
-        members_by_host: members.iter().map(on).collect::<BTreeMap<_, _>>(),
-    });
+    let mut group = GroupView::new(ServerGroupId::from_u128(1), policy, 1);
+    for (host, count) in members {
+        (0..*count).for_each(|_| group.join(HostId::from_u128(*host)));
+    }
+    request.group = Some(group);
 }

@@ -292,18 +292,10 @@ impl View {
     /// count. A member that has no host yet counts nowhere, one that moves at both ends.
     pub(crate) fn group(&self, id: ServerGroupId, but: InstanceId) -> Option<GroupView> {
         let group = &self.groups.get(&keys::group(id))?.value;
-        let mut members_by_host = BTreeMap::new();
-        for instance in self.members(id).filter(|member| member.id != but) {
-            for host in instance.hosts() {
-                *members_by_host.entry(host).or_insert(0) += 1;
-            }
-        }
-        Some(GroupView {
-            id,
-            policy: group.policy,
-            max_per_host: group.max_per_host.get(),
-            members_by_host,
-        })
+        let mut seen = GroupView::new(id, group.policy, group.max_per_host.get());
+        let others = self.members(id).filter(|member| member.id != but);
+        others.flat_map(Instance::hosts).for_each(|host| seen.join(host));
+        Some(seen)
     }
 
     /// The servers of a group, sorted by id.

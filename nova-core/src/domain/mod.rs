@@ -13,18 +13,22 @@ mod invalid;
 mod migration;
 mod name;
 mod network;
+mod numa;
 mod operation;
+mod pci;
 mod project;
+mod report;
 mod request;
 mod resource;
+mod row;
+mod table;
 mod unit;
 mod volume;
 
 pub use flavor::{ExtraSpecs, Flavor};
 pub use guest::{FailedCheck, Fault, PowerState, Reboot};
 pub use host::{
-    Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, HostState,
-    HostTable, Liveness,
+    Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, Liveness,
 };
 pub use id::{AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, ServerGroupId, VolumeId};
 pub use image::{
@@ -40,12 +44,20 @@ pub use network::{
     AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, InterfaceName,
     MacClaim, Network, NetworkKind, Port, VlanClaim,
 };
+pub use numa::{
+    CpuPolicy, CpuThreadPolicy, GuestCell, GuestTopology, MemoryPages, NumaCell, NumaTopology,
+    PageSize,
+};
 pub use operation::{OpKind, OpState, Operation, StepOutcome, StepRecord};
+pub use pci::{PciNumaPolicy, PciPool, PciPools, PciRequest};
 pub use project::{Limit, MaxPerHost, OverQuota, Quantum, Quota, ServerGroup};
+pub use report::HostReport;
 pub use request::{
-    Change, Funnel, FunnelStage, GroupPolicy, GroupView, NearMiss, Placement, Refusal, RequestSpec,
-    SchedulerHints,
+    Change, Destination, Funnel, FunnelStage, GroupPolicy, GroupView, NearMiss, Placement, Purpose,
+    Refusal, RequestSpec, SchedulerHints,
 };
 pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock};
+pub use row::{HostState, Measured, Resident};
+pub use table::{HostTable, Slot, TableIdentity, TableRevision};
 pub use unit::{AllocationRatio, GiB, Mac, MiB, Vcpus, VlanId};
 pub use volume::{Attachment, Volume, VolumeSize, VolumeState};

@@ -35,7 +35,7 @@ impl<S: Scheduler + ?Sized> Scheduler for ChaosScheduler<S> {
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
         if let Some(mut strike) = self.fate.strikes(Fault::WrongHost) {
-            let up = hosts.rows().iter().filter(|host| host.liveness == Liveness::Up);
+            let up = hosts.rows().filter(|host| host.liveness == Liveness::Up);
             let up: Vec<_> = up.map(|host| host.id).collect();
             if let Some(host) = up.get(strike.index(up.len())) {
                 return Ok(Placement { hosts: vec![*host] });

@@ -133,7 +133,7 @@ impl Scheduler for Blind {
         request: &RequestSpec,
         _: Seed,
     ) -> Result<Placement, NoValidHost> {
-        let first = hosts.rows().iter().map(|host| host.id).take(1);
+        let first = hosts.rows().map(|host| host.id).take(1);
         let mut placement = FirstFit
             .select(hosts, request, Seed::new(1))
             .unwrap_or_else(|_| Placement { hosts: Vec::new() });

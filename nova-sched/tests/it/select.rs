@@ -14,7 +14,7 @@ use crate::kit::{any_hosts, any_request, group, host, ids, request};
 fn by_the_book(hosts: &HostTable, request: &RequestSpec) -> Option<Vec<HostId>> {
     let mut hosts = hosts.clone();
     let mut request = request.clone();
-    let mut candidates: Vec<HostId> = hosts.rows().iter().map(|row| row.id).collect();
+    let mut candidates: Vec<HostId> = hosts.rows().map(|row| row.id).collect();
     let mut chosen = Vec::new();
     for nth in 0..request.instances.len() {
         for filter in filters::all() {
@@ -48,7 +48,7 @@ fn by_the_book(hosts: &HostTable, request: &RequestSpec) -> Option<Vec<HostId>> 
             row.io_ops += 1;
         });
         if let Some(group) = &mut request.group {
-            *group.members_by_host.entry(best).or_default() += 1;
+            group.join(best);
         }
     }
     Some(chosen)
@@ -90,7 +90,7 @@ proptest! {
         if let Err(refused) = FilterScheduler::nova().select(&hosts, &request, Seed::new(1)) {
             let stages = refused.funnel.stages;
             let counted: usize = stages.iter().flat_map(|stage| stage.reasons.values()).sum();
-            prop_assert_eq!(counted, hosts.rows().len());
+            prop_assert_eq!(counted, hosts.len());
             prop_assert_eq!(stages.last().map(|stage| stage.hosts_out), Some(0));
             for pair in stages.windows(2) {
                 prop_assert_eq!(pair[0].hosts_out, pair[1].hosts_in);

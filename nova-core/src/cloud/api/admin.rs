@@ -50,7 +50,8 @@ impl Admin {
     pub async fn hosts(&self) -> Result<Vec<HostStatus>, ApiError> {
         let door = &self.door;
         let mut view = door.fresh().await?;
-        let rows = view.hosts(door.now(), door.options.down_after).rows().to_vec();
+        let rows =
+            view.hosts(door.now(), door.options.down_after).rows().cloned().collect::<Vec<_>>();
         let status = rows.into_iter().filter_map(|row| {
             Some(HostStatus {
                 host: view.hosts.get(&keys::host(row.id))?.value.clone(),
@@ -373,7 +374,7 @@ impl Admin {
         let mut view = self.door.fresh().await?;
         let used = view.hosts(self.door.now(), self.door.options.down_after);
         let used: BTreeMap<HostId, Resources> =
-            used.rows().iter().map(|row| (row.id, *row.used())).collect();
+            used.rows().map(|row| (row.id, *row.used())).collect();
         let mut records = view.count();
         let mut resting = BTreeMap::new();
         let now = self.door.now();
