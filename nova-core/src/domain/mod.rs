@@ -56,7 +56,7 @@ pub use request::{
     Change, Destination, Funnel, FunnelStage, GroupPolicy, GroupView, NearMiss, Placement, Purpose,
     Refusal, RequestSpec, SchedulerHints,
 };
-pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock};
+pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock, Units};
 pub use row::{HostState, Measured, Resident};
 pub use table::{HostTable, Slot, TableIdentity, TableRevision};
 pub use unit::{AllocationRatio, GiB, Mac, MiB, Vcpus, VlanId};
