@@ -186,7 +186,7 @@ fn claims_fit(s: &Snapshot) -> Vec<String> {
             wrong.push(format!("host {id} has claims and is not registered"));
             continue;
         };
-        if let Some(resource) = host.inventory.lacks(&used, &Resources::ZERO) {
+        if let Some(resource) = host.inventory.exceeded(&used) {
             wrong.push(format!("host {} is over its capacity of {resource}", host.name));
         }
     }

@@ -295,6 +295,12 @@ impl Inventory {
         }
     }
 
+    /// The first kind of resource of which more is `used` than may be promised; none when it is not.
+    pub fn exceeded(&self, used: &Resources) -> Option<ResourceKind> {
+        let over = |kind: &ResourceKind| kind.of(used) as f64 > self.capacity(*kind);
+        ResourceKind::ALL.into_iter().find(over)
+    }
+
     /// The capacity of one kind: `(total - reserved) * ratio`.
     pub fn capacity(&self, kind: ResourceKind) -> f64 {
         match kind {
