@@ -115,7 +115,7 @@ impl Runner {
         let reason = why_elsewhere(op).unwrap_or_else(|| format!("host {to} was tried"));
         op.settle.clear();
         op.step = 0;
-        Ok(match self.unclaim_there(server, moving, to).await? {
+        Ok(match self.unclaim_there(op, server, moving, to).await? {
             Attempt::Done(txn) => Attempt::Again { txn, reason },
             other => other,
         })
