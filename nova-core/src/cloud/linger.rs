@@ -15,6 +15,7 @@ use crate::cloud::ports::Ports;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
 use crate::domain::{AddressState, Host, HostId, Instance, InstanceId, Liveness, Operation};
+use crate::plant::{Bug, planted};
 use crate::port::NetError;
 use crate::store::record::{Claim, Ledger, Lingering, keys};
 use crate::store::{Guard, StoreError, StoreExt as _, Txn, Versioned};
@@ -99,6 +100,7 @@ impl Runner {
         let record = self.fresh().await?.hosts.get(&keys::host(host)).cloned();
         let lost = is_lost(record.as_ref());
         Ok(match (self.liveness(host).await?.0, lost) {
+            (Liveness::Down, false) if planted(Bug::HeedSilence) => Rid::Surely,
             (Liveness::Down, false) => Rid::Silent,
             // An operator's word counts only if it is not taken back before this is recorded.
             (Liveness::Down, true) => {

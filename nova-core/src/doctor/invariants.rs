@@ -283,9 +283,13 @@ fn guests_run_once(s: &Snapshot) -> Vec<String> {
 }
 
 /// A guest that is frozen is held to it as well: the copy that a move leaves on a host that cannot
-/// be asked lingers there with its claim. A host that was declared down has none to give.
+/// be asked lingers there with its claim. A host that was declared down has none to give, and the
+/// claims of servers where they are belong to another invariant.
 fn guests_have_claims(s: &Snapshot) -> Vec<String> {
-    let claimed: BTreeSet<_> = s.claims.iter().map(|c| (c.host, c.instance)).collect();
+    let claims = s.claims.iter().map(|claim| (claim.host, claim.instance));
+    let servers = s.instances.iter();
+    let homes = servers.flat_map(|i| i.hosts().into_iter().map(|host| (host, i.id)));
+    let claimed: BTreeSet<_> = claims.chain(homes).collect();
     let up = s.hosts.iter().filter(|host| host.forced_down.is_none());
     let up: BTreeSet<HostId> = up.map(|host| host.id).collect();
     let mut wrong = Vec::new();

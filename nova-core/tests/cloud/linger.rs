@@ -233,7 +233,10 @@ fn a_server_that_is_shelved_or_deleted_meanwhile_keeps_or_frees_its_address_as_i
             }
             live::check_moment(world).await;
             // What is on the silent host may use the address, whatever became of the server.
-            assert_eq!((held(world, there).await.0, held(world, there).await.2.vcpus), (1, Vcpus(2)));
+            assert_eq!(
+                (held(world, there).await.0, held(world, there).await.2.vcpus),
+                (1, Vcpus(2))
+            );
             restart(world, there, None).await;
             let left = if shelved { (1, 0, Resources::ZERO) } else { (0, 1, Resources::ZERO) };
             assert_eq!(held(world, there).await, left);
