@@ -23,8 +23,8 @@ use crate::{Filter, Weigher, filters, weighers};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PolicyConfig {
-    /// Names of filters, in the order in which they run. `host-up` and `capacity` run first when
-    /// they are not among them.
+    /// Names of filters, in the order in which they run. `requested-hosts`, `host-up` and
+    /// `capacity` run first when they are not among them.
     pub filters: Vec<String>,
     /// Weighers, in the order in which their parts are added up.
     pub weighers: Vec<WeigherConfig>,
@@ -47,7 +47,7 @@ pub struct WeigherConfig {
 }
 
 impl Default for PolicyConfig {
-    /// No filters but the two that every policy has, no weighers: the lowest host id with room.
+    /// No filters but the three that every policy has, no weighers: the lowest host id with room.
     fn default() -> Self {
         Self { filters: Vec::new(), weighers: Vec::new(), subset_size: 1, shuffle_best: false }
     }

@@ -28,13 +28,17 @@ pub(crate) fn explain(
     let count = hosts.len();
     match scheduler.place(hosts, request, None, &mut counts) {
         Err(stuck) => Refusal {
-            funnel: counts.into_funnel(&scheduler.filters, count),
+            funnel: counts.into_funnel(scheduler, count),
             nearest: nearest(scheduler, &stuck),
-            smallest_change: smallest_change(scheduler, hosts, request),
+            smallest_change: match stuck.failed {
+                None => smallest_change(scheduler, hosts, request),
+                // It is not that hosts lack something.
+                Some(_) => None,
+            },
         },
         // Nothing to explain: the funnel shows how many hosts would do.
         Ok(_) => Refusal {
-            funnel: count_all(scheduler, hosts, request).into_funnel(&scheduler.filters, count),
+            funnel: count_all(scheduler, hosts, request).into_funnel(scheduler, count),
             nearest: Vec::new(),
             smallest_change: None,
         },
@@ -71,9 +75,8 @@ fn count_all(scheduler: &FilterScheduler, hosts: &HostTable, request: &RequestSp
     let stages = scheduler.stages(request, 0);
     stages.iter().for_each(|(place, _)| counts.runs(*place));
     for row in hosts.rows() {
-        let refusal = stages.iter().find_map(|(place, filter)| match filter.check(row, request) {
-            Verdict::Pass => None,
-            Verdict::Reject(reason) => Some((*place, reason)),
+        let refusal = stages.iter().find_map(|(place, filter)| {
+            filter.check(row, request).refusal().map(|reason| (*place, reason))
         });
         if let Some((place, reason)) = refusal {
             counts.refused(place, reason);
@@ -105,9 +108,9 @@ fn nearest(scheduler: &FilterScheduler, stuck: &Stuck<'_>) -> Vec<NearMiss> {
         name: row.name.clone(),
         refused_by: stages
             .iter()
-            .filter_map(|(_, filter)| match filter.check(row, request) {
-                Verdict::Pass => None,
-                Verdict::Reject(reason) => Some((filter.name().to_owned(), reason.0.to_owned())),
+            .filter_map(|(_, filter)| {
+                let reason = filter.check(row, request).refusal()?;
+                Some((filter.name().to_owned(), reason.0.to_owned()))
             })
             .collect(),
         short_of: shortages(row, request).collect::<BTreeMap<_, _>>(),

@@ -26,6 +26,13 @@ pub trait Filter: Any + Debug + Send + Sync {
         Runs::PerInstance
     }
 
+    /// Whether it looks at the image, so that it is asked too when a server that is there gets
+    /// another one ([`Purpose::Rebuild`](nova_core::domain::Purpose)). Others are not asked then:
+    /// the server has its place already.
+    fn on_rebuild(&self) -> bool {
+        false
+    }
+
     /// Whether it has anything to say about `request`, whatever the host. When not, it passes
     /// every host without being asked and does not appear in the funnel.
     fn concerns(&self, request: &RequestSpec) -> bool {
@@ -41,19 +48,30 @@ pub trait Filter: Any + Debug + Send + Sync {
 }
 
 /// What a filter says of a host.
-// Exhaustive on purpose: a host passes or it does not, there is no third answer to prepare for.
+// Exhaustive on purpose: there is no further answer to prepare for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The host may take the request.
     Pass,
     /// It may not, and why.
     Reject(Reason),
+    /// It cannot be said: what host or request say of themselves is malformed. That is a rejection,
+    /// unless the policy keeps [Nova's rules](crate::Rules::Nova): then the whole request fails.
+    Error(Reason),
 }
 
 impl Verdict {
     /// Passes when `condition` holds, and rejects for `reason` when not.
     pub const fn pass_if(condition: bool, reason: Reason) -> Self {
         if condition { Self::Pass } else { Self::Reject(reason) }
+    }
+
+    /// Why the host does not pass; none when it does.
+    pub const fn refusal(self) -> Option<Reason> {
+        match self {
+            Self::Pass => None,
+            Self::Reject(reason) | Self::Error(reason) => Some(reason),
+        }
     }
 }
 
@@ -89,6 +107,10 @@ impl<F: Filter + ?Sized> Filter for Arc<F> {
 
     fn runs(&self) -> Runs {
         (**self).runs()
+    }
+
+    fn on_rebuild(&self) -> bool {
+        (**self).on_rebuild()
     }
 
     fn concerns(&self, request: &RequestSpec) -> bool {

@@ -46,12 +46,14 @@
 //! - `sim` (feature of that name): VM traces replayed through any scheduler with virtual time.
 
 mod config;
+pub mod differences;
 pub mod explain;
 mod filter;
 pub mod filters;
 mod normalise;
 mod pipeline;
 mod registry;
+mod rules;
 mod scheduler;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -65,5 +67,6 @@ pub mod weighers;
 pub use config::{PolicyConfig, WeigherConfig};
 pub use filter::{Filter, Reason, Runs, Verdict};
 pub use registry::{PolicyError, Registry};
+pub use rules::Rules;
 pub use scheduler::{FilterScheduler, Ties};
-pub use weigher::{Ends, Weigher};
+pub use weigher::{Ends, Sense, Weigher};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nova_core::domain::Invalid;
 
-use crate::{Filter, FilterScheduler, PolicyConfig, Ties, Weigher, filters, weighers};
+use crate::{Filter, FilterScheduler, PolicyConfig, Rules, Ties, Weigher, filters, weighers};
 
 /// What can be named in configuration. Anybody may add filters, weighers and policies of their
 /// own.
@@ -119,7 +119,7 @@ impl Registry {
             }
             filters.push(Arc::clone(find(&self.filters, "filter", filter)?));
         }
-        let mut policy = FilterScheduler::with_chain(name.to_owned(), filters)
+        let mut policy = FilterScheduler::with_chain(name.to_owned(), Rules::Strict, filters)
             .with_subset_size(config.subset_size)?
             .with_ties(if config.shuffle_best { Ties::Shuffled } else { Ties::InOrder });
         for weigher in &config.weighers {
@@ -214,13 +214,13 @@ mod tests {
         check(
             r#"filters = ["zone"]
                weighers = [{ name = "ram" }, { name = "cpu", multiplier = -2 }]"#,
-            r#"["host-up", "capacity", "zone"] [("ram", 1.0), ("cpu", -2.0)]"#,
+            r#"["requested-hosts", "host-up", "capacity", "zone"] [("ram", 1.0), ("cpu", -2.0)]"#,
         );
     }
 
     #[test]
-    fn a_policy_may_say_where_the_two_necessary_filters_run() {
-        let expected = r#"["host-up", "zone", "capacity"]"#;
+    fn a_policy_may_say_where_the_necessary_filters_run() {
+        let expected = r#"["requested-hosts", "host-up", "zone", "capacity"]"#;
         check(r#"filters = ["zone", "capacity"]"#, expected);
     }
 

@@ -51,6 +51,10 @@ impl Filter for ImageProperties {
         Runs::OncePerRequest
     }
 
+    fn on_rebuild(&self) -> bool {
+        true
+    }
+
     fn concerns(&self, request: &RequestSpec) -> bool {
         !Wanted::of(request).is_nothing()
     }

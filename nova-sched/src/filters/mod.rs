@@ -15,6 +15,7 @@ mod different_host;
 mod extra_specs_ops;
 mod host_up;
 mod image_properties;
+mod requested_hosts;
 mod retry;
 mod same_host;
 mod version;
@@ -27,16 +28,19 @@ pub use capacity::Capacity;
 pub use different_host::DifferentHost;
 pub use host_up::HostUp;
 pub use image_properties::ImageProperties;
+pub use requested_hosts::RequestedHosts;
 pub use retry::Retry;
 pub use same_host::SameHost;
 pub use zone::Zone;
 
 pub(crate) use extra_specs_ops::number;
+pub(crate) use requested_hosts::forces;
 
 /// All of them, in the order in which the named policies run them: first what holds for a host as
 /// such, then room, then what a request wishes.
 pub fn all() -> Vec<Arc<dyn Filter>> {
     vec![
+        Arc::new(RequestedHosts),
         Arc::new(HostUp),
         Arc::new(Zone),
         Arc::new(Retry),
@@ -75,9 +79,6 @@ fn check(
         );
         crate::Verdict::Pass
     };
-    let said = match verdict {
-        crate::Verdict::Pass => Ok(()),
-        crate::Verdict::Reject(reason) => Err(reason.0),
-    };
+    let said = verdict.refusal().map_or(Ok(()), |reason| Err(reason.0));
     assert_eq!(said, expected, "{}: {row:?} {spec:?}", filter.name());
 }

@@ -3,5 +3,6 @@
 mod explain;
 mod kit;
 mod laws;
+mod purpose;
 mod replay;
 mod select;
