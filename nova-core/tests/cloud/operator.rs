@@ -250,6 +250,27 @@ fn what_an_abandoned_move_leaves_on_a_host_that_is_lost_is_given_back_at_once() 
     });
 }
 
+#[test]
+fn a_server_does_not_go_where_an_abandoned_move_may_have_left_something() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (id, op, old) = stuck_confirmation(world).await;
+        admin.abandon_operation(admin.new_request(), op).await.unwrap();
+        world.done(project.reboot(project.new_request(), id, Reboot::Hard).await).await;
+        // The host answers, and its agent cannot remove the guest.
+        world.pass(CloudOptions::default().sweep_interval * 2).await;
+        assert_eq!(claimed_on(world, old).await, Vcpus(2));
+        let moved = admin.migrate_server(admin.new_request(), id).await.unwrap();
+        world.pass(Duration::from_secs(60)).await;
+        let op = admin.operation(moved.operation).await.unwrap();
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        elsewhere::restart(world, old, None).await;
+        world.done(admin.migrate_server(admin.new_request(), id).await).await;
+        assert_eq!(home(world, id).await, old);
+        world.healthy().await;
+    });
+}
+
 /// What abandoning an operation is refused for: the host, and what it may still use.
 async fn refused(world: &World, op: OpId) -> (String, String) {
     let admin = world.admin();
