@@ -15,6 +15,7 @@ mod live;
 mod moves;
 mod older;
 mod operator;
+mod overload;
 mod regressions;
 mod removal;
 mod rescue;
