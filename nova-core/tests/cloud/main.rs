@@ -1,6 +1,7 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod apart;
 mod behind;
 mod broken;
 mod chaos;
