@@ -14,6 +14,7 @@ mod migration;
 mod name;
 mod network;
 mod numa;
+mod numa_fit;
 mod operation;
 mod pci;
 mod project;
@@ -48,8 +49,9 @@ pub use numa::{
     CpuPolicy, CpuThreadPolicy, GuestCell, GuestTopology, MemoryPages, NumaCell, NumaTopology,
     PageSize,
 };
+pub use numa_fit::{CellFit, NumaFit, NumaMisfit, Overcommit};
 pub use operation::{OpKind, OpState, Operation, StepOutcome, StepRecord};
-pub use pci::{PciNumaPolicy, PciPool, PciPools, PciRequest};
+pub use pci::{Near, PciNumaPolicy, PciPool, PciPools, PciRequest, PciShort};
 pub use project::{Limit, MaxPerHost, OverQuota, Quantum, Quota, ServerGroup};
 pub use report::HostReport;
 pub use request::{
