@@ -17,12 +17,14 @@ mod numa;
 mod numa_fit;
 mod operation;
 mod pci;
+mod pci_alias;
 mod project;
 mod report;
 mod request;
 mod resource;
 mod row;
 mod table;
+mod topology;
 mod unit;
 mod volume;
 
@@ -52,6 +54,7 @@ pub use numa::{
 pub use numa_fit::{CellFit, NumaFit, NumaMisfit, Overcommit};
 pub use operation::{OpKind, OpState, Operation, StepOutcome, StepRecord};
 pub use pci::{Near, PciNumaPolicy, PciPool, PciPools, PciRequest, PciShort};
+pub use pci_alias::{PciAlias, PciAliases};
 pub use project::{Limit, MaxPerHost, OverQuota, Quantum, Quota, ServerGroup};
 pub use report::HostReport;
 pub use request::{

@@ -108,6 +108,9 @@ impl PciPools {
         requests: &[PciRequest],
         near: Option<Near<'_>>,
     ) -> Result<(), PciShort> {
+        if requests.is_empty() {
+            return Ok(());
+        }
         let after = self.after(requests, near)?;
         let pools = std::mem::take(&mut self.pools).into_iter().zip(after);
         self.pools =
