@@ -187,7 +187,6 @@ impl NumaCell {
     /// The size of the pages that the guest's memory gets, or that this cell tells of none; none
     /// when it has too little memory. Pages that are asked for, and the memory of guests with CPUs
     /// of their own, are never promised twice.
-    #[expect(clippy::option_option, reason = "no room and no pages are different answers")]
     fn page_size(&self, guest: &GuestCell) -> Option<Option<u64>> {
         let smallest = self.pages.iter().map(|pages| pages.size_kb).min();
         let holds = |pages: &&MemoryPages| pages.hold(guest.memory, Free::Only);

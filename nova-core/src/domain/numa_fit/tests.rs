@@ -16,7 +16,7 @@ fn fits(host: &NumaCell, guest: &GuestCell, overcommit: Overcommit) -> bool {
         let pages = host.pages.iter().find(|pages| pages.size_kb == size);
         pages.is_some_and(|p| {
             (p.total as i64 - p.used as i64 - p.reserved as i64) * size as i64 >= kib as i64
-                && kib % size == 0
+                && kib.is_multiple_of(size)
         })
     };
     let memory = match guest.page_size {
@@ -28,7 +28,7 @@ fn fits(host: &NumaCell, guest: &GuestCell, overcommit: Overcommit) -> bool {
             Some(size) if pinned => free(*size),
             Some(size) => {
                 let pages = host.pages.iter().find(|pages| pages.size_kb == *size).unwrap();
-                pages.total * size >= kib && kib % size == 0
+                pages.total * size >= kib && kib.is_multiple_of(*size)
             }
             None if pinned => host.memory as i64 - host.memory_used as i64 >= guest.memory as i64,
             None => host.memory >= guest.memory,
