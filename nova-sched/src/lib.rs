@@ -51,6 +51,7 @@ pub mod explain;
 mod filter;
 pub mod filters;
 mod normalise;
+mod options;
 mod pipeline;
 mod registry;
 mod rules;
@@ -66,6 +67,7 @@ pub mod weighers;
 
 pub use config::{PolicyConfig, WeigherConfig};
 pub use filter::{Filter, Reason, Runs, Verdict};
+pub use options::{Options, Ratio};
 pub use registry::{PolicyError, Registry};
 pub use rules::Rules;
 pub use scheduler::{FilterScheduler, Ties};
