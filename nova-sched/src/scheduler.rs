@@ -227,18 +227,22 @@ impl FilterScheduler {
 
     /// Adds a weigher whose ends and multiplier are known to be good.
     fn push_weigher(&mut self, weigher: Arc<dyn Weigher>, multiplier: f64) {
-        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
-        let ends = weigher.ends();
-        let sign = if weigher.sense() == Sense::Avoid { -1.0 } else { 1.0 };
-        let limit = match self.rules {
-            Rules::Strict => Self::MULTIPLIER_MAX,
-            Rules::Nova => f64::MAX,
-        };
-        self.weighers.push(Weighing { weigher, ends, multiplier, override_key, sign, limit });
+        self.weighers.push(Weighing::new(weigher, multiplier, self.rules));
     }
 }
 
 impl Weighing {
+    pub(crate) fn new(weigher: Arc<dyn Weigher>, multiplier: f64, rules: Rules) -> Self {
+        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
+        let ends = weigher.ends();
+        let sign = if weigher.sense() == Sense::Avoid { -1.0 } else { 1.0 };
+        let limit = match rules {
+            Rules::Strict => FilterScheduler::MULTIPLIER_MAX,
+            Rules::Nova => f64::MAX,
+        };
+        Self { weigher, ends, multiplier, override_key, sign, limit }
+    }
+
     /// The multiplier for `host`: the least of those that its aggregates name, or the policy's.
     pub(crate) fn multiplier_on(&self, host: &HostState) -> f64 {
         let mut least: Option<f64> = None;

@@ -83,6 +83,8 @@ pub use type_affinity::TypeAffinity;
 pub use zone::Zone;
 
 pub(crate) use aggregates::least_number;
+#[cfg(feature = "conformance")]
+pub(crate) use attributes::text as attribute_text;
 pub(crate) use extra_specs_ops::number;
 pub(crate) use requested_hosts::forces;
 
