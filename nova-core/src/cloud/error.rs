@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::domain::{Action, Invalid, OverQuota, TaskState, VmState};
-use crate::port::{ImageError, NetError, VirtError};
+use crate::port::{ImageError, NetError, VirtError, VolumeError};
 use crate::store::StoreError;
 
 /// Why a call was refused. A refused call has changed nothing.
@@ -72,6 +72,20 @@ pub enum ApiError {
         /// Its state.
         state: &'static str,
     },
+    /// A host may still use what nobody else may get before the host has let go, or was declared
+    /// down.
+    #[error(
+        "operation {operation}: host {host} may still use {what}; \
+         retry it when the host is back or was declared down"
+    )]
+    StillUsed {
+        /// The operation.
+        operation: String,
+        /// The host, by its name.
+        host: String,
+        /// What: a volume or a server, with its id.
+        what: String,
+    },
     /// What was asked for does not go together.
     #[error("{what}: {reason}")]
     Unsuitable {
@@ -115,6 +129,12 @@ pub enum ApiError {
         /// Why.
         source: ImageError,
     },
+    /// The volume driver refused or failed.
+    #[error("the volume driver refused or failed")]
+    Volume {
+        /// Why.
+        source: VolumeError,
+    },
     /// The driver of a host refused or failed.
     #[error("host {host}: its driver refused or failed")]
     Driver {
@@ -142,6 +162,7 @@ impl ApiError {
             Self::Busy { .. } | Self::Behind { .. } => Class::Retry,
             Self::Network { source } => source.class(),
             Self::Image { source } => source.class(),
+            Self::Volume { source } => source.class(),
             Self::Driver { source, .. } => source.class(),
             Self::Store { source } => source.class(),
             _ => Class::Permanent,
