@@ -12,8 +12,8 @@ use nova_core::cloud::{
     Cloud, CloudOptions, Conductor, FlavorSpec, GroupSpec, ImageSpec, Ports, ServerSpec,
 };
 use nova_core::domain::{
-    GroupPolicy, HostId, HostTable, ImageFormat, InstanceId, MiB, NetworkKind, OpState, Placement,
-    Refusal, RequestSpec, Vcpus,
+    GroupPolicy, HostId, HostTable, ImageFormat, InstanceId, Invalid, MiB, NetworkKind, OpState,
+    Placement, Refusal, RequestSpec, Vcpus,
 };
 use nova_core::memory::{FirstFit, LocalBus, MemoryHost, VirtualClock};
 use nova_core::port::{
@@ -248,8 +248,12 @@ impl Scheduler for LastFit {
         FirstFit.explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        FirstFit.reads_extra_spec(key)
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        FirstFit.check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        FirstFit.check_hint(name, words)
     }
 }
 
