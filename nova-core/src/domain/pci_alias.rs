@@ -92,11 +92,14 @@ impl PciAliases {
     }
 }
 
-const ALIAS: &str = "pci_passthrough:alias";
+const ALIAS: &str = PciRequest::ALIAS_KEY;
 const POLICY: &str = "hw:pci_numa_affinity_policy";
 const IMAGE_POLICY: &str = "hw_pci_numa_affinity_policy";
 
 impl PciRequest {
+    /// The extra spec by which a flavor asks for devices.
+    pub const ALIAS_KEY: &str = "pci_passthrough:alias";
+
     /// The devices that a guest of `flavor` that starts from `image` wants.
     ///
     /// # Errors
@@ -115,26 +118,39 @@ impl PciRequest {
             return Err(Invalid::new(IMAGE_POLICY, "another", allowed));
         }
         let Some(text) = flavor.extra_specs().get(ALIAS) else { return Ok(Vec::new()) };
-        let request = |word: &str| {
-            let malformed = || Invalid::new(ALIAS, text, "NAME:COUNT,NAME:COUNT, counts 1 to 256");
-            let (name, count) = word.split_once(':').ok_or_else(malformed)?;
-            let digits = |count: &&str| count.bytes().all(|b| b.is_ascii_digit());
-            let count = Some(count.trim()).filter(digits).and_then(|count| count.parse().ok());
-            let count = count.filter(|count| (1..=PciAliases::DEVICES_MAX).contains(count));
-            let count = count.ok_or_else(malformed)?;
-            let name = name.trim();
+        let request = |(name, count)| {
             let unknown = || Invalid::new(ALIAS, name, "a name among the cloud's PCI aliases");
             let alias = aliases.0.get(name).ok_or_else(unknown)?;
             let numa_policy = own.or(images).unwrap_or(alias.numa_policy);
             Ok(Self { count, spec: alias.spec.clone(), numa_policy })
         };
-        text.split(',').map(request).collect()
+        counts(text)?.into_iter().map(request).collect()
     }
 
-    /// Whether the devices that a guest wants follow from the extra spec `key`, among others.
-    pub fn reads_extra_spec(key: &str) -> bool {
-        [ALIAS, POLICY].contains(&key)
+    /// Whether `value` is well-formed for the extra spec `key`; none when no devices follow from
+    /// it. Which names there are is another question.
+    pub fn check_extra_spec(key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        match key {
+            ALIAS => Some(counts(value).map(drop)),
+            POLICY => Some(policy(POLICY, value).map(drop)),
+            _ => None,
+        }
     }
+}
+
+/// Names and how many are wanted of each: `gpu:1, nic:2`.
+fn counts(text: &str) -> Result<Vec<(&str, u32)>, Invalid> {
+    let count = |word: &str| {
+        let digits = |count: &&str| count.bytes().all(|b| b.is_ascii_digit());
+        let count = Some(word.trim()).filter(digits)?.parse().ok()?;
+        (1..=PciAliases::DEVICES_MAX).contains(&count).then_some(count)
+    };
+    let words = text.split(',').map(|word| {
+        let (name, number) = word.split_once(':')?;
+        Some((name.trim(), count(number)?))
+    });
+    let malformed = || Invalid::new(ALIAS, text, "NAME:COUNT,NAME:COUNT, counts 1 to 256");
+    words.collect::<Option<_>>().ok_or_else(malformed)
 }
 
 fn policy(field: &'static str, text: &str) -> Result<PciNumaPolicy, Invalid> {
@@ -192,6 +208,11 @@ mod tests {
             check(&[(ALIAS, bad)], None, Err(ALIAS));
         }
         check(&[(POLICY, "near")], None, Err(POLICY));
+        let key = |key, value| PciRequest::check_extra_spec(key, value).map(|good| good.is_ok());
+        assert_eq!(key(ALIAS, "whatever:1"), Some(true));
+        assert_eq!(key(ALIAS, "whatever"), Some(false));
+        assert_eq!(key(POLICY, "near"), Some(false));
+        assert_eq!(key("pci_passthrough:aliases", "whatever:1"), None);
         check(&[(POLICY, "legacy")], Some("required"), Err(IMAGE_POLICY));
         check(&[], Some("near"), Err(IMAGE_POLICY));
     }

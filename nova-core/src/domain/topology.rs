@@ -91,11 +91,13 @@ impl GuestTopology {
         wishes.topology(flavor).map(drop)
     }
 
-    /// Whether a guest's cells follow from the extra spec `key`, among others.
-    pub fn reads_extra_spec(key: &str) -> bool {
+    /// Whether `value` is well-formed for the extra spec `key`; none when no cells follow from it.
+    pub fn check_extra_spec(key: &str, value: &str) -> Option<Result<(), Invalid>> {
         let Names { policy, threads, mask, pages, nodes, cpus, memory } = FLAVOR;
         let of_cell = |name| numbered(name, key).is_some();
-        [policy, threads, mask, pages, nodes].contains(&key) || of_cell(cpus) || of_cell(memory)
+        let ours = [policy, threads, mask, pages, nodes].contains(&key);
+        let ours = ours || of_cell(cpus) || of_cell(memory);
+        ours.then(|| Wishes::read(&FLAVOR, std::iter::once((key, value))).map(drop))
     }
 }
 

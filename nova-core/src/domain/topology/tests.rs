@@ -169,11 +169,16 @@ fn a_flavor_is_checked_before_anybody_uses_it() {
 
 #[test]
 fn the_keys_that_are_read_are_those_of_the_table() {
-    for key in ["hw:cpu_policy", "hw:mem_page_size", "hw:numa_cpus.0", "hw:numa_mem.x"] {
-        assert!(GuestTopology::reads_extra_spec(key), "{key}");
-    }
+    let check = |key, value| {
+        let checked = GuestTopology::check_extra_spec(key, value);
+        checked.map(|checked| checked.map_err(|e| e.field))
+    };
+    assert_eq!(check("hw:cpu_policy", "mixed"), Some(Ok(())));
+    assert_eq!(check("hw:cpu_policy", "mixd"), Some(Err("hw:cpu_policy")));
+    assert_eq!(check("hw:numa_cpus.1", "0-3"), Some(Ok(())));
+    assert_eq!(check("hw:numa_mem.x", "1"), Some(Err("hw:numa_mem")));
     for key in ["hw:cpu_polices", "hw:numa_cpus", "hw_cpu_policy", "cpu_policy", ""] {
-        assert!(!GuestTopology::reads_extra_spec(key), "{key}");
+        assert_eq!(check(key, "1"), None, "{key}");
     }
 }
 
