@@ -32,7 +32,7 @@ use nova_core::domain::{HostState, RequestSpec};
 ///     }
 ///
 ///     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
-///         host.hypervisor_version as f64
+///         host.hypervisor_version.unwrap_or(0) as f64
 ///     }
 /// }
 ///
@@ -43,14 +43,30 @@ pub trait Weigher: Debug + Send + Sync + 'static {
     /// The name in configuration: lower case, words joined by `-`.
     fn name(&self) -> &str;
 
-    /// The raw weight of `host`. Infinities count as ±[`Ends::LIMIT`], and what is not a number
-    /// as the lowest weight there is.
+    /// The raw weight of `host`. Infinities count as ±[`Ends::LIMIT`]. What is not a number counts
+    /// as the lowest weight there is, and fails the request under
+    /// [Nova's rules](crate::Rules::Nova).
     fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64;
+
+    /// What a positive multiplier means.
+    fn sense(&self) -> Sense {
+        Sense::Prefer
+    }
 
     /// The fixed ends of the scale, if it has any; read once, when the policy is put together.
     fn ends(&self) -> Ends {
         Ends::FREE
     }
+}
+
+/// What a positive multiplier of a weigher means.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Sense {
+    /// More weight is better.
+    #[default]
+    Prefer,
+    /// More weight is worse: the multiplier, wherever it comes from, counts negative.
+    Avoid,
 }
 
 /// The ends of a weigher's scale: where a weight maps to 0 and to 1.
@@ -100,6 +116,10 @@ impl<W: Weigher + ?Sized> Weigher for Arc<W> {
 
     fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64 {
         (**self).weigh(host, request)
+    }
+
+    fn sense(&self) -> Sense {
+        (**self).sense()
     }
 
     fn ends(&self) -> Ends {

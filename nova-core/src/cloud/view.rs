@@ -17,7 +17,7 @@ use crate::domain::{
     Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
     ServerGroupId, Volume,
 };
-use crate::store::record::{Beat, Claim, Ledger, Lingering, ProjectQuota, keys};
+use crate::store::record::{Beat, Claim, Ledger, Lingering, OpenOperation, ProjectQuota, keys};
 use crate::store::{
     Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _, Txn,
     Versioned, Watch, Write,
@@ -73,12 +73,14 @@ macro_rules! view {
                 Ok(())
             }
 
-            /// How many records of each kind there are, without ledgers and signs of life.
+            /// How many records of each kind there are, without ledgers, signs of life and what
+            /// operations leave while they last.
             pub(crate) fn count(&self) -> BTreeMap<&'static str, usize> {
                 let mut counts = BTreeMap::new();
                 $(counts.insert(<$record as Record>::TABLE, self.$field.len());)+
                 counts.remove(Ledger::TABLE);
                 counts.remove(Beat::TABLE);
+                counts.remove(OpenOperation::TABLE);
                 counts
             }
 
@@ -113,6 +115,7 @@ view! {
     volumes: Volume,
     groups: ServerGroup,
     quotas: ProjectQuota,
+    open_operations: OpenOperation,
 }
 
 async fn load<R: Record>(store: &dyn Store) -> Result<Table<R>, StoreError> {
@@ -292,18 +295,10 @@ impl View {
     /// count. A member that has no host yet counts nowhere, one that moves at both ends.
     pub(crate) fn group(&self, id: ServerGroupId, but: InstanceId) -> Option<GroupView> {
         let group = &self.groups.get(&keys::group(id))?.value;
-        let mut members_by_host = BTreeMap::new();
-        for instance in self.members(id).filter(|member| member.id != but) {
-            for host in instance.hosts() {
-                *members_by_host.entry(host).or_insert(0) += 1;
-            }
-        }
-        Some(GroupView {
-            id,
-            policy: group.policy,
-            max_per_host: group.max_per_host.get(),
-            members_by_host,
-        })
+        let mut seen = GroupView::new(id, group.policy, group.max_per_host.get());
+        let others = self.members(id).filter(|member| member.id != but);
+        others.flat_map(Instance::hosts).for_each(|host| seen.join(host));
+        Some(seen)
     }
 
     /// The servers of a group, sorted by id.

@@ -4,7 +4,6 @@
 //! over-committed or with a reserve, some nearly full; requests for one server and for several,
 //! with zones and groups.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{
@@ -181,12 +180,8 @@ fn draw_request(chance: &mut Chance, nth: u128) -> RequestSpec {
             GroupPolicy::SoftAffinity,
             GroupPolicy::SoftAntiAffinity,
         ];
-        request.group = Some(GroupView {
-            id: ServerGroupId::from_u128(1),
-            policy: policies[chance.index(4)],
-            max_per_host: 1,
-            members_by_host: BTreeMap::new(),
-        });
+        let policy = policies[chance.index(4)];
+        request.group = Some(GroupView::new(ServerGroupId::from_u128(1), policy, 1));
     }
     request
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Liveness, Placement,
-    Refusal, RequestSpec,
+    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid, Liveness,
+    Placement, Refusal, RequestSpec,
 };
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
@@ -51,7 +51,7 @@ impl FirstFit {
         // Hosts that this answer has put something on; the others are read where they are.
         let mut taken: BTreeMap<HostId, HostState> = BTreeMap::new();
         for instance in request.instances.clone() {
-            let rows = || hosts.rows().iter().map(|row| taken.get(&row.id).unwrap_or(row));
+            let rows = || hosts.rows().map(|row| taken.get(&row.id).unwrap_or(row));
             let fits = |row: &&HostState| CHECKS.iter().all(|check| (check.passes)(row, &request));
             let found: Vec<_> = rows().filter(fits).take(request.among.max(1)).collect();
             let Some(host) = found.get(chance.index(found.len().max(1))) else {
@@ -61,7 +61,7 @@ impl FirstFit {
             let mut host = HostState::clone(host);
             host.claim(instance, wanted);
             if let Some(group) = &mut request.group {
-                *group.members_by_host.entry(host.id).or_default() += 1;
+                group.join(host.id);
             }
             placement.hosts.push(host.id);
             taken.insert(host.id, host);
@@ -85,14 +85,19 @@ impl Scheduler for FirstFit {
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
         let funnel =
             match Self::place(hosts, &RequestSpec { among: 1, ..request.clone() }, Seed::new(0)) {
-                Ok(_) => funnel(hosts.rows().iter(), request),
+                Ok(_) => funnel(hosts.rows(), request),
                 Err(error) => error.funnel,
             };
         Refusal { funnel, nearest: Vec::new(), smallest_change: None }
     }
 
-    fn reads_extra_spec(&self, _: &str) -> bool {
-        false
+    fn check_extra_spec(&self, key: &str, _: &str) -> Result<(), Invalid> {
+        Err(Invalid::new("flavor.extra_specs", key, "none: this scheduler reads no extra spec"))
+    }
+
+    /// It reads none and refuses none.
+    fn check_hint(&self, _: &str, _: &[String]) -> Result<(), Invalid> {
+        Ok(())
     }
 }
 
@@ -131,7 +136,7 @@ fn suits_group(host: &HostState, request: &RequestSpec) -> bool {
     let Some(group) = &request.group else { return true };
     let here = group.members_on(host.id);
     match group.policy {
-        GroupPolicy::Affinity => group.members_by_host.is_empty() || here > 0,
+        GroupPolicy::Affinity => group.hosts.is_empty() || group.hosts.contains(&host.id),
         GroupPolicy::AntiAffinity => here < group.max_per_host,
         GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => true,
     }
