@@ -4,6 +4,7 @@ mod anew;
 mod apart;
 mod behind;
 mod broken;
+mod cells;
 mod chaos;
 mod doctor;
 mod drain;
