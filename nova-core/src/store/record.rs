@@ -218,6 +218,10 @@ pub struct Claim {
     pub instance: InstanceId,
     /// How much.
     pub amount: Resources,
+    /// Whether it was there, rightly, when its host came to offer less than is claimed of it. It
+    /// stays then, and is right beyond the host's capacity; what is claimed later has to fit.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// The limits of one project, where they are not the default.
@@ -386,6 +390,7 @@ mod tests {
             host: HostId::from_u128(1),
             instance: InstanceId::from_u128(2),
             amount: Resources::ZERO,
+            kept: false,
         };
         assert_eq!(claim.key(), keys::claim(claim.host, claim.instance));
         assert!(keys::claims_on(claim.host).covers(&claim.key()));
