@@ -11,6 +11,7 @@ mod drain;
 mod elsewhere;
 mod faults;
 mod histories;
+mod kinds;
 mod life;
 mod linger;
 mod live;
