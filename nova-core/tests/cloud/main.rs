@@ -28,4 +28,5 @@ mod sites;
 mod snapshots;
 mod starts;
 mod stubborn;
+mod uploads;
 mod world;
