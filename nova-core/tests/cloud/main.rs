@@ -21,6 +21,7 @@ mod overload;
 mod regressions;
 mod removal;
 mod rescue;
+mod rescue_lost;
 mod shelf;
 mod sites;
 mod snapshots;

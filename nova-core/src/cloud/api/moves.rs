@@ -154,8 +154,8 @@ impl Admin {
     }
 
     /// Makes a server anew on another host, because its own is lost: from its image, with its
-    /// addresses and volumes; what was on its other disks is lost with the host. When the host
-    /// comes back, its agent removes the old guest.
+    /// addresses and volumes; what was on its other disks is lost with the host. One that was
+    /// rescued is so no more. When the host comes back, its agent removes the old guest.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] unless the
@@ -210,7 +210,15 @@ pub(crate) fn departing(
     txn: &mut Txn,
 ) -> Result<Versioned<Instance>, ApiError> {
     let server = view.instances.get(&keys::instance(id));
-    let server = server.ok_or_else(|| ApiError::not_found("server", id))?;
+    setting_out(view, server.ok_or_else(|| ApiError::not_found("server", id))?, txn)
+}
+
+/// As [`departing`], for whoever has the server's record.
+pub(crate) fn setting_out(
+    view: &View,
+    server: &Versioned<Instance>,
+    txn: &mut Txn,
+) -> Result<Versioned<Instance>, ApiError> {
     let image = view.lend(server.value.image, &server.value.project, txn)?;
     let migration = leaving(&server.value, server.value.flavor.clone());
     let value = Instance { migration, lent: Some(image.id), ..server.value.clone() };
