@@ -150,11 +150,14 @@ fn plain(pool: &PciPool) -> Plain {
     (map, pool.count)
 }
 
+/// The socket of each cell.
+type Sockets = BTreeMap<u32, Option<u32>>;
+
 /// The rules as a list of steps on lists of maps: what is left, in the order in which it is taken.
 fn by_the_book(
     pools: &PciPools,
     requests: &[PciRequest],
-    near: Option<(&[u32], &BTreeMap<u32, Option<u32>>)>,
+    near: Option<(&[u32], &Sockets)>,
 ) -> Option<Vec<Plain>> {
     let mut left: Vec<Plain> = pools.pools.iter().map(plain).collect();
     left.sort_by_key(|(map, _)| map.keys().filter(|key| *key != "node").count());
@@ -274,7 +277,7 @@ proptest! {
         let host = NumaTopology { cells: (0..).zip(&sockets).map(cell).collect() };
         let cells: Option<Vec<u32>> = cells.map(|cells| cells.into_iter().collect());
         let near = cells.as_ref().map(|cells| Near { host: &host, cells });
-        let sockets: BTreeMap<u32, Option<u32>> = (0..).zip(sockets).collect();
+        let sockets: Sockets = (0..).zip(sockets).collect();
         let expected = by_the_book(&pools, &requests, cells.as_deref().map(|c| (c, &sockets)));
         let mut after = pools.clone();
         let taken = after.take(&requests, near);
