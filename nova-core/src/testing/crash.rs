@@ -83,6 +83,14 @@ impl Crashes {
         self.replay(deaths, Log::default())
     }
 
+    /// What the mistake that was made on purpose brings about at these sites: what is found there
+    /// without it too is not its doing.
+    pub fn catches(&self, deaths: &[Site]) -> Option<Finding> {
+        let found = self.bug.and_then(|_| self.run(deaths).findings.into_iter().next())?;
+        let sober = Self { bug: None, ..self.clone() };
+        sober.run(deaths).findings.is_empty().then_some(found)
+    }
+
     /// The same, written into `log`.
     pub fn replay(&self, deaths: &[Site], log: Log) -> Crashed {
         let _undone = Undone(plant(self.bug));
