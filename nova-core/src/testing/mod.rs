@@ -35,6 +35,7 @@ mod process;
 mod run;
 mod scenario;
 mod scheduler;
+mod silence;
 mod simulation;
 mod sites;
 mod storage;
