@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 use nova_core::memory::MemoryHost;
-use nova_core::testing::{Batch, Bug, Parts, Simulation};
+use nova_core::testing::{Batch, Bug, Fault, Parts, Simulation};
 
 /// Seeds of the normal test run; `examples/chaos.rs` runs as many as anybody wants.
 const SEEDS: u64 = 40;
@@ -19,6 +19,8 @@ fn nothing_is_found_and_most_of_the_work_is_done() {
         batch.add(&outcome);
     }
     assert!(batch.done_share() >= 0.6, "{batch:#?}");
+    let missing = Fault::ALL.iter().find(|fault| !batch.faults.contains_key(fault));
+    assert_eq!(missing, None, "every kind of fault happens");
 }
 
 #[test]

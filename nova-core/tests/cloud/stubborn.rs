@@ -20,6 +20,8 @@ use nova_core::port::{
 pub(crate) enum Trouble {
     /// It makes no guest.
     NoCreate,
+    /// It makes no guest, and will not, however often it is asked.
+    NeverCreate,
     /// It takes no guest of another host.
     NoUnpack,
     /// It starts none.
@@ -63,7 +65,7 @@ impl Stubborn {
 
     async fn pass(&self, verb: &'static str) -> Result<(), VirtError> {
         let refused = match &self.trouble {
-            Trouble::NoCreate => "create",
+            Trouble::NoCreate | Trouble::NeverCreate => "create",
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
@@ -83,7 +85,11 @@ impl Stubborn {
                 return Ok(());
             }
         };
-        if refused == verb && matches!(self.trouble, Trouble::NeverRemove | Trouble::NeverUnplug) {
+        let never = matches!(
+            self.trouble,
+            Trouble::NeverCreate | Trouble::NeverRemove | Trouble::NeverUnplug
+        );
+        if refused == verb && never {
             let instance = InstanceId::from_u128(0);
             return Err(VirtError::NoRoom { instance });
         }
