@@ -89,6 +89,8 @@ bugs! {
     RunTwice "run-twice";
     /// Floating IPs still lead to the host that their server has left.
     LeadBehind "lead-behind";
+    /// A host that is silent counts as one that has said that a guest is gone.
+    HeedSilence "heed-silence";
 }
 
 #[cfg(feature = "testing")]

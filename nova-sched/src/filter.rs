@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use nova_core::domain::{HostState, RequestSpec};
+use nova_core::domain::{HostState, Invalid, RequestSpec};
 
 /// Says of one host whether it may take a request.
 ///
@@ -40,10 +40,18 @@ pub trait Filter: Any + Debug + Send + Sync {
         true
     }
 
-    /// Whether it reads the extra spec `key` of a flavor.
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        let _ = key;
-        false
+    /// Whether `value` is well-formed for the extra spec `key` of a flavor; none when it does not
+    /// read that key. A flavor with a key that no filter reads is refused when it is made, and so is
+    /// one with a value that some filter finds malformed.
+    fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        let _ = (key, value);
+        None
+    }
+
+    /// The same for the words of the custom scheduler hint `name`, when a server is asked for.
+    fn hint(&self, name: &str, words: &[String]) -> Option<Result<(), Invalid>> {
+        let _ = (name, words);
+        None
     }
 }
 
@@ -117,7 +125,11 @@ impl<F: Filter + ?Sized> Filter for Arc<F> {
         (**self).concerns(request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        (**self).reads_extra_spec(key)
+    fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        (**self).extra_spec(key, value)
+    }
+
+    fn hint(&self, name: &str, words: &[String]) -> Option<Result<(), Invalid>> {
+        (**self).hint(name, words)
     }
 }

@@ -7,11 +7,14 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use nova_core::domain::{HostState, HostTable, Placement, Purpose, RequestSpec, Resources, Slot};
+use nova_core::domain::{
+    HostState, HostTable, Near, Placement, Purpose, RequestSpec, Resources, Slot,
+};
 use nova_core::seed::Seed;
 
-use crate::filters::{Capacity, forces};
+use crate::filters::{Capacity, forces, overcommit};
 use crate::normalise::Scale;
 use crate::tally::Tally;
 use crate::view::View;
@@ -39,15 +42,26 @@ type Stages<'a> = Vec<(usize, &'a dyn Filter)>;
 
 /// The hosts that passed, with their raw weights.
 #[derive(Default)]
-struct Ranking {
+pub(crate) struct Ranking {
     /// Where they are.
-    passed: Vec<Slot>,
+    pub(crate) passed: Vec<Slot>,
     /// For each of them one weight per weigher, with its multiplier there.
     raw: Vec<(f64, f64)>,
     /// For each of them the final weight.
-    score: Vec<f64>,
+    pub(crate) score: Vec<f64>,
     /// The first weigher of which a raw weight is no number.
     undefined: Option<usize>,
+}
+
+impl Ranking {
+    /// Places in [`passed`](Self::passed), best first; ties stay in their order.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        let mut ranked: Vec<usize> = (0..self.passed.len()).collect();
+        // Scores are finite, so any two can be compared.
+        let score = |at: &usize| self.score[*at];
+        ranked.sort_by(|a, b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
+        ranked
+    }
 }
 
 impl FilterScheduler {
@@ -88,7 +102,7 @@ impl FilterScheduler {
             self.score(&mut ranking);
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let seed = seed.map(|seed| (seed, among));
-            let chosen = self.choose(goal, seed, &mut ranking, &mut candidates);
+            let chosen = self.choose(goal, seed, &ranking, &mut candidates);
             let chosen = chosen.and_then(|first| self.with_room(first, &candidates, &view, wanted));
             let host = chosen.and_then(|slot| view.row(slot)).map(|row| row.id);
             let (Some(chosen), Some(host)) = (chosen, host) else {
@@ -105,6 +119,21 @@ impl FilterScheduler {
             }
         }
         Ok(placement)
+    }
+
+    /// The hosts that pass for the first instance of `request`, weighed; and what failed.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn ranking(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+    ) -> (Ranking, Option<Failed>) {
+        let (view, mut ranking) = (View::new(hosts), Ranking::default());
+        let (stages, tally) = (self.stages(request, 0), &mut crate::tally::Silent);
+        let sieved =
+            self.sieve(&stages, &view, request, view.slots(), Goal::Order, tally, &mut ranking);
+        self.score(&mut ranking);
+        (ranking, sieved.err())
     }
 
     /// Whether all instances of `request` find a host.
@@ -149,9 +178,13 @@ impl FilterScheduler {
     }
 
     /// Makes the first instance of `request` part of `row`.
-    fn consume(&self, row: &mut HostState, request: &RequestSpec, wanted: Resources) {
+    pub(crate) fn consume(&self, row: &mut HostState, request: &RequestSpec, wanted: Resources) {
         row.claim(request.instances[0], wanted);
-        row.io_ops = row.io_ops.saturating_add(1);
+        let has_devices = take_devices(row, request);
+        if has_devices || self.rules == Rules::Strict {
+            // Nova forgets them where the devices are missing, as they may be on a forced host.
+            row.io_ops = row.io_ops.saturating_add(1);
+        }
         if self.rules == Rules::Nova
             && let Some(measured) = &mut row.measured
         {
@@ -245,23 +278,21 @@ impl FilterScheduler {
         &self,
         goal: Goal,
         seed: Option<(Seed, usize)>,
-        ranking: &mut Ranking,
+        ranking: &Ranking,
         order: &mut Vec<Slot>,
     ) -> Option<Slot> {
-        let Ranking { passed, score, .. } = ranking;
         if goal == Goal::Best {
             // The first of the best is what a stable sort would put on top.
+            let score = &ranking.score;
             let better = |best: usize, at: usize| if score[at] > score[best] { at } else { best };
-            return (0..passed.len()).reduce(better).map(|at| passed[at]);
+            return (0..ranking.passed.len()).reduce(better).map(|at| ranking.passed[at]);
         }
-        let mut ranked: Vec<usize> = (0..passed.len()).collect();
-        // Scores are finite, so any two can be compared; the sort keeps the order of ties.
-        ranked.sort_by(|a, b| score[*b].partial_cmp(&score[*a]).unwrap_or(Ordering::Equal));
+        let mut ranked = ranking.order();
         if let Some(seed) = seed {
-            self.draw(seed, score, &mut ranked);
+            self.draw(seed, &ranking.score, &mut ranked);
         }
         order.clear();
-        order.extend(ranked.iter().map(|at| passed[*at]));
+        order.extend(ranked.iter().map(|at| ranking.passed[*at]));
         order.first().copied()
     }
 
@@ -279,6 +310,27 @@ impl FilterScheduler {
             ranked[..=drawn].rotate_right(1);
         }
     }
+}
+
+/// Makes the first instance of `request` part of the host's NUMA cells and PCI pools, and says
+/// whether it has the devices it wants. On a forced host the guest may fit into no cells; then it
+/// takes none.
+fn take_devices(row: &mut HostState, request: &RequestSpec) -> bool {
+    let wanted = request.numa.as_deref().zip(row.numa.clone());
+    let fit = wanted
+        .as_ref()
+        .and_then(|(guest, cells)| cells.fit(guest, overcommit(row), &row.pci, &request.pci).ok());
+    let Some(((guest, cells), fit)) = wanted.zip(fit) else {
+        return row.pci.take(&request.pci, None).is_ok();
+    };
+    let chosen = fit.host_cells();
+    let near = Near { host: &cells, cells: &chosen };
+    let near = Some(near).filter(|near| !near.cells.is_empty());
+    let taken = row.pci.take(&request.pci, near);
+    if let Some(cells) = &mut row.numa {
+        Arc::make_mut(cells).claim(guest, &fit);
+    }
+    taken.is_ok()
 }
 
 /// What the ranking is for.

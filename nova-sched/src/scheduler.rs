@@ -7,7 +7,7 @@ use nova_core::domain::{HostState, HostTable, Invalid, Placement, Refusal, Reque
 use nova_core::port::{NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 
-use crate::filters::{self, Capacity, HostUp, RequestedHosts};
+use crate::filters::{self, Capacity, HostUp, NumaTopology, PciPassthrough, RequestedHosts};
 use crate::tally::{Counts, Silent};
 use crate::weighers;
 use crate::{Ends, Filter, Rules, Sense, Weigher};
@@ -68,39 +68,53 @@ impl FilterScheduler {
         Self::with_chain(name.into(), Rules::Strict, Vec::new())
     }
 
-    /// Nova's policy: every filter of [`filters::all`], every weigher of [`weighers::defaults`].
+    /// Nova's policy: every filter of [`filters::defaults`], every weigher of [`weighers::defaults`].
     pub fn nova() -> Self {
-        let mut nova = Self::with_chain("nova".to_owned(), Rules::Strict, filters::all());
+        let mut nova = Self::with_chain("nova".to_owned(), Rules::Strict, filters::defaults());
         for (weigher, multiplier) in weighers::defaults() {
             nova.push_weigher(weigher, multiplier);
         }
         nova
     }
 
-    /// The lowest host id that passes every filter of [`filters::all`].
-    pub fn first_fit() -> Self {
-        Self::with_chain("first-fit".to_owned(), Rules::Strict, filters::all())
+    /// Nova's policy with [Nova's rules](Rules::Nova): what Nova would answer where nothing is
+    /// configured, its surprises included. [`differences`](crate::differences) lists them.
+    pub fn nova_compat() -> Self {
+        let chain = filters::nova_defaults();
+        let mut compat = Self::with_chain("nova-compat".to_owned(), Rules::Nova, chain);
+        for (weigher, multiplier) in weighers::defaults() {
+            compat.push_weigher(weigher, multiplier);
+        }
+        compat
     }
 
-    /// Of the hosts that pass every filter of [`filters::all`], the one with the fewest free
+    /// The lowest host id that passes every filter of [`filters::defaults`].
+    pub fn first_fit() -> Self {
+        Self::with_chain("first-fit".to_owned(), Rules::Strict, filters::defaults())
+    }
+
+    /// Of the hosts that pass every filter of [`filters::defaults`], the one with the fewest free
     /// vCPUs; ties go to the lowest id. It packs.
     pub fn best_fit() -> Self {
-        let mut best = Self::with_chain("best-fit".to_owned(), Rules::Strict, filters::all());
+        let mut best = Self::with_chain("best-fit".to_owned(), Rules::Strict, filters::defaults());
         best.push_weigher(Arc::new(weighers::Cpu), -1.0);
         best
     }
 
-    /// Of the hosts that pass every filter of [`filters::all`], the one with the most free vCPUs;
+    /// Of the hosts that pass every filter of [`filters::defaults`], the one with the most free vCPUs;
     /// ties go to the lowest id. It spreads.
     pub fn worst_fit() -> Self {
-        let mut worst = Self::with_chain("worst-fit".to_owned(), Rules::Strict, filters::all());
+        let mut worst =
+            Self::with_chain("worst-fit".to_owned(), Rules::Strict, filters::defaults());
         worst.push_weigher(Arc::new(weighers::Cpu), 1.0);
         worst
     }
 
-    /// The four policies above, sorted by name.
+    /// The policies above, sorted by name.
     pub fn named() -> Vec<Self> {
-        vec![Self::best_fit(), Self::first_fit(), Self::nova(), Self::worst_fit()]
+        let nova = [Self::nova(), Self::nova_compat()];
+        let fits = [Self::best_fit(), Self::first_fit()];
+        fits.into_iter().chain(nova).chain([Self::worst_fit()]).collect()
     }
 
     /// Renames it, for messages.
@@ -198,7 +212,10 @@ impl FilterScheduler {
         let filter = filter as &dyn Any;
         filter.is::<RequestedHosts>()
             || filter.is::<Capacity>()
-            || self.rules == Rules::Strict && filter.is::<HostUp>()
+            || self.rules == Rules::Strict
+                && (filter.is::<HostUp>()
+                    || filter.is::<PciPassthrough>()
+                    || filter.is::<NumaTopology>())
     }
 
     /// Whether a filter of its chain asks for room.
@@ -206,20 +223,29 @@ impl FilterScheduler {
         self.filters.iter().any(|filter| (&**filter as &dyn Any).is::<Capacity>())
     }
 
+    /// Nova looks at no key and no value before a server is placed.
+    fn strictly<T>(&self, checked: Option<Result<(), T>>) -> Option<Result<(), T>> {
+        if self.rules == Rules::Nova { Some(Ok(())) } else { checked }
+    }
+
     /// Adds a weigher whose ends and multiplier are known to be good.
     fn push_weigher(&mut self, weigher: Arc<dyn Weigher>, multiplier: f64) {
-        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
-        let ends = weigher.ends();
-        let sign = if weigher.sense() == Sense::Avoid { -1.0 } else { 1.0 };
-        let limit = match self.rules {
-            Rules::Strict => Self::MULTIPLIER_MAX,
-            Rules::Nova => f64::MAX,
-        };
-        self.weighers.push(Weighing { weigher, ends, multiplier, override_key, sign, limit });
+        self.weighers.push(Weighing::new(weigher, multiplier, self.rules));
     }
 }
 
 impl Weighing {
+    pub(crate) fn new(weigher: Arc<dyn Weigher>, multiplier: f64, rules: Rules) -> Self {
+        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
+        let ends = weigher.ends();
+        let sign = if weigher.sense() == Sense::Avoid { -1.0 } else { 1.0 };
+        let limit = match rules {
+            Rules::Strict => FilterScheduler::MULTIPLIER_MAX,
+            Rules::Nova => f64::MAX,
+        };
+        Self { weigher, ends, multiplier, override_key, sign, limit }
+    }
+
     /// The multiplier for `host`: the least of those that its aggregates name, or the policy's.
     pub(crate) fn multiplier_on(&self, host: &HostState) -> f64 {
         let mut least: Option<f64> = None;
@@ -262,9 +288,26 @@ impl Scheduler for FilterScheduler {
         crate::explain::explain(self, hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        self.filters.iter().any(|filter| filter.reads_extra_spec(key))
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        let answers = self.filters.iter().filter_map(|filter| filter.extra_spec(key, value));
+        self.strictly(all_of(answers)).unwrap_or_else(|| {
+            let allowed = "a key that a filter of the scheduler reads";
+            Err(Invalid::new("flavor.extra_specs", key, allowed))
+        })
     }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        let answers = self.filters.iter().filter_map(|filter| filter.hint(name, words));
+        self.strictly(all_of(answers)).unwrap_or_else(|| {
+            let allowed = "a name that a filter of the scheduler reads";
+            Err(Invalid::new("hints.custom", name, allowed))
+        })
+    }
+}
+
+/// The first error among `answers`; none when nobody answers.
+fn all_of(answers: impl Iterator<Item = Result<(), Invalid>>) -> Option<Result<(), Invalid>> {
+    answers.reduce(|all, answer| all.and(answer))
 }
 
 impl std::fmt::Display for FilterScheduler {

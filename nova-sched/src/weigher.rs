@@ -32,7 +32,7 @@ use nova_core::domain::{HostState, RequestSpec};
 ///     }
 ///
 ///     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
-///         host.hypervisor_version as f64
+///         host.hypervisor_version.unwrap_or(0) as f64
 ///     }
 /// }
 ///

@@ -5,7 +5,7 @@
 
 use crate::cloud::attempt::{Attempt, idle};
 use crate::cloud::attempt_elsewhere::why_elsewhere;
-use crate::cloud::attempt_server::{guest_spec, server_id, unclaim};
+use crate::cloud::attempt_server::{guest_spec, server_id};
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
@@ -107,7 +107,7 @@ impl Runner {
         // Where no host is chosen any more, nothing else is left to undo.
         let Some(there) = there else { return Ok(Attempt::Done(Txn::new())) };
         match step {
-            Step::ClaimThere => self.unclaim_there(&server, &moving, there).await,
+            Step::ClaimThere => self.unclaim_there(op, &server, &moving, there).await,
             Step::Carry => {
                 let removed = self.remove_if_up(op, there).await?;
                 // Orders of the way forward that are still under way are out of date from here:
@@ -181,10 +181,6 @@ impl Runner {
                 return Ok(Attempt::NotDone { fault, retry: false });
             }
         };
-        if host == moving.from {
-            let name = &self.ports.scheduler;
-            return Ok(self.hopeless(format!("{name} chose the host that the server is on")));
-        }
         txn.merge(claim);
         op.settle = vec![moving.from, host];
         let migration = Some(Migration { to: Some(host), ..moving });
@@ -194,13 +190,15 @@ impl Runner {
 
     pub(crate) async fn unclaim_there(
         &self,
+        op: &Operation,
         server: &Versioned<Instance>,
         moving: &Migration,
         there: HostId,
     ) -> Result<Attempt, StoreError> {
-        let view = self.fresh().await?;
-        let mut txn = Txn::new();
-        unclaim(&view, &server.value, Some(there), &mut txn);
+        let mut txn = match self.leave_end(op, &server.value, there).await? {
+            Ok(txn) => txn,
+            Err(not_yet) => return Ok(not_yet),
+        };
         let migration = Some(Migration { to: None, ..moving.clone() });
         txn.replace(server, &Instance { migration, ..server.value.clone() });
         Ok(Attempt::Done(txn))
@@ -387,11 +385,11 @@ impl Runner {
         moving: &Migration,
         left: HostId,
     ) -> Result<Attempt, StoreError> {
-        let view = self.fresh().await?;
-        let mut txn = Txn::new();
-        if !planted(Bug::KeepOldClaim) {
-            unclaim(&view, &server.value, Some(left), &mut txn);
-        }
+        let mut txn = match self.leave_end(op, &server.value, left).await? {
+            Ok(_) if planted(Bug::KeepOldClaim) => Txn::new(),
+            Ok(txn) => txn,
+            Err(not_yet) => return Ok(not_yet),
+        };
         let mut next = Instance { migration: None, fault: None, ..idle(&server.value) };
         next.state = match (&op.kind, next.power) {
             (OpKind::RevertResize { .. } | OpKind::LiveMigrate { .. }, _) => moving.was,

@@ -143,6 +143,10 @@ impl Runner {
         request: &RequestSpec,
     ) -> Result<(), Fault> {
         let (scheduler, host) = (&self.ports.scheduler, &row.name);
+        if request.tried.contains(&row.id) {
+            let message = format!("{scheduler} chose {host}, which has or had a guest of it");
+            return Err(self.fault(message));
+        }
         let wanted = instance.flavor.resources();
         if let Some(resource) = row.lacks(&wanted).filter(|_| !planted(Bug::Overcommit)) {
             let mut fault = self.fault(format!("{scheduler} chose {host}, which lacks {resource}"));
@@ -451,6 +455,9 @@ pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>
     request.hints = instance.hints.clone();
     request.group = instance.group.and_then(|group| view.group(group, instance.id));
     request.tried.clone_from(tried);
+    // A host that may still have a guest of it has its claim, too.
+    let lingers = view.lingering.get(&keys::lingering(instance.id));
+    request.tried.extend(lingers.iter().flat_map(|row| row.value.hosts.iter()));
     request
 }
 

@@ -107,7 +107,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
     let mut row = HostState::new(id, host.name.clone(), host.zone.clone(), host.inventory);
     row.admission = host.admission.clone();
     row.guest_kinds = Arc::from(host.guest_kinds.as_slice());
-    row.hypervisor_version = host.hypervisor_version;
+    row.hypervisor_version = Some(host.hypervisor_version).filter(|version| *version > 0);
     row.aggregates = view.aggregates_of(id);
     for claim in view.claims_on(id) {
         row.claim(claim.instance, claim.amount);

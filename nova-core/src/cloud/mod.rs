@@ -47,7 +47,7 @@ pub use api::{
     NetworkUse, PoolUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
 };
 pub use conductor::Conductor;
-pub use error::ApiError;
+pub use error::{ApiError, Overload};
 pub use options::CloudOptions;
 pub use ports::Ports;
 pub use register::HostSpec;

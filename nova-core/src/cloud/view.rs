@@ -17,7 +17,7 @@ use crate::domain::{
     Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
     ServerGroupId, Volume,
 };
-use crate::store::record::{Beat, Claim, Ledger, Lingering, ProjectQuota, keys};
+use crate::store::record::{Beat, Claim, Ledger, Lingering, OpenOperation, ProjectQuota, keys};
 use crate::store::{
     Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _, Txn,
     Versioned, Watch, Write,
@@ -82,12 +82,14 @@ macro_rules! view {
                 Ok(())
             }
 
-            /// How many records of each kind there are, without ledgers and signs of life.
+            /// How many records of each kind there are, without ledgers, signs of life and what
+            /// operations leave while they last.
             pub(crate) fn count(&self) -> BTreeMap<&'static str, usize> {
                 let mut counts = BTreeMap::new();
                 $(counts.insert(<$record as Record>::TABLE, self.$field.len());)+
                 counts.remove(Ledger::TABLE);
                 counts.remove(Beat::TABLE);
+                counts.remove(OpenOperation::TABLE);
                 counts
             }
 
@@ -122,6 +124,7 @@ view! {
     volumes: Volume,
     groups: ServerGroup,
     quotas: ProjectQuota,
+    open_operations: OpenOperation,
 }
 
 async fn load<R: Record>(store: &dyn Store) -> Result<Table<R>, StoreError> {

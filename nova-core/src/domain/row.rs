@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{
-    Admission, Aggregate, FlavorName, GuestKind, HostId, HostName, HostReport, ImageProperties,
-    InstanceId, Inventory, Liveness, NumaTopology, PciPools, ResourceKind, Resources, ZoneName,
+    Admission, Aggregate, FlavorName, GiB, GuestKind, HostId, HostName, HostReport,
+    ImageProperties, InstanceId, Inventory, Liveness, NumaTopology, PciPools, ResourceKind,
+    Resources, ZoneName,
 };
 
 /// A host as the scheduler sees it: what it offers, what is claimed on it, who is there.
@@ -29,8 +30,9 @@ pub struct HostState {
     pub aggregates: Vec<Arc<Aggregate>>,
     /// What it can run.
     pub guest_kinds: Arc<[GuestKind]>,
-    /// The hypervisor's version; see [`HostFacts::hypervisor_version`](crate::domain::HostFacts).
-    pub hypervisor_version: u64,
+    /// The hypervisor's version, see [`HostFacts::hypervisor_version`](crate::domain::HostFacts);
+    /// none when the host does not tell.
+    pub hypervisor_version: Option<u64>,
     /// Servers in a state that is heavy on the disk: being built, moved, copied.
     pub io_ops: u32,
     /// Servers that could not be built here since one was built last.
@@ -67,6 +69,8 @@ pub struct Measured {
     pub free_memory: i64,
     /// Free disk in MiB, likewise.
     pub free_disk: i64,
+    /// Disk in use in MiB, as it was measured: it does not follow claims, which are not written yet.
+    pub disk_used: i64,
     /// Virtual CPUs in use.
     pub vcpus_used: i64,
     /// Servers, ours or not.
@@ -85,7 +89,7 @@ impl HostState {
             inventory,
             aggregates: Vec::new(),
             guest_kinds: Arc::from([]),
-            hypervisor_version: 0,
+            hypervisor_version: None,
             io_ops: 0,
             failed_builds: 0,
             report: Arc::default(),
@@ -130,7 +134,7 @@ impl HostState {
 
     fn measure(&mut self, amount: Resources, sign: i64) {
         let Some(measured) = &mut self.measured else { return };
-        let signed = |amount: u64| sign.saturating_mul(i64::try_from(amount).unwrap_or(i64::MAX));
+        let signed = |amount: u64| sign * signed(amount);
         let disk = amount.disk.0.saturating_mul(1024);
         measured.free_memory = measured.free_memory.saturating_sub(signed(amount.memory.0));
         measured.free_disk = measured.free_disk.saturating_sub(signed(disk));
@@ -146,6 +150,37 @@ impl HostState {
     /// How many servers are there.
     pub fn instance_count(&self) -> usize {
         self.claims.len()
+    }
+
+    /// How many servers are there, ours or not, as far as that was measured.
+    pub fn instances(&self) -> i64 {
+        let ours = i64::try_from(self.claims.len()).unwrap_or(i64::MAX);
+        self.measured.map_or(ours, |measured| measured.instances)
+    }
+
+    /// Free memory in MiB, without the allocation ratio: what was measured, or what is there less
+    /// what is reserved and claimed.
+    pub fn free_memory(&self) -> i64 {
+        let stock = &self.inventory.memory;
+        let used = self.used.memory.get();
+        let free = || signed(stock.total().get()) - signed(stock.reserved().get()) - signed(used);
+        self.measured.map_or_else(free, |measured| measured.free_memory)
+    }
+
+    /// Free disk in MiB, likewise.
+    pub fn free_disk(&self) -> i64 {
+        let stock = &self.inventory.disk;
+        let used = self.used.disk;
+        let mib = |disk: GiB| signed(disk.to_mib().get());
+        let free = || mib(stock.total()) - mib(stock.reserved()) - mib(used);
+        self.measured.map_or_else(free, |measured| measured.free_disk)
+    }
+
+    /// Virtual CPUs in use, the reserved ones among them.
+    pub fn vcpus_used(&self) -> i64 {
+        let stock = &self.inventory.vcpus;
+        let used = || i64::from(stock.reserved().get()) + i64::from(self.used.vcpus.get());
+        self.measured.map_or_else(used, |measured| measured.vcpus_used)
     }
 
     /// Whether `instance` is there.
@@ -170,10 +205,15 @@ impl HostState {
     }
 }
 
+/// No host has more than half of what a number holds, so that differences of two fit.
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX).min(i64::MAX / 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{GiB, MiB, Vcpus};
+    use crate::domain::{MiB, Vcpus};
 
     fn host(id: u128) -> HostState {
         let total = Resources { vcpus: Vcpus(8), memory: MiB(1024), disk: GiB(10) };
@@ -202,11 +242,18 @@ mod tests {
     #[test]
     fn what_was_measured_follows_the_claims() {
         let mut host = host(1);
-        let measured = Measured { free_memory: 100, free_disk: 10, vcpus_used: 1, instances: 3 };
+        let measured =
+            Measured { free_memory: 100, free_disk: 10, disk_used: 7, vcpus_used: 1, instances: 3 };
         host.measured = Some(measured);
         let id = InstanceId::from_u128(1);
         host.claim(id, Resources { vcpus: Vcpus(2), memory: MiB(300), disk: GiB(1) });
-        let after = Measured { free_memory: -200, free_disk: -1014, vcpus_used: 3, instances: 4 };
+        let after = Measured {
+            free_memory: -200,
+            free_disk: -1014,
+            vcpus_used: 3,
+            instances: 4,
+            ..measured
+        };
         assert_eq!(host.measured, Some(after));
         host.release(id);
         assert_eq!(host.measured, Some(measured));

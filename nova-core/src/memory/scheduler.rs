@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Liveness, Placement,
-    Refusal, RequestSpec,
+    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid, Liveness,
+    Placement, Refusal, RequestSpec,
 };
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
@@ -91,8 +91,13 @@ impl Scheduler for FirstFit {
         Refusal { funnel, nearest: Vec::new(), smallest_change: None }
     }
 
-    fn reads_extra_spec(&self, _: &str) -> bool {
-        false
+    fn check_extra_spec(&self, key: &str, _: &str) -> Result<(), Invalid> {
+        Err(Invalid::new("flavor.extra_specs", key, "none: this scheduler reads no extra spec"))
+    }
+
+    /// It reads none and refuses none.
+    fn check_hint(&self, _: &str, _: &[String]) -> Result<(), Invalid> {
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{HostTable, Liveness, Placement, Refusal, RequestSpec};
+use crate::domain::{HostTable, Invalid, Liveness, Placement, Refusal, RequestSpec};
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
 use crate::testing::fate::{Fate, Fault};
@@ -48,7 +48,11 @@ impl<S: Scheduler + ?Sized> Scheduler for ChaosScheduler<S> {
         self.scheduler.explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        self.scheduler.reads_extra_spec(key)
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        self.scheduler.check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        self.scheduler.check_hint(name, words)
     }
 }

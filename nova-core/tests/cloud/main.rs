@@ -1,6 +1,7 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod apart;
 mod behind;
 mod broken;
 mod chaos;
@@ -15,6 +16,7 @@ mod live;
 mod moves;
 mod older;
 mod operator;
+mod overload;
 mod regressions;
 mod removal;
 mod rescue;

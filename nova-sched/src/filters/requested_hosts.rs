@@ -2,6 +2,7 @@
 
 use nova_core::domain::{HostName, HostState, RequestSpec};
 
+use super::attributes::node;
 use crate::{Filter, Reason, Runs, Verdict};
 
 /// Passes the hosts that the request asks for: its destination, where one is given; none that it
@@ -25,7 +26,7 @@ impl Filter for RequestedHosts {
     }
 
     fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
-        let node = host.report.node.as_deref().unwrap_or(host.name.as_str());
+        let node = node(host);
         let named = |names: &[HostName]| {
             names.iter().any(|name| name.as_str().eq_ignore_ascii_case(host.name.as_str()))
         };

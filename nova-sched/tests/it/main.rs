@@ -1,8 +1,10 @@
 //! nova-sched from outside: the laws of the port, properties of placement, explanations, replays.
 
+mod devices;
 mod explain;
 mod kit;
 mod laws;
 mod purpose;
 mod replay;
 mod select;
+mod vectors;

@@ -141,8 +141,11 @@ fn a_scheduler_that_overcommits_is_found_out() {
         fn explain(&self, _: &HostTable, _: &RequestSpec) -> Refusal {
             unreachable!("a replay does not ask for explanations")
         }
-        fn reads_extra_spec(&self, _: &str) -> bool {
-            false
+        fn check_extra_spec(&self, _: &str, _: &str) -> Result<(), Invalid> {
+            unreachable!("a replay makes no flavors")
+        }
+        fn check_hint(&self, _: &str, _: &[String]) -> Result<(), Invalid> {
+            unreachable!("a replay has no hints")
         }
     }
     let shape = Resources { vcpus: Vcpus(4), memory: MiB(4096), disk: GiB(0) };

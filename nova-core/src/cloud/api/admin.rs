@@ -274,7 +274,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`ApiError::Invalid`] for a number out of range, or for an extra spec that no filter
-    /// reads, unless the spec keeps those; [`ApiError::Exists`].
+    /// reads or one finds malformed, unless the spec keeps those; [`ApiError::Exists`].
     pub async fn create_flavor(
         &self,
         request: RequestId,
@@ -282,12 +282,9 @@ impl Admin {
     ) -> Result<Flavor, ApiError> {
         let flavor = spec.flavor()?;
         let scheduler = &self.door.ports.scheduler;
-        let unread = |(key, _): &(&str, &str)| !scheduler.reads_extra_spec(key);
-        if let (UnknownKeys::Refuse, Some((key, _))) =
-            (spec.unknown_keys, flavor.extra_specs().iter().find(unread))
-        {
-            let allowed = "a key that a filter of the scheduler reads";
-            return Err(Invalid::new("flavor.extra_specs", key, allowed).into());
+        if spec.unknown_keys == UnknownKeys::Refuse {
+            let mut specs = flavor.extra_specs().iter();
+            specs.try_for_each(|(key, value)| scheduler.check_extra_spec(key, value))?;
         }
         accept!(self, request, "create flavor", spec, {
             let view = self.door.fresh().await?;

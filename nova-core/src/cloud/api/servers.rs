@@ -89,6 +89,9 @@ impl Project {
             }
         }
         spec.hints.check()?;
+        let scheduler = &self.door.ports.scheduler;
+        let mut custom = spec.hints.custom.iter();
+        custom.try_for_each(|(name, words)| scheduler.check_hint(name, words))?;
         let hinted = spec.hints.same_host.iter().chain(&spec.hints.different_host);
         for other in hinted {
             self.own(view, *other)?;
