@@ -399,6 +399,9 @@ impl Runner {
             _ => VmState::Active,
         };
         next.power = Some(power_of(next.state));
+        if matches!(op.kind, OpKind::Evacuate { .. }) {
+            next.rescue = None;
+        }
         txn.replace(server, &next);
         Ok(Attempt::Done(txn))
     }

@@ -33,6 +33,7 @@ mod options;
 mod order;
 mod ports;
 mod prune;
+mod question;
 mod register;
 mod rivals;
 mod runner;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Invalid;
+use crate::domain::{Invalid, PciAliases};
 
 /// How patient the parts of a cloud are. The defaults suit one machine or one rack.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct CloudOptions {
     pub hosts_tried_max: usize,
     /// How long finished operations and request ids are remembered.
     pub journal_kept: Duration,
+    /// The PCI devices that flavors may ask for, by name. The same everywhere in a cloud.
+    pub pci_aliases: PciAliases,
 }
 
 impl Default for CloudOptions {
@@ -46,6 +48,7 @@ impl Default for CloudOptions {
             operations_open_max: 65_536,
             hosts_tried_max: 3,
             journal_kept: Duration::from_secs(24 * 60 * 60),
+            pci_aliases: PciAliases::default(),
         }
     }
 }
@@ -147,6 +150,12 @@ impl CloudOptions {
     #[must_use]
     pub fn with_journal_kept(self, time: Duration) -> Self {
         Self { journal_kept: time, ..self }
+    }
+
+    /// Flavors may ask for these PCI devices.
+    #[must_use]
+    pub fn with_pci_aliases(self, aliases: PciAliases) -> Self {
+        Self { pci_aliases: aliases, ..self }
     }
 }
 

@@ -42,6 +42,10 @@ pub(crate) enum Trouble {
     NoRescue,
     /// It ends no rescue.
     NoUnrescue,
+    /// It knows nothing of rescuing.
+    RescuesNone,
+    /// A guest that it rescues does not come up, and it ends no rescue, however often it is asked.
+    NeverUnrescue,
     /// It removes none.
     NoRemove,
     /// It removes none, and will not, however often it is asked.
@@ -69,11 +73,11 @@ impl Stubborn {
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
-            Trouble::NotLive | Trouble::FalseReceipt => return Ok(()),
+            Trouble::NotLive | Trouble::RescuesNone | Trouble::FalseReceipt => return Ok(()),
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
             Trouble::NoRescue => "rescue",
-            Trouble::NoUnrescue => "unrescue",
+            Trouble::NoUnrescue | Trouble::NeverUnrescue => "unrescue",
             Trouble::NoStop => "stop",
             Trouble::NoRemove | Trouble::NeverRemove => "remove",
             Trouble::NeverUnplug => "unplug",
@@ -87,7 +91,10 @@ impl Stubborn {
         };
         let never = matches!(
             self.trouble,
-            Trouble::NeverCreate | Trouble::NeverRemove | Trouble::NeverUnplug
+            Trouble::NeverCreate
+                | Trouble::NeverRemove
+                | Trouble::NeverUnplug
+                | Trouble::NeverUnrescue
         );
         if refused == verb && never {
             let instance = InstanceId::from_u128(0);
@@ -168,7 +175,7 @@ impl VirtDriver for Stubborn {
     }
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
-        Some(self)
+        (!matches!(self.trouble, Trouble::RescuesNone)).then_some(self as &dyn RescueGuests)
     }
 }
 
@@ -194,7 +201,12 @@ impl RescueGuests for Stubborn {
         images: &dyn ImageStore,
     ) -> Result<(), VirtError> {
         self.pass("rescue").await?;
-        self.host.rescue(instance, image, images).await
+        self.host.rescue(instance, image, images).await?;
+        if matches!(self.trouble, Trouble::NeverUnrescue) {
+            self.host.stop(instance).await?;
+            return Err(VirtError::NoRoom { instance });
+        }
+        Ok(())
     }
 
     async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {

@@ -50,7 +50,7 @@ mod doctor;
 mod drain;
 mod images;
 mod live;
-mod moves;
+pub(crate) mod moves;
 mod networks;
 mod operations;
 mod project;
