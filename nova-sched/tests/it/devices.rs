@@ -74,6 +74,7 @@ fn the_instances_of_a_batch_leave_each_other_no_cpu_and_no_device_twice() {
         want_device(request);
     };
     check(4, 2, both, Ok(&[1, 1, 2, 2]));
+    check(6, 1, both, Ok(&[1, 1, 2, 2, 3, 3]));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn any_cell(id: u32) -> impl Strategy<Value = NumaCell> {
     let cpus =
         (0_u32..5, 0_usize..9, prop::bool::weighted(0.3), prop_oneof![Just(1), Just(2), Just(3)]);
     let used = (0_u64..5, 0_u64..4, 0_u32..6, prop::collection::btree_set(first..first + 8, 0..5));
-    (pages, cpus, used, prop::option::weighted(0.9, 0_u32..2)).prop_map(
+    (pages, cpus, used, prop::option::weighted(0.98, 0_u32..2)).prop_map(
         move |(
             pages,
             (shared, dedicated, same, threads),
@@ -356,6 +356,56 @@ fn cells_with_devices_are_kept_for_who_asks_for_them() {
     };
     assert_eq!(place(&[]), Ok(vec![1]));
     assert_eq!(place(&devices(1)), Ok(vec![0]));
+}
+
+#[test]
+fn cells_in_different_sockets_are_not_alike() {
+    let (mut host, mut pools) = wide(4);
+    pools.pools.drain(..3);
+    for (cell, socket) in host.cells.iter_mut().zip([0, 1, 0, 1]) {
+        cell.socket = Some(socket);
+    }
+    host.cells[3].memory_used = 1;
+    let mut pci = devices(1);
+    pci[0].numa_policy = PciNumaPolicy::Socket;
+    let fit = host.fit(&guest(1), Overcommit::default(), &pools, &pci);
+    assert_eq!(fit.map(|fit| fit.host_cells()), Ok(vec![1]));
+}
+
+#[test]
+fn a_claim_counts_all_that_a_guest_gets_and_nothing_elsewhere() {
+    let pages = vec![
+        MemoryPages { size_kb: 4, total: 1024, used: 0, reserved: 0 },
+        MemoryPages { size_kb: 2048, total: 8, used: 1, reserved: 0 },
+    ];
+    let cell = |id| NumaCell {
+        id,
+        shared_cpus: [10, 11].into(),
+        dedicated_cpus: [0, 1].into(),
+        thread_siblings: vec![[0].into(), [1].into()],
+        memory: 20,
+        memory_used: 2,
+        shared_cpu_usage: 1,
+        pages: pages.clone(),
+        ..NumaCell::default()
+    };
+    let mut host = NumaTopology { cells: vec![cell(0), cell(1)] };
+    let mixed = GuestCell {
+        memory: 8,
+        shared_vcpus: [1].into(),
+        dedicated_vcpus: [0].into(),
+        cpu_policy: Some(CpuPolicy::Mixed),
+        page_size: Some(PageSize::Large),
+        ..GuestCell::default()
+    };
+    let guest = GuestTopology { cells: vec![mixed] };
+    let fit = host.fit(&guest, Overcommit::default(), &PciPools::default(), &[]).unwrap();
+    host.claim(&guest, &fit);
+    let mut expected = cell(0);
+    (expected.memory_used, expected.shared_cpu_usage) = (10, 2);
+    expected.pinned_cpus = [0].into();
+    expected.pages[1].used = 5;
+    assert_eq!(host.cells, [expected, cell(1)]);
 }
 
 #[test]
