@@ -44,7 +44,8 @@ impl Cloud {
     pub async fn start(mut ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
         options.check()?;
         ports.seed = opening(&ports).await?;
-        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        let view =
+            Arc::new(Mutex::new(View::open(Arc::clone(&ports.store), ports.clock.now()).await?));
         let conductor =
             Conductor::with_view(ports.clone(), options.clone(), Arc::clone(&view)).await?;
         let door = Arc::new(Door::new(ports.clone(), options.clone(), view));
@@ -59,7 +60,8 @@ impl Cloud {
     pub async fn handles(mut ports: Ports, options: CloudOptions) -> Result<Admin, ApiError> {
         options.check()?;
         ports.seed = opening(&ports).await?;
-        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        let view =
+            Arc::new(Mutex::new(View::open(Arc::clone(&ports.store), ports.clock.now()).await?));
         Ok(Admin { door: Arc::new(Door::new(ports, options, view)) })
     }
 

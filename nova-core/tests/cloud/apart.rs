@@ -27,7 +27,7 @@ use nova_core::store::{
 };
 use tokio::task::yield_now;
 
-use crate::world::{HOST, pump, spec};
+use crate::world::{HOST, spec};
 
 /// In which order two conductors come to the store.
 #[derive(Debug, Clone, Default)]
@@ -268,13 +268,7 @@ struct Shown {
 fn race(policy: GroupPolicy, schedule: &Schedule) -> Shown {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let clock = Arc::new(VirtualClock::new());
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            shown = raced(policy, schedule, Arc::clone(&clock)) => shown,
-            () = pump(&clock) => Shown::default(),
-        }
-    })
+    runtime.block_on(clock.drive(raced(policy, schedule, Arc::clone(&clock))))
 }
 
 async fn raced(policy: GroupPolicy, schedule: &Schedule, clock: Arc<VirtualClock>) -> Shown {

@@ -12,7 +12,7 @@ use crate::anew::{slow, until};
 use crate::elsewhere::{others, restart};
 use crate::moves::{check_home, furnished, home};
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
 /// Servers on one host with room for all of them elsewhere: one with everything, one that runs,
 /// one that is paused, and one that is stopped.
@@ -260,11 +260,7 @@ fn a_drain_goes_on_after_a_restart_in_the_middle() {
                 assert_eq!(ended.state, OpState::Done, "{verb}: {ended:#?}");
                 check_left(&world, host, &ids, volume).await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

@@ -18,7 +18,7 @@ use nova_core::store::{
 };
 use tokio::sync::Semaphore;
 
-use crate::world::{pump, request};
+use crate::world::request;
 
 /// A store that commits only what it is let.
 #[derive(Debug)]
@@ -69,11 +69,7 @@ fn run(options: CloudOptions, test: impl AsyncFnOnce(Arc<Gate>, Ports, Admin)) {
         let store = Arc::clone(&gate) as Arc<dyn Store>;
         let ports = Ports::over(store, Arc::clone(&clock) as Arc<dyn Clock>, Seed::new(7));
         let admin = Cloud::handles(ports.clone(), options).await.unwrap();
-        tokio::select! {
-            biased;
-            () = test(gate, ports, admin) => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(test(gate, ports, admin)).await;
     });
 }
 

@@ -11,7 +11,7 @@ use crate::anew::{other_image, slow, trouble_everywhere, until};
 use crate::moves::{check_home, furnished, home};
 use crate::snapshots::restart;
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
 pub(crate) async fn is_rescued(world: &World, id: InstanceId) -> bool {
     world.hosts[&home(world, id).await].rescued(id).await.unwrap()
@@ -172,11 +172,7 @@ fn rescuing_goes_on_after_a_restart() {
                 assert_eq!(is_rescued(&world, id).await, verb == "rescue");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

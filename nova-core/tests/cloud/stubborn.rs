@@ -20,6 +20,8 @@ use nova_core::port::{
 pub(crate) enum Trouble {
     /// It makes no guest.
     NoCreate,
+    /// It makes no guest, and will not, however often it is asked.
+    NeverCreate,
     /// It takes no guest of another host.
     NoUnpack,
     /// It starts none.
@@ -67,7 +69,7 @@ impl Stubborn {
 
     async fn pass(&self, verb: &'static str) -> Result<(), VirtError> {
         let refused = match &self.trouble {
-            Trouble::NoCreate => "create",
+            Trouble::NoCreate | Trouble::NeverCreate => "create",
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
@@ -89,7 +91,10 @@ impl Stubborn {
         };
         let never = matches!(
             self.trouble,
-            Trouble::NeverRemove | Trouble::NeverUnplug | Trouble::NeverUnrescue
+            Trouble::NeverCreate
+                | Trouble::NeverRemove
+                | Trouble::NeverUnplug
+                | Trouble::NeverUnrescue
         );
         if refused == verb && never {
             let instance = InstanceId::from_u128(0);

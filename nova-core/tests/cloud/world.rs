@@ -172,24 +172,6 @@ pub(crate) fn run_over(
     runtime.block_on(async {
         let mut world = World::over(change, options).await;
         let clock = Arc::clone(&world.clock);
-        tokio::select! {
-            biased;
-            () = test(&mut world) => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(test(&mut world)).await;
     });
-}
-
-/// Turns that every task gets before the clock moves to the next moment somebody waits for.
-const TURNS: usize = 64;
-
-pub(crate) async fn pump(clock: &VirtualClock) {
-    loop {
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
-        if let Some(moment) = clock.next_wakeup() {
-            clock.advance_to(moment);
-        }
-    }
 }

@@ -89,7 +89,7 @@ use crate::plant::{Bug, planted};
 use crate::port::{MessageBusExt as _, Topic};
 use crate::seed::Chance;
 use crate::store::record::{Request, keys};
-use crate::store::{Event, Key, Prefix, StoreError, StoreExt as _, Txn};
+use crate::store::{Key, Prefix, StoreError, StoreExt as _, Txn};
 
 /// Conflicts at one write before the caller is told to come back. More than this mean that the
 /// store is overloaded, not that somebody was lucky.
@@ -217,12 +217,10 @@ impl Door {
         let mut op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
         let mut watch = store.watch(&Prefix::of_key(&key), op.revision).await?;
         while !op.value.state.is_final() {
-            match watch.next().await {
-                Some(Event::Changed(_) | Event::Resync) => {
-                    op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
-                }
-                None => return Err(missing()),
+            if watch.next().await.is_none() {
+                watch = store.watch(&Prefix::of_key(&key), op.revision).await?;
             }
+            op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
         }
         Ok(op.value)
     }

@@ -11,9 +11,9 @@ use crate::cloud::error::ApiError;
 use crate::cloud::linger::{is_lost, linger, rely_on};
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, Fault, HostId, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState,
-    Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume, VolumeId,
-    VolumeState,
+    AddressState, Attachment, Fault, HostId, Image, ImageContent, ImageState, Instance, OpId,
+    OpKind, OpState, Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume,
+    VolumeId, VolumeState,
 };
 use crate::port::VolumeFacts;
 use crate::store::record::{OpenOperation, Record as _, keys};
@@ -200,6 +200,15 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
             } else {
                 linger(view, old.id, &BTreeSet::from([end]), txn);
             }
+        }
+    }
+    for volume in view.volumes_of(old.id).filter(|volume| volume.value.operation.is_none()) {
+        // One that was on its way is nowhere yet, and stays with its server.
+        if let (Some(at), Some(host)) = (volume.value.attachment, old.host)
+            && at.host != host
+        {
+            let attachment = Some(Attachment { host, ..at });
+            txn.replace(volume, &Volume { attachment, ..volume.value.clone() });
         }
     }
     let images = view.images.values().filter(|image| image.value.server == Some(old.id));
