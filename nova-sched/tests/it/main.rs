@@ -3,6 +3,7 @@
 mod explain;
 mod kit;
 mod laws;
+mod lookup;
 mod purpose;
 mod replay;
 mod select;
