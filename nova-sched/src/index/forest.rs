@@ -1,14 +1,14 @@
 //! Trees over hosts whose nodes know the most of each number below them.
 //!
 //! A node has room for [`FANOUT`] entries: hosts in a leaf, nodes elsewhere. For each entry it
-//! keeps the least host id below and, in lanes, the greatest of each number below. A least number
+//! keeps the least rank below and, in lanes, the greatest of each number below. A least number
 //! is kept as the greatest of its opposite, so that one rule serves all. Lanes are rounded up, so
 //! that they bound the exact numbers, which lie elsewhere.
 //!
 //! Hosts are sorted by a code, so that those that are alike lie together and the lanes are tight.
 //! Nothing depends on the order but the speed.
 
-use nova_core::domain::{HostId, Slot};
+use nova_core::domain::Slot;
 
 /// Entries of a node.
 pub(super) const FANOUT: usize = 16;
@@ -47,15 +47,16 @@ struct Node {
     links: [u32; FANOUT],
     /// The code of a host, or one that is at most the least below.
     codes: [u64; FANOUT],
-    /// The least host id.
-    ids: [HostId; FANOUT],
+    /// The least rank below; the greatest there is where there is no entry.
+    ranks: [u64; FANOUT],
 }
 
 /// A host as it is entered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) slot: Slot,
-    pub(super) id: HostId,
+    /// Where its id comes among all; ids are in the order of ranks.
+    pub(super) rank: u64,
     pub(super) code: u64,
     pub(super) lanes: &'a [f32],
 }
@@ -91,9 +92,9 @@ impl Forest {
         self.nodes[node as usize].links[at]
     }
 
-    /// The least host id of each entry.
-    pub(super) fn ids(&self, node: u32) -> &[HostId; FANOUT] {
-        &self.nodes[node as usize].ids
+    /// The least rank of each entry.
+    pub(super) fn ranks(&self, node: u32) -> &[u64; FANOUT] {
+        &self.nodes[node as usize].ranks
     }
 
     /// A lane of all entries; where there is no entry, less than any number.
@@ -132,7 +133,7 @@ impl Forest {
         }
         let at = self.len(node);
         self.nodes[node as usize].len = at + 1;
-        self.put(node, at, entry.slot.0, entry.code, entry.id, entry.lanes);
+        self.put(node, at, entry.slot.0, entry.code, entry.rank, entry.lanes);
         let index = entry.slot.index();
         if self.leaf_of.len() <= index {
             self.leaf_of.resize(index + 1, NONE);
@@ -176,7 +177,7 @@ impl Forest {
     pub(super) fn update(&mut self, entry: Entry<'_>) {
         let node = self.leaf_of[entry.slot.index()];
         let at = self.position(node, entry.slot.0);
-        self.put(node, at, entry.slot.0, entry.code, entry.id, entry.lanes);
+        self.put(node, at, entry.slot.0, entry.code, entry.rank, entry.lanes);
         self.refresh(node);
     }
 
@@ -188,8 +189,8 @@ impl Forest {
 
     fn add_node(&mut self, is_leaf: bool) -> u32 {
         let (links, codes) = ([NONE; FANOUT], [0; FANOUT]);
-        let ids = [HostId::from_u128(u128::MAX); FANOUT];
-        let node = Node { parent: NONE, is_leaf, len: 0, links, codes, ids };
+        let ranks = [u64::MAX; FANOUT];
+        let node = Node { parent: NONE, is_leaf, len: 0, links, codes, ranks };
         let size = self.lanes * FANOUT;
         match self.free.pop() {
             Some(at) => {
@@ -206,13 +207,13 @@ impl Forest {
         }
     }
 
-    fn put(&mut self, node: u32, at: usize, link: u32, code: u64, id: HostId, lanes: &[f32]) {
+    fn put(&mut self, node: u32, at: usize, link: u32, code: u64, rank: u64, lanes: &[f32]) {
         let start = node as usize * self.lanes * FANOUT + at;
         for (lane, number) in lanes.iter().enumerate() {
             self.bounds[start + lane * FANOUT] = *number;
         }
         let node = &mut self.nodes[node as usize];
-        (node.links[at], node.codes[at], node.ids[at]) = (link, code, id);
+        (node.links[at], node.codes[at], node.ranks[at]) = (link, code, rank);
     }
 
     /// Lets the entry at `at` hold `entry` too.
@@ -224,7 +225,7 @@ impl Forest {
         }
         let node = &mut self.nodes[node as usize];
         node.codes[at] = node.codes[at].min(entry.code);
-        node.ids[at] = node.ids[at].min(entry.id);
+        node.ranks[at] = node.ranks[at].min(entry.rank);
     }
 
     /// Closes the gap at `at`. The order of codes stays.
@@ -239,8 +240,8 @@ impl Forest {
         let node = &mut self.nodes[node as usize];
         node.links.copy_within(at + 1..=last, at);
         node.codes.copy_within(at + 1..=last, at);
-        node.ids.copy_within(at + 1..=last, at);
-        node.ids[last] = HostId::from_u128(u128::MAX);
+        node.ranks.copy_within(at + 1..=last, at);
+        node.ranks[last] = u64::MAX;
         node.len = last;
     }
 
@@ -273,7 +274,7 @@ impl Forest {
             self.nodes[parent as usize].len = 1;
             let least = self.nodes[node as usize].codes[0];
             let lanes = vec![f32::NEG_INFINITY; self.lanes];
-            self.put(parent, 0, node, least, HostId::from_u128(u128::MAX), &lanes);
+            self.put(parent, 0, node, least, u64::MAX, &lanes);
             self.nodes[node as usize].parent = parent;
             *root = parent;
         } else if self.len(parent) == FANOUT {
@@ -301,7 +302,7 @@ impl Forest {
         let known = &mut self.nodes[parent as usize];
         known.links.copy_within(at..len, at + 1);
         known.codes.copy_within(at..len, at + 1);
-        known.ids.copy_within(at..len, at + 1);
+        known.ranks.copy_within(at..len, at + 1);
         (known.links[at], known.codes[at], known.len) = (right, least, len + 1);
     }
 
@@ -311,12 +312,12 @@ impl Forest {
         for lane in 0..self.lanes {
             self.bounds[target + lane * FANOUT] = self.bounds[source + lane * FANOUT];
         }
-        let (link, code, id) = {
+        let (link, code, rank) = {
             let node = &self.nodes[from as usize];
-            (node.links[at], node.codes[at], node.ids[at])
+            (node.links[at], node.codes[at], node.ranks[at])
         };
         let node = &mut self.nodes[to as usize];
-        (node.links[there], node.codes[there], node.ids[there]) = (link, code, id);
+        (node.links[there], node.codes[there], node.ranks[there]) = (link, code, rank);
     }
 
     /// Sorts the hosts of a full leaf by their codes.
@@ -328,7 +329,7 @@ impl Forest {
         for (there, at) in order.iter().enumerate() {
             sorted.links[there] = known.links[*at];
             sorted.codes[there] = known.codes[*at];
-            sorted.ids[there] = known.ids[*at];
+            sorted.ranks[there] = known.ranks[*at];
         }
         for lane in 0..self.lanes {
             let before = *self.lane(node, lane);
@@ -355,18 +356,29 @@ impl Forest {
         let at = self.position(parent, node);
         let mut changed = false;
         for lane in 0..self.lanes {
-            let most = self.lane(node, lane).iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let most = greatest(self.lane(node, lane));
             let known = &mut self.bounds[(parent as usize * self.lanes + lane) * FANOUT + at];
             changed |= *known != most;
             *known = most;
         }
-        let below = &self.nodes[node as usize];
-        let least = below.ids.iter().copied().min().unwrap_or(below.ids[0]);
-        let known = &mut self.nodes[parent as usize].ids[at];
+        let least = self.nodes[node as usize].ranks.iter().copied().fold(u64::MAX, u64::min);
+        let known = &mut self.nodes[parent as usize].ranks[at];
         changed |= *known != least;
         *known = least;
         changed
     }
+}
+
+/// The greatest of a lane, in which there is always a number: four at a time, as processors like it.
+fn greatest(lane: &[f32; FANOUT]) -> f32 {
+    let greater = |a: f32, b: f32| if a > b { a } else { b };
+    let mut most = [f32::NEG_INFINITY; 4];
+    for four in lane.chunks_exact(4) {
+        for (most, number) in most.iter_mut().zip(four) {
+            *most = greater(*most, *number);
+        }
+    }
+    greater(greater(most[0], most[1]), greater(most[2], most[3]))
 }
 
 #[cfg(test)]
@@ -384,17 +396,17 @@ mod tests {
         while let Some(node) = open.pop() {
             let known = &forest.nodes[node as usize];
             for at in 0..known.len {
-                let (link, code, id) = (known.links[at], known.codes[at], known.ids[at]);
+                let (link, code, rank) = (known.links[at], known.codes[at], known.ranks[at]);
                 let lanes = [forest.lane(node, 0)[at], forest.lane(node, 1)[at]];
                 if known.is_leaf {
                     assert_eq!(forest.leaf_of[link as usize], node);
-                    assert_eq!(id, HostId::from_u128(link.into()));
+                    assert_eq!(rank, u64::from(link));
                     seen.insert(link, (code, lanes));
                     continue;
                 }
                 let below = &forest.nodes[link as usize];
                 assert_eq!(below.parent, node);
-                assert_eq!(Some(id), below.ids[..below.len].iter().copied().min());
+                assert_eq!(Some(rank), below.ranks[..below.len].iter().copied().min());
                 assert!(below.codes[..below.len].iter().all(|below| *below >= code));
                 for (lane, most) in lanes.iter().enumerate() {
                     let all = forest.lane(link, lane)[..below.len].iter().copied();
@@ -417,8 +429,7 @@ mod tests {
                 let slot = chance.index(300) as u32;
                 let code = chance.below(if seed % 2 == 0 { 1000 } else { 3 });
                 let lanes = [chance.below(100) as f32, chance.below(100) as f32];
-                let id = HostId::from_u128(slot.into());
-                let entry = Entry { slot: Slot(slot), id, code, lanes: &lanes };
+                let entry = Entry { slot: Slot(slot), rank: slot.into(), code, lanes: &lanes };
                 let known = hosts.get(&slot).map(|(code, _)| *code);
                 let shrinks = step > 600 && chance.index(4) > 0;
                 match known {

@@ -22,6 +22,8 @@ use nova_core::domain::{
     HostId, HostTable, Purpose, RequestSpec, ResourceKind, Slot, TableIdentity,
 };
 
+use smallvec::SmallVec;
+
 use self::forest::down;
 use self::search::{Best, GivenUp, Search, Term};
 use self::sync::{FREE_LANES, Index};
@@ -80,6 +82,9 @@ pub(crate) enum Answer {
     /// It cannot tell.
     AskAll,
 }
+
+/// So many that there is no need to ask for memory.
+type Few<T> = SmallVec<[T; 8]>;
 
 /// Tables with fewer hosts are asked row by row.
 const HOSTS_MIN: usize = 48;
@@ -167,9 +172,9 @@ struct Question<'a> {
     request: &'a RequestSpec,
     index: &'a Index,
     /// The partitions whose hosts may pass.
-    partitions: Vec<usize>,
+    partitions: Few<usize>,
     /// Filters that look at the row itself.
-    filters: Vec<&'a dyn Filter>,
+    filters: Few<&'a dyn Filter>,
     wanted: [f32; FREE_LANES],
     verdicts: &'a mut Vec<(u32, bool)>,
     round: u32,
@@ -189,9 +194,9 @@ impl<'a> Question<'a> {
             verdicts.resize(hosts.slots_end(), (0, false));
         }
         *round = round.wrapping_add(1);
-        let (mut by_class, mut filters) = (Vec::new(), Vec::new());
+        let (mut by_class, mut filters) = (Few::<&dyn Filter>::new(), Few::new());
         let mut wanted = [f32::NEG_INFINITY; FREE_LANES];
-        for (_, filter) in policy.stages(request, 0) {
+        for (_, filter) in policy.running(request, 0) {
             match filter.reads() {
                 Reads::Class => by_class.push(filter),
                 Reads::Row => filters.push(filter),
@@ -238,17 +243,18 @@ impl<'a> Question<'a> {
         for (at, terms) in terms.iter().enumerate() {
             self.search(self.partitions[at], terms, &mut best).ok()?;
         }
-        Some((best.slot != u32::MAX).then_some(best.id))
+        let host = self.hosts.at(Slot(best.slot)).map(|row| row.id);
+        Some(host)
     }
 
     /// What each weigher adds, for each partition; nothing when no host passes.
-    fn terms(&mut self) -> Result<Option<Vec<Vec<Term>>>, GivenUp> {
+    fn terms(&mut self) -> Result<Option<Few<Few<Term>>>, GivenUp> {
         let index = self.index;
-        let mut terms = vec![Vec::new(); self.partitions.len()];
+        let mut terms: Few<Few<Term>> = self.partitions.iter().map(|_| Few::new()).collect();
         let only = self.only_column();
         let mut column = 0;
         for (weigher, flat) in index.flat.iter().enumerate() {
-            let multipliers: Vec<f64> = self
+            let multipliers: Few<f64> = self
                 .partitions
                 .iter()
                 .map(|partition| index.partitions[*partition].multipliers[weigher])
@@ -264,12 +270,14 @@ impl<'a> Question<'a> {
                     }
                 }
                 Some(_) => {}
+                None if only == Some(column) => {
+                    let positive = multipliers.iter().any(|multiplier| *multiplier > 0.0);
+                    let weight = Term::Weight { column, positive };
+                    terms.iter_mut().for_each(|terms| terms.push(weight));
+                    column += 1;
+                }
                 None => {
-                    let scale = match only == Some(column) {
-                        true => Some((0.0, 1.0)),
-                        false if matters => self.scale(column)?,
-                        false => Some((0.0, 0.0)),
-                    };
+                    let scale = if matters { self.scale(column)? } else { Some((0.0, 0.0)) };
                     let Some((low, span)) = scale else { return Ok(None) };
                     for (terms, multiplier) in terms.iter_mut().zip(&multipliers) {
                         // What maps to 0 everywhere adds nothing.
@@ -335,7 +343,7 @@ impl<'a> Question<'a> {
 
     /// The greatest weight of the hosts that pass, or the least for the opposite direction.
     fn end(&mut self, column: usize, direction: f64) -> Result<Option<f64>, GivenUp> {
-        let term = [Term::Column { column, multiplier: direction, low: 0.0, span: 1.0 }];
+        let term = [Term::Weight { column, positive: direction > 0.0 }];
         let mut best = Best::nobody();
         for at in 0..self.partitions.len() {
             let partition = self.partitions[at];

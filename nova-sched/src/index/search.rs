@@ -5,8 +5,6 @@
 //! each step of a score (the difference, the quotient, the product, each sum) rounds in one
 //! direction when its operand grows in one direction.
 
-use nova_core::domain::HostId;
-
 use super::forest::{FANOUT, Forest};
 use super::sync::{FREE_LANES, Index};
 
@@ -15,6 +13,8 @@ use super::sync::{FREE_LANES, Index};
 pub(super) enum Term {
     /// The same for all hosts.
     Constant(f64),
+    /// The weight itself, or its opposite: where nothing else counts, that is the order of scores.
+    Weight { column: usize, positive: bool },
     /// What a column says.
     Column {
         column: usize,
@@ -29,20 +29,19 @@ pub(super) enum Term {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Best {
     pub(super) score: f64,
-    pub(super) id: HostId,
+    pub(super) rank: u64,
     pub(super) slot: u32,
 }
 
 impl Best {
     /// Worse than any host.
     pub(super) fn nobody() -> Self {
-        let (score, id) = (f64::NEG_INFINITY, HostId::from_u128(u128::MAX));
-        Self { score, id, slot: u32::MAX }
+        Self { score: f64::NEG_INFINITY, rank: u64::MAX, slot: u32::MAX }
     }
 
-    /// Whether a host of this score and id is better: of equal ones the least id is the best.
-    fn is_beaten_by(&self, score: f64, id: HostId) -> bool {
-        score > self.score || score == self.score && id < self.id
+    /// Whether a host of this score and rank is better: of equal ones the least rank is the best.
+    fn is_beaten_by(&self, score: f64, rank: u64) -> bool {
+        score > self.score || score == self.score && rank < self.rank
     }
 }
 
@@ -68,32 +67,32 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
         self.patience = self.patience.checked_sub(1).ok_or(GivenUp)?;
         let forest = &self.index.forest;
         let mut bounds = self.bounds(forest, node);
-        let ids = forest.ids(node);
+        let ranks = forest.ranks(node);
         let is_leaf = forest.is_leaf(node);
         loop {
-            let mut next: Option<usize> = None;
-            for at in 0..FANOUT {
-                let better = match next {
-                    None => best.is_beaten_by(bounds[at], ids[at]),
-                    Some(next) => {
-                        bounds[at] > bounds[next]
-                            || bounds[at] == bounds[next] && ids[at] < ids[next]
-                    }
-                };
-                if better {
-                    next = Some(at);
+            let most = greatest(&bounds);
+            if most < best.score || most == f64::NEG_INFINITY {
+                return Ok(());
+            }
+            let (mut at, mut rank) = (0, u64::MAX);
+            for (nth, bound) in bounds.iter().enumerate() {
+                if *bound == most && ranks[nth] < rank {
+                    (at, rank) = (nth, ranks[nth]);
                 }
             }
-            let Some(at) = next.filter(|at| bounds[*at] > f64::NEG_INFINITY) else { return Ok(()) };
             bounds[at] = f64::NEG_INFINITY;
+            if !best.is_beaten_by(most, rank) {
+                // The others of this bound have greater ranks still.
+                return Ok(());
+            }
             let link = forest.link(node, at);
             if !is_leaf {
                 self.run(link, best)?;
                 continue;
             }
             let score = self.score(link);
-            if best.is_beaten_by(score, ids[at]) && (self.accept)(link) {
-                *best = Best { score, id: ids[at], slot: link };
+            if best.is_beaten_by(score, rank) && (self.accept)(link) {
+                *best = Best { score, rank, slot: link };
             }
         }
     }
@@ -111,6 +110,11 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
         for term in self.terms {
             match *term {
                 Term::Constant(part) => bounds.iter_mut().for_each(|bound| *bound += part),
+                Term::Weight { column, positive } => {
+                    // The lane of the opposite weight is the opposite already.
+                    let lane = forest.lane(node, FREE_LANES + 2 * column + usize::from(!positive));
+                    bounds = lane.map(f64::from);
+                }
                 Term::Column { column, multiplier, low, span } => {
                     let positive = multiplier > 0.0;
                     let lane = FREE_LANES + 2 * column + usize::from(!positive);
@@ -137,6 +141,8 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
         for term in self.terms {
             score += match *term {
                 Term::Constant(part) => part,
+                Term::Weight { column, positive: true } => self.index.raw(slot, column),
+                Term::Weight { column, positive: false } => -self.index.raw(slot, column),
                 Term::Column { column, multiplier, low, span } => {
                     multiplier * ((self.index.raw(slot, column) - low) / span)
                 }
@@ -144,4 +150,16 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
         }
         score
     }
+}
+
+/// The greatest of all: two at a time, as processors like it.
+fn greatest(bounds: &[f64; FANOUT]) -> f64 {
+    let greater = |a: f64, b: f64| if a > b { a } else { b };
+    let mut most = [f64::NEG_INFINITY; 4];
+    for four in bounds.chunks_exact(4) {
+        for (most, bound) in most.iter_mut().zip(four) {
+            *most = greater(*most, *bound);
+        }
+    }
+    greater(greater(most[0], most[1]), greater(most[2], most[3]))
 }

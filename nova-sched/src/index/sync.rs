@@ -27,6 +27,8 @@ pub(super) struct Index {
     /// Slot after slot, column after column.
     raw: Vec<f64>,
     ids: Vec<HostId>,
+    /// Where the id of each slot comes among all.
+    ranks: Vec<u64>,
     /// The partition of each slot.
     partition_of: Vec<u32>,
     codes: Vec<u64>,
@@ -40,9 +42,6 @@ pub(super) struct Index {
 pub(super) struct Column {
     /// Its place in the policy.
     pub(super) weigher: usize,
-    /// The weights when the index was made, which say how hosts are sorted.
-    low: f64,
-    high: f64,
     /// Weights that are no multiples of 1/1024 within a billion.
     odd: usize,
 }
@@ -98,6 +97,8 @@ pub(super) struct Unfit;
 impl Index {
     /// More partitions than this are none.
     const PARTITIONS_MAX: usize = 256;
+    /// How far ranks are apart at first, so that others find a place between them.
+    const RANK_GAP: u64 = 1 << 32;
 
     pub(super) fn new(
         hosts: &HostTable,
@@ -116,7 +117,7 @@ impl Index {
             let same = low == high;
             flat.push(same.then_some(low));
             if !same {
-                columns.push(Column { weigher: nth, low, high, odd: 0 });
+                columns.push(Column { weigher: nth, odd: 0 });
             }
         }
         let slots = hosts.slots_end();
@@ -129,12 +130,14 @@ impl Index {
             columns,
             flat,
             ids: vec![HostId::from_u128(0); slots],
+            ranks: vec![0; slots],
             partition_of: vec![NONE; slots],
             codes: vec![0; slots],
             stamps: vec![0; slots],
             stamp: 0,
         };
-        for slot in hosts.slots() {
+        for (nth, (slot, row)) in (1_u64..).zip(hosts.slots().zip(hosts.rows())) {
+            (index.ids[slot.index()], index.ranks[slot.index()]) = (row.id, nth * Self::RANK_GAP);
             index.follow(hosts, slot, weighers, request)?;
         }
         Ok(index)
@@ -173,7 +176,7 @@ impl Index {
         self.forest.bytes()
             + self.raw.capacity() * size_of::<f64>()
             + self.ids.capacity() * size_of::<HostId>()
-            + self.codes.capacity() * size_of::<u64>()
+            + (self.codes.capacity() + self.ranks.capacity()) * size_of::<u64>()
             + (self.partition_of.capacity() + self.stamps.capacity()) * size_of::<u32>()
     }
 
@@ -193,6 +196,7 @@ impl Index {
         if self.stamps.len() < slots {
             self.raw.resize(slots * self.columns.len(), 0.0);
             self.ids.resize(slots, HostId::from_u128(0));
+            self.ranks.resize(slots, 0);
             self.partition_of.resize(slots, NONE);
             self.codes.resize(slots, 0);
             self.stamps.resize(slots, self.stamp.wrapping_sub(1));
@@ -236,10 +240,16 @@ impl Index {
             lanes[FREE_LANES + 2 * nth + 1] = -down(raw);
         }
         let lanes = &lanes[..FREE_LANES + 2 * width];
+        if self.ids[at] != row.id {
+            // Another host has come to this slot.
+            self.leave(slot);
+            (self.ids[at], self.ranks[at]) = (row.id, self.rank_among(hosts, row.id)?);
+        }
+        let known = self.partition_of[at];
         let code = self.code(slot, lanes[1]);
-        let entry = Entry { slot, id: row.id, code, lanes };
+        let entry = Entry { slot, rank: self.ranks[at], code, lanes };
         let stays = known != NONE && self.partitions[known as usize].is_of(row);
-        if stays && self.codes[at] == code && self.ids[at] == row.id {
+        if stays && self.codes[at] == code {
             self.forest.update(entry);
             return Ok(());
         }
@@ -248,8 +258,22 @@ impl Index {
         let home = &mut self.partitions[partition as usize];
         self.forest.insert(&mut home.root, entry);
         home.hosts += 1;
-        (self.partition_of[at], self.codes[at], self.ids[at]) = (partition, code, row.id);
+        (self.partition_of[at], self.codes[at]) = (partition, code);
         Ok(())
+    }
+
+    /// A rank for a host that has come: between those of its neighbours in the order of ids.
+    fn rank_among(&self, hosts: &HostTable, id: HostId) -> Result<u64, Unfit> {
+        let rank = |(id, slot): (HostId, Slot)| {
+            let at = slot.index();
+            // A neighbour that has come too, and is not known yet, will find its own place.
+            (self.ids.get(at) == Some(&id)).then(|| self.ranks[at])
+        };
+        let before = hosts.before(id).find_map(rank).unwrap_or(0);
+        let after = hosts.after(id).find_map(rank);
+        let after = after.unwrap_or_else(|| before.saturating_add(2 * Self::RANK_GAP));
+        let between = before + after.saturating_sub(before) / 2;
+        if between > before && between < after { Ok(between) } else { Err(Unfit) }
     }
 
     fn leave(&mut self, slot: Slot) {
@@ -276,24 +300,14 @@ impl Index {
     /// and then by its free memory; by several of them so that hosts with similar weights lie
     /// together.
     fn code(&self, slot: Slot, free_memory: f32) -> u64 {
-        let raw = |nth| self.raw(slot.0, nth);
+        let axis = |nth| u64::from(sortable(self.raw(slot.0, nth) as f32));
         match self.columns.len() {
             0 => 0,
-            1 => {
-                let bits = raw(0).to_bits();
-                // Flipped so that the bits sort as the numbers do.
-                let sorted = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
-                let memory = free_memory.max(0.0).to_bits() >> 8;
-                sorted >> 24 << 24 | u64::from(memory)
-            }
-            columns => {
-                let axes = columns.min(3);
-                let share = |nth: usize| {
-                    let Column { low, high, .. } = self.columns[nth];
-                    let steps = f64::from((1_u32 << AXIS_BITS) - 1);
-                    ((raw(nth) - low) / (high - low) * steps).clamp(0.0, steps) as u64
-                };
-                (0..axes).map(|nth| spread(share(nth), axes) << nth).sum()
+            1 => axis(0) << 32 | u64::from(sortable(free_memory)),
+            2 => every_second(axis(0)) | every_second(axis(1)) << 1,
+            _ => {
+                let third = |nth| every_third(axis(nth) >> 11);
+                third(0) | third(1) << 1 | third(2) << 2
             }
         }
     }
@@ -301,12 +315,28 @@ impl Index {
 
 /// Weighers that tell hosts apart, at most.
 const LANES_MAX: usize = 16;
-/// Bits of each axis of a code.
-const AXIS_BITS: usize = 20;
+/// Bits that sort as the numbers do.
+fn sortable(number: f32) -> u32 {
+    let bits = number.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
 
-/// The bits of `number`, `axes` apart.
-fn spread(number: u64, axes: usize) -> u64 {
-    (0..AXIS_BITS).map(|bit| (number >> bit & 1) << (bit * axes)).sum()
+/// The lower 32 bits, with a gap of one behind each.
+fn every_second(mut bits: u64) -> u64 {
+    bits = (bits | bits << 16) & 0x0000_ffff_0000_ffff;
+    bits = (bits | bits << 8) & 0x00ff_00ff_00ff_00ff;
+    bits = (bits | bits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    bits = (bits | bits << 2) & 0x3333_3333_3333_3333;
+    (bits | bits << 1) & 0x5555_5555_5555_5555
+}
+
+/// The lower 21 bits, with a gap of two behind each.
+fn every_third(mut bits: u64) -> u64 {
+    bits = (bits | bits << 32) & 0x001f_0000_0000_ffff;
+    bits = (bits | bits << 16) & 0x001f_0000_ff00_00ff;
+    bits = (bits | bits << 8) & 0x100f_00f0_0f00_f00f;
+    bits = (bits | bits << 4) & 0x10c3_0c30_c30c_30c3;
+    (bits | bits << 2) & 0x1249_2492_4924_9249
 }
 
 fn weight(weighing: &Weighing, row: &HostState, request: &RequestSpec) -> f64 {
@@ -315,7 +345,7 @@ fn weight(weighing: &Weighing, row: &HostState, request: &RequestSpec) -> f64 {
 
 fn is_odd(raw: f64) -> bool {
     let scaled = raw * 1024.0;
-    scaled.abs() > 1e12 || scaled != scaled.trunc()
+    scaled.abs() > 1_099_511_627_776.0 || scaled != scaled.trunc()
 }
 
 #[cfg(test)]
@@ -330,7 +360,17 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_spread() {
-        assert_eq!((spread(0b101, 2), spread(0b11, 3)), (0b10001, 0b1001));
+    fn bits_get_gaps() {
+        for bits in [0_u64, 1, 0b1011, 0x1f_ffff, 0x15_5a5a] {
+            let with_gaps = |gap: usize| (0..21).map(|bit| (bits >> bit & 1) << (bit * gap)).sum();
+            assert_eq!((every_second(bits), every_third(bits)), (with_gaps(2), with_gaps(3)));
+        }
+        assert_eq!(every_second(0xffff_ffff), 0x5555_5555_5555_5555);
+    }
+
+    #[test]
+    fn bits_sort_as_the_numbers_do() {
+        let numbers = [f32::NEG_INFINITY, -2.5, -1.0, -0.0, 0.0, 1e-30, 1.0, 64.0, f32::INFINITY];
+        assert!(numbers.map(sortable).is_sorted());
     }
 }
