@@ -84,7 +84,8 @@ bugs! {
     LeadNowhere "lead-nowhere";
     /// A move that is over leaves the claim where the server came from.
     KeepOldClaim "keep-old-claim";
-    /// A guest that moves is not shut down where it was, and goes on at both ends.
+    /// A guest that moves is not shut down where it was, its host packs it all the same, and it
+    /// goes on at both ends.
     RunTwice "run-twice";
     /// Floating IPs still lead to the host that their server has left.
     LeadBehind "lead-behind";

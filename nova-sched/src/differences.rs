@@ -10,7 +10,7 @@
 //! | Something is malformed, so that a filter cannot say | it refuses the host, for a reason of its own | the whole request fails, even where other hosts would do |
 //! | A weight is not a number | the host has the lowest weight | the whole request fails, unless only one host is left |
 //! | Unknown or malformed extra specs and hints | an error when the flavor is made or the server asked for | nothing, or no host while servers are placed |
-//! | Forced hosts | must be up and have room | must have room |
+//! | Forced hosts | must be up and have room, NUMA cells and PCI devices | must have room; a guest whose devices are missing is not counted as heavy on the disk |
 //! | Room, for the later instances of a request | asked before hosts are weighed | asked once before the first instance; then the first of the ranked hosts that still has room |
 //! | Swap | counts as disk when it is claimed and when free disk is weighed | counts when it is claimed only |
 //! | Multipliers that aggregates name | at most 1e15, so that sums stay finite; beyond it they are no numbers | any |
@@ -33,9 +33,19 @@
 //! | `json`: `not` | turns its one argument round | makes a list of the opposites of all its arguments, which counts as true inside another operator |
 //! | `json`: what a host does not tell | no comparison with it holds | is left out of the comparison |
 //! | `json`: a query that is no list | malformed | holds when it counts as false, and fails the request otherwise |
+//! | `numa-topology`: a server that starts from a volume | has no image properties | the request fails |
 //!
 //! # Weighers
 //! | | strict | Nova |
 //! |---|---|---|
 //! | `image-props`, multiplier 0 in the policy | a host's aggregates may still name another | weighs nothing, whatever aggregates say |
 //! | `metrics` that a host lacks, where it need not have them | the host has the weight that is configured | the same, but for hosts whose multiplier is 0 |
+//!
+//! # What neither does
+//! Nova's answer depends here on the order in which it happened to look.
+//! | | here | in Nova |
+//! |---|---|---|
+//! | A guest cell that was once found to fit | is looked at again for another cell of the host | the result is kept under a number that changes meanwhile: hosts that cannot fit pass, and hosts that fit fail |
+//! | `hw:mem_page_size` `small`, `large`, `any` | chosen anew on every cell of every host | the size found on the first cell stays, also for the later servers of a request |
+//! | Dedicated CPUs on a host that tells of no cores | each is a core | the request fails |
+//! | A cell of a `mixed` guest that has no CPU for itself | asks nothing of threads, when it was made of a flavor | fits nowhere with `isolate`, and only beside a free core with `require` |

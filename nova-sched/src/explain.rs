@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nova_core::domain::{
-    Change, Flavor, GiB, HostState, HostTable, ImageProperties, Invalid, MiB, NearMiss, Refusal,
-    RequestSpec, ResourceKind, SchedulerHints, Vcpus,
+    Change, Flavor, GiB, GuestTopology, HostState, HostTable, ImageProperties, Invalid, MiB,
+    NearMiss, PciRequest, Refusal, RequestSpec, ResourceKind, SchedulerHints, Vcpus,
 };
 
 use crate::pipeline::Stuck;
@@ -45,11 +45,15 @@ pub(crate) fn explain(
     }
 }
 
-/// The request after `changes`, in order.
+/// The request after `changes`, in order. NUMA cells that follow from its flavor and its image
+/// change with them, and PCI devices that its extra specs ask for go with those.
 ///
 /// # Errors
 /// [`Invalid`] when a flavor cannot shrink to what a change says.
 pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, Invalid> {
+    let cells = |of: &RequestSpec| GuestTopology::from_specs(&of.flavor, &of.image);
+    let follow = |cells: &Option<GuestTopology>| cells.as_ref() == request.numa.as_deref();
+    let cells_follow = cells(request).is_ok_and(|cells| follow(&cells));
     let mut request = request.clone();
     for change in changes {
         match change {
@@ -60,12 +64,18 @@ pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, I
             Change::WithoutGroup => request.group = None,
             Change::WithoutHints => request.hints = SchedulerHints::default(),
             Change::WithoutExtraSpecs => {
+                if request.flavor.extra_specs().get(PciRequest::ALIAS_KEY).is_some() {
+                    request.pci.clear();
+                }
                 let flavor = (*request.flavor).clone().with_extra_specs(Default::default());
                 request.flavor = Arc::new(flavor);
             }
             Change::WithoutImageProperties => request.image = ImageProperties::default(),
             other => return Err(Invalid::new("change", other, "a change that is known here")),
         }
+    }
+    if cells_follow {
+        request.numa = cells(&request)?.map(Arc::new);
     }
     Ok(request)
 }
@@ -232,7 +242,8 @@ fn changed(
 /// The shrink of `kind` that keeps most and still fits; none when even the least does not.
 ///
 /// It searches by halves, which finds the most as long as less is never harder to place. That
-/// holds for every filter that is built in; of others the answer fits, and may not be the most.
+/// holds for every filter that is built in, but for guests whose NUMA cells cannot have any size;
+/// of those, and of other filters, the answer fits, and may not be the most.
 fn largest(
     request: &RequestSpec,
     kind: ResourceKind,

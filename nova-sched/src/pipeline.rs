@@ -7,11 +7,14 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use nova_core::domain::{HostState, HostTable, Placement, Purpose, RequestSpec, Resources, Slot};
+use nova_core::domain::{
+    HostState, HostTable, Near, Placement, Purpose, RequestSpec, Resources, Slot,
+};
 use nova_core::seed::Seed;
 
-use crate::filters::{Capacity, forces};
+use crate::filters::{Capacity, forces, overcommit};
 use crate::normalise::Scale;
 use crate::tally::Tally;
 use crate::view::View;
@@ -188,7 +191,11 @@ impl FilterScheduler {
     /// Makes the first instance of `request` part of `row`.
     pub(crate) fn consume(&self, row: &mut HostState, request: &RequestSpec, wanted: Resources) {
         row.claim(request.instances[0], wanted);
-        row.io_ops = row.io_ops.saturating_add(1);
+        let has_devices = take_devices(row, request);
+        if has_devices || self.rules == Rules::Strict {
+            // Nova forgets them where the devices are missing, as they may be on a forced host.
+            row.io_ops = row.io_ops.saturating_add(1);
+        }
         if self.rules == Rules::Nova
             && let Some(measured) = &mut row.measured
         {
@@ -314,6 +321,27 @@ impl FilterScheduler {
             ranked[..=drawn].rotate_right(1);
         }
     }
+}
+
+/// Makes the first instance of `request` part of the host's NUMA cells and PCI pools, and says
+/// whether it has the devices it wants. On a forced host the guest may fit into no cells; then it
+/// takes none.
+fn take_devices(row: &mut HostState, request: &RequestSpec) -> bool {
+    let wanted = request.numa.as_deref().zip(row.numa.clone());
+    let fit = wanted
+        .as_ref()
+        .and_then(|(guest, cells)| cells.fit(guest, overcommit(row), &row.pci, &request.pci).ok());
+    let Some(((guest, cells), fit)) = wanted.zip(fit) else {
+        return row.pci.take(&request.pci, None).is_ok();
+    };
+    let chosen = fit.host_cells();
+    let near = Near { host: &cells, cells: &chosen };
+    let near = Some(near).filter(|near| !near.cells.is_empty());
+    let taken = row.pci.take(&request.pci, near);
+    if let Some(cells) = &mut row.numa {
+        Arc::make_mut(cells).claim(guest, &fit);
+    }
+    taken.is_ok()
 }
 
 /// What the ranking is for.

@@ -7,7 +7,7 @@ use nova_core::domain::{HostState, HostTable, Invalid, Placement, Refusal, Reque
 use nova_core::port::{NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 
-use crate::filters::{self, Capacity, HostUp, RequestedHosts};
+use crate::filters::{self, Capacity, HostUp, NumaTopology, PciPassthrough, RequestedHosts};
 use crate::index::{Answer, Memory};
 use crate::tally::{Counts, Silent};
 use crate::weighers;
@@ -229,7 +229,10 @@ impl FilterScheduler {
         let filter = filter as &dyn Any;
         filter.is::<RequestedHosts>()
             || filter.is::<Capacity>()
-            || self.rules == Rules::Strict && filter.is::<HostUp>()
+            || self.rules == Rules::Strict
+                && (filter.is::<HostUp>()
+                    || filter.is::<PciPassthrough>()
+                    || filter.is::<NumaTopology>())
     }
 
     /// Whether a filter of its chain asks for room.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use nova_core::domain::{
     Aggregate, AggregateId, AggregateMetadata, ExtraSpecs, Flavor, FlavorName, GiB, GroupPolicy,
     GroupView, GuestKind, HostId, HostName, HostState, HostTable, InstanceId, Inventory, Label,
-    MiB, ProjectId, RequestSpec, Resources, ServerGroupId, Vcpus, ZoneName,
+    MiB, PciNumaPolicy, PciRequest, ProjectId, RequestSpec, Resources, ServerGroupId, Vcpus,
+    ZoneName,
 };
 
 /// Host `id` of zone `a` with 8 vCPU, 8192 MiB and 100 GiB, running x86_64 guests under kvm.
@@ -69,4 +70,10 @@ pub(crate) fn join_group(request: &mut RequestSpec, policy: GroupPolicy, members
         (0..*count).for_each(|_| group.join(HostId::from_u128(*host)));
     }
     request.group = Some(group);
+}
+
+/// A request for `count` PCI devices of vendor 8086.
+pub(crate) fn pci(count: u32, numa_policy: PciNumaPolicy) -> PciRequest {
+    let spec = vec![[("vendor_id".to_owned(), "8086".to_owned())].into()];
+    PciRequest { count, spec, numa_policy }
 }

@@ -69,7 +69,7 @@ impl Runner {
         };
         match step {
             Step::Strip => {
-                let anew = Instance { image, ..server.value.clone() };
+                let anew = Instance { image, rescue: None, ..server.value.clone() };
                 if guest_spec(&*self.fresh().await?, &anew).is_none() {
                     return Ok(self.hopeless("the image or a network of the server is gone"));
                 }

@@ -11,7 +11,7 @@ use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
 use crate::domain::{
     AddressState, Attachment, FloatingBinding, HostId, Instance, Liveness, Migration, OpKind,
-    Operation, PowerState, VmState,
+    Operation, PowerState, VmState, Volume,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{NetError, VolumeLink};
@@ -119,12 +119,15 @@ impl Runner {
             }
             Step::CarryLive => self.undo_carry_live(op, &server, &moving, there).await,
             Step::ShareVolumes => self.disown(op, there).await,
-            // A host that was declared down cannot be asked to plug anything in. The server stays
-            // there all the same, and can be evacuated.
-            Step::LetGo if self.liveness(from).await? == (Liveness::Down, true) => {
-                self.reconnect(op, from).await
+            Step::LetGo => {
+                let back = match self.liveness(from).await? {
+                    // A host that was declared down cannot be asked to plug anything in. The
+                    // server stays there all the same, and can be evacuated.
+                    (Liveness::Down, true) => self.reconnect(op, from).await?,
+                    _ => self.take_up(op, from).await?,
+                };
+                self.volumes_are_at(op, from, back).await
             }
-            Step::LetGo => self.take_up(op, from).await,
             Step::HandOver => Ok(belong(&server, from, &moving.old_flavor)),
             Step::TakeUp => self.let_go(op, there, from).await,
             Step::LeadFloating => self.lead_floating(op, from).await,
@@ -289,6 +292,24 @@ impl Runner {
         Ok(Attempt::Done(Txn::new()))
     }
 
+    /// Notes that the volumes of the server are at a host, once they are.
+    async fn volumes_are_at(
+        &self,
+        op: &Operation,
+        at: HostId,
+        taken: Attempt,
+    ) -> Result<Attempt, StoreError> {
+        let Attempt::Done(mut txn) = taken else { return Ok(taken) };
+        let instance = server_id(op);
+        let attachment = Some(Attachment { instance, host: at });
+        for held in self.fresh().await?.volumes_of(instance) {
+            if held.value.attachment != attachment {
+                txn.replace(held, &Volume { attachment, ..held.value.clone() });
+            }
+        }
+        Ok(Attempt::Done(txn))
+    }
+
     /// Leads the floating IPs of the server to a host, one in each transaction: all of them
     /// write the record of the port behind them.
     pub(crate) async fn lead_floating(
@@ -378,6 +399,9 @@ impl Runner {
             _ => VmState::Active,
         };
         next.power = Some(power_of(next.state));
+        if matches!(op.kind, OpKind::Evacuate { .. }) {
+            next.rescue = None;
+        }
         txn.replace(server, &next);
         Ok(Attempt::Done(txn))
     }

@@ -1,13 +1,11 @@
 //! The steps of servers: placing, starting, powering, removing.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
+use crate::cloud::question::question;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::{SEEN_WITHIN, View, group_admits, look_at, reach};
 use crate::domain::{
@@ -113,7 +111,8 @@ impl Runner {
         instance: &Instance,
         op: &Operation,
     ) -> Result<HostId, Fault> {
-        let mut request = request(view, instance, &op.tried);
+        let request = question(view, instance, &op.tried, &self.options.pci_aliases);
+        let mut request = request.map_err(|invalid| self.fault(invalid.to_string()))?;
         request.among = self.rivals.among();
         let seed = self.ports.seed.child_of("place", op.id.as_u128());
         let seed = seed.child_of("attempt", op.tried.len() as u128);
@@ -166,7 +165,8 @@ impl Runner {
 
     /// Whether a host would do, if there were no other.
     fn suits(&self, view: &mut View, instance: &Instance, op: &Operation, host: HostId) -> bool {
-        let request = request(view, instance, &op.tried);
+        let aliases = &self.options.pci_aliases;
+        let Ok(request) = question(view, instance, &op.tried, aliases) else { return false };
         let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
         let Some(row) = hosts.get(host) else { return false };
         let only = HostTable::new([row.clone()]);
@@ -443,22 +443,6 @@ fn unclaim_one(view: &View, instance: &Instance, host: HostId, txn: &mut Txn) {
     let Some(claim) = view.claims.get(&key) else { return };
     txn.guard(Guard::Unchanged(key.clone(), claim.revision)).write(Write::Remove(key));
     txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
-}
-
-/// The question that a server's record asks the scheduler.
-pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>) -> RequestSpec {
-    let flavor = Arc::new(instance.flavor.clone());
-    let mut request = RequestSpec::new(instance.id, instance.project.clone(), flavor);
-    let image = view.images.get(&keys::image(instance.source()));
-    request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
-    request.zone.clone_from(&instance.zone);
-    request.hints = instance.hints.clone();
-    request.group = instance.group.and_then(|group| view.group(group, instance.id));
-    request.tried.clone_from(tried);
-    // A host that may still have a guest of it has its claim, too.
-    let lingers = view.lingering.get(&keys::lingering(instance.id));
-    request.tried.extend(lingers.iter().flat_map(|row| row.value.hosts.iter()));
-    request
 }
 
 /// The guest that a server's records describe.

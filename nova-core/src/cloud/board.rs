@@ -193,7 +193,7 @@ mod tests {
             let (mut heard, mut now, mut downs) = (BTreeMap::new(), Timestamp::default(), 0);
             let mut slow = BTreeMap::new();
             runtime.block_on(async {
-                let mut view = View::open(store.clone()).await.unwrap();
+                let mut view = View::open(store.clone(), Timestamp(0)).await.unwrap();
                 for count in 0..200 {
                     let id = HostId::from_u128(u128::from(chance.below(5)) + 1);
                     let mut txn = Txn::new();

@@ -103,13 +103,14 @@ pub enum ApiError {
         /// The id.
         id: String,
     },
-    /// Too many others change the same things; asking again will help.
-    #[error("too busy: {attempts} attempts conflicted, last on {key}")]
+    /// Too many others want something at the same time. It was not accepted, and asking again later
+    /// will help.
+    #[error("too busy: {overload}")]
     Busy {
-        /// How often it was tried.
-        attempts: u32,
-        /// Where the last one conflicted.
-        key: String,
+        /// What there is too much of.
+        overload: Overload,
+        /// How long to wait before asking again, at least.
+        retry_after: Duration,
     },
     /// What is known here of the store is behind, and did not catch up; asking again will help.
     #[error("what is known of the store is still behind after {waited:?}")]
@@ -150,6 +151,43 @@ pub enum ApiError {
         source: StoreError,
     },
 }
+
+/// What a cloud has too much of at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Overload {
+    /// Others change the same things.
+    #[error("{attempts} attempts conflicted, last on {key}")]
+    Conflicts {
+        /// How often it was tried.
+        attempts: u32,
+        /// Where the last one conflicted.
+        key: String,
+    },
+    /// One way in has as many writes in its hands as it may, see
+    /// [`CloudOptions::writes_max`](crate::cloud::CloudOptions::writes_max).
+    #[error("{limit} writes are being accepted")]
+    Writes {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// As many operations have begun and not ended as may, see
+    /// [`CloudOptions::operations_open_max`](crate::cloud::CloudOptions::operations_open_max).
+    #[error("{limit} operations have not ended")]
+    Operations {
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+impl From<Overload> for ApiError {
+    fn from(overload: Overload) -> Self {
+        Self::Busy { overload, retry_after: RETRY_AFTER }
+    }
+}
+
+/// How long whoever met an overload is told to wait: what fits into less is waited for here.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 fn during(task: Option<TaskState>) -> String {
     task.map(|task| format!(" and {task}")).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! How a host becomes known.
 
 use crate::class::Class;
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::ports::Ports;
 use crate::domain::{
     Admission, AllocationRatio, Host, HostFacts, HostId, HostName, Inventory, Resources, Stock,
@@ -126,8 +126,6 @@ pub(crate) async fn register(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ApiError::Busy {
-        attempts: REGISTER_ATTEMPTS_MAX,
-        key: keys::host_name(&spec.name).to_string(),
-    })
+    let key = keys::host_name(&spec.name).to_string();
+    Err(Overload::Conflicts { attempts: REGISTER_ATTEMPTS_MAX, key }.into())
 }

@@ -18,7 +18,7 @@
 //! | Nothing on a host or behind a driver is without owner | `a guest has a record, and a record its guest`, the Idle invariants on volumes and images; a host's network: nova-net |
 //! | Every operation ends, and leaves nothing half done | `nothing is left half done`, `no operation waits for a person`, the simulator's second phase |
 //! | What is deleted leaves nothing | all Idle invariants; `tests/cloud/life.rs` compares a census |
-//! | A host that hangs delays only what needs it; queues have limits | not here: `tests/cloud/regressions`, laws of the bus port |
+//! | A host that hangs delays only what needs it; queues have limits | not here: `tests/cloud/regressions`, `tests/cloud/overload.rs`, laws of the bus port |
 //! | The same seed is the same run | not here: `tests/cloud/chaos.rs` |
 //!
 //! Nothing here changes anything, and nothing is repaired: repairing is the work of operations

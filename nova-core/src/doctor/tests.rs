@@ -284,6 +284,9 @@ const CASES: &[Case] = &[
     ("a volume is where its record says", |s| s.volumes[0].state = VolumeState::Available),
     ("a volume is where its record says", |s| s.volumes[0].attachment = None),
     ("a volume is where its record says", |s| {
+        s.volumes[0].attachment = Some(Attachment { instance: SERVER, host: OTHER });
+    }),
+    ("a volume is where its record says", |s| {
         s.real_volumes.iter_mut().flatten().for_each(|facts| facts.connected_to = Some(OTHER));
     }),
     ("a volume that is there has a record, and a record its volume", |s| {

@@ -14,14 +14,17 @@ mod migration;
 mod name;
 mod network;
 mod numa;
+mod numa_fit;
 mod operation;
 mod pci;
+mod pci_alias;
 mod project;
 mod report;
 mod request;
 mod resource;
 mod row;
 mod table;
+mod topology;
 mod unit;
 mod volume;
 
@@ -48,8 +51,10 @@ pub use numa::{
     CpuPolicy, CpuThreadPolicy, GuestCell, GuestTopology, MemoryPages, NumaCell, NumaTopology,
     PageSize,
 };
+pub use numa_fit::{CellFit, NumaFit, NumaMisfit, Overcommit};
 pub use operation::{OpKind, OpState, Operation, StepOutcome, StepRecord};
-pub use pci::{PciNumaPolicy, PciPool, PciPools, PciRequest};
+pub use pci::{Near, PciNumaPolicy, PciPool, PciPools, PciRequest, PciShort};
+pub use pci_alias::{PciAlias, PciAliases};
 pub use project::{Limit, MaxPerHost, OverQuota, Quantum, Quota, ServerGroup};
 pub use report::HostReport;
 pub use request::{

@@ -19,7 +19,7 @@ use crate::anew::{host_returns, lose_host};
 use crate::elsewhere::{others, restart};
 use crate::moves::{check_home, furnished, home};
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run, run_with};
+use crate::world::{World, run, run_with};
 
 /// Nothing is wrong at this moment, whatever is under way.
 pub(crate) async fn check_moment(world: &World) {
@@ -298,11 +298,7 @@ fn a_live_migration_goes_on_after_a_restart_in_any_of_its_steps() {
                 assert_eq!(op.state, OpState::Done, "{verb}: {op:#?}");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::cloud::{ApiError, Cloud, CloudOptions};
 use nova_core::domain::{
-    HostId, ImageContent, ImageId, InstanceId, OpId, OpState, PowerState, Reboot, Vcpus, VmState,
-    VolumeState,
+    Attachment, HostId, ImageContent, ImageId, InstanceId, OpId, OpState, PowerState, Reboot,
+    Vcpus, VmState, Volume, VolumeState,
 };
 use nova_core::memory::MemoryImages;
 use nova_core::port::{ImageBytes, ImageError, ImageStore, VirtDriver as _};
+use nova_core::store::record::keys;
+use nova_core::store::{StoreExt as _, Txn};
 
 use crate::anew::{lose_host, slow, trouble_everywhere, until};
 use crate::elsewhere::{self, others};
@@ -315,7 +317,7 @@ fn a_move_is_not_abandoned_while_its_other_end_is_connected_to_a_volume() {
 fn what_was_being_made_anew_elsewhere_is_not_abandoned_before_its_host_is_declared_down() {
     run(async |world: &mut World| {
         let (admin, project) = (world.admin(), world.project());
-        let id = world.boot("web").await.instance.id;
+        let (id, volume) = furnished(world).await;
         world.done(project.stop(project.new_request(), id).await).await;
         let (old, there) = (home(world, id).await, others(world, id).await[0]);
         lose_host(world, id).await;
@@ -334,13 +336,21 @@ fn what_was_being_made_anew_elsewhere_is_not_abandoned_before_its_host_is_declar
         silence(world, there).await;
         assert_eq!(refused(world, op.id).await.1, format!("server {id}"));
 
+        // The volume was on its way already: between two steps its record is ahead.
+        let store = &world.cloud.ports().store;
+        let known = store.read::<Volume>(&keys::volume(volume)).await.unwrap().unwrap();
+        let ahead = Some(Attachment { instance: id, host: there });
+        let mut txn = Txn::new();
+        txn.replace(&known, &Volume { attachment: ahead, ..known.value.clone() });
+        store.commit(txn).await.unwrap();
         world.hosts[&there].stop(id).await.unwrap();
         admin.force_down(admin.new_request(), there, "burnt").await.unwrap();
         admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
         assert_eq!(claimed_on(world, there).await, Vcpus(0));
+        check_moment(world).await;
         world.add_host("gamma").await;
         world.done(admin.evacuate_server(admin.new_request(), id).await).await;
-        check_moment(world).await;
+        check_home(world, id, volume, PowerState::Running, "").await;
     });
 }
 

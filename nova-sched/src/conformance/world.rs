@@ -388,7 +388,12 @@ fn pool(pool: &indexmap::IndexMap<String, Value>) -> Result<PciPool, Unreadable>
             "numa_node" if value.is_null() => {}
             "numa_node" => made.numa_node = Some(number()?),
             "dev_type" => made.dev_type = Some(attribute_text(value)),
-            _ => drop(made.tags.insert(key.clone(), attribute_text(value))),
+            "tags" => {
+                let tags = value.as_object().ok_or_else(|| format!("pool.tags: {value}"))?;
+                let tag = |(key, value): (&String, &Value)| (key.clone(), attribute_text(value));
+                made.tags.extend(tags.iter().map(tag));
+            }
+            _ => return Err(format!("unknown pool.{key}")),
         }
     }
     Ok(made)

@@ -37,6 +37,8 @@ mod isolated_hosts;
 mod json;
 mod metrics;
 mod num_instances;
+mod numa_topology;
+mod pci_passthrough;
 mod ram;
 mod requested_hosts;
 mod retry;
@@ -74,6 +76,8 @@ pub use isolated_hosts::IsolatedHosts;
 pub use json::Json;
 pub use metrics::Metrics;
 pub use num_instances::NumInstances;
+pub use numa_topology::NumaTopology;
+pub use pci_passthrough::PciPassthrough;
 pub use ram::Ram;
 pub use requested_hosts::RequestedHosts;
 pub use retry::Retry;
@@ -86,10 +90,11 @@ pub(crate) use aggregates::least_number;
 #[cfg(feature = "conformance")]
 pub(crate) use attributes::text as attribute_text;
 pub(crate) use extra_specs_ops::number;
+pub(crate) use numa_topology::overcommit;
 pub(crate) use requested_hosts::forces;
 
 /// Their names, sorted; those that [`named`] knows.
-pub const NAMES: [&str; 34] = [
+pub const NAMES: [&str; 36] = [
     "affinity",
     "aggregate-core",
     "aggregate-disk",
@@ -117,6 +122,8 @@ pub const NAMES: [&str; 34] = [
     "json",
     "metrics",
     "num-instances",
+    "numa-topology",
+    "pci-passthrough",
     "ram",
     "requested-hosts",
     "retry",
@@ -172,6 +179,8 @@ pub fn named(name: &str, options: &Options, rules: Rules) -> Option<Arc<dyn Filt
             Arc::new(Metrics { names: names.collect() })
         }
         "num-instances" => Arc::new(NumInstances { max: options.max_instances_per_host }),
+        "numa-topology" => Arc::new(NumaTopology { rules }),
+        "pci-passthrough" => Arc::new(PciPassthrough),
         "ram" => Arc::new(Ram),
         "requested-hosts" => Arc::new(RequestedHosts),
         "retry" => Arc::new(Retry),
@@ -195,6 +204,8 @@ pub fn defaults() -> Vec<Arc<dyn Filter>> {
         Arc::new(AggregateExtraSpecs::default()),
         Arc::new(ComputeCapabilities::default()),
         Arc::new(ImageProperties::default()),
+        Arc::new(PciPassthrough),
+        Arc::new(NumaTopology::default()),
         Arc::new(SameHost),
         Arc::new(DifferentHost),
         Arc::new(AntiAffinity),

@@ -1,5 +1,6 @@
 //! nova-sched from outside: the laws of the port, properties of placement, explanations, replays.
 
+mod devices;
 mod explain;
 mod kit;
 mod laws;
@@ -7,3 +8,4 @@ mod lookup;
 mod purpose;
 mod replay;
 mod select;
+mod vectors;

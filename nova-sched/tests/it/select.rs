@@ -229,7 +229,7 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn extra_specs_are_read_by_the_filter_that_is_there() {
     let reads = |policy: FilterScheduler| {
-        ["ssd", "aggregate_instance_extra_specs:ssd", "hw:cpu_policy"]
+        ["ssd", "aggregate_instance_extra_specs:ssd", "quota:ssd"]
             .map(|key| policy.check_extra_spec(key, "true").is_ok())
     };
     assert_eq!(reads(FilterScheduler::nova()), [true, true, false]);

@@ -12,8 +12,8 @@ use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
     AddressState, Admission, Aggregate, AggregateId, FixedIp, Flavor, FlavorName, FloatingIp,
-    ForcedDown, Host, HostId, Invalid, OpId, Operation, ProjectId, Quota, RequestId, Resources,
-    VlanClaim,
+    ForcedDown, GuestTopology, Host, HostId, ImageProperties, Invalid, OpId, Operation, PciRequest,
+    ProjectId, Quota, RequestId, Resources, VlanClaim,
 };
 use crate::store::record::{Ledger, NameClaim, ProjectQuota, Record, keys};
 use crate::store::{Guard, StoreExt as _, Txn, Versioned, Write};
@@ -273,8 +273,9 @@ impl Admin {
     /// Makes a flavor.
     ///
     /// # Errors
-    /// [`ApiError::Invalid`] for a number out of range, or for an extra spec that no filter
-    /// reads or one finds malformed, unless the spec keeps those; [`ApiError::Exists`].
+    /// [`ApiError::Invalid`] for a number out of range, for an extra spec that no filter reads or
+    /// one finds malformed, unless the spec keeps those, and for NUMA cells or PCI devices that no
+    /// server can have; [`ApiError::Exists`].
     pub async fn create_flavor(
         &self,
         request: RequestId,
@@ -286,6 +287,9 @@ impl Admin {
             let mut specs = flavor.extra_specs().iter();
             specs.try_for_each(|(key, value)| scheduler.check_extra_spec(key, value))?;
         }
+        GuestTopology::check_flavor(&flavor)?;
+        let aliases = &self.door.options.pci_aliases;
+        PciRequest::from_specs(&flavor, &ImageProperties::default(), aliases)?;
         accept!(self, request, "create flavor", spec, {
             let view = self.door.fresh().await?;
             if view.flavors.contains_key(&flavor.key()) {

@@ -5,7 +5,7 @@ use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ImageSpec;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::api::{ACCEPT_ATTEMPTS_MAX, Door, Plan};
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::view::{View, reach};
 use crate::domain::{
     Action, Image, ImageContent, ImageFormat, ImageId, ImageState, Instance, InstanceId, Label,
@@ -33,13 +33,13 @@ impl Admin {
         let images = &self.door.ports.images;
         let seed = Seed::new(0).child("image").child(request.as_str());
         let id = ImageId::draw(&mut seed.chance());
-        let known = self.door.write(SCOPE, request.clone(), "register image", spec);
-        if let Some(answer) = known.known().await? {
+        let write = self.door.write(SCOPE, request, "register image", spec)?;
+        if let Some(answer) = write.known().await? {
             return Ok(answer);
         }
         let content = images.ensure(id, bytes).await;
         let content = content.map_err(|source: ImageError| ApiError::Image { source })?;
-        accept!(self, request, "register image", spec, {
+        accept!(self, write, {
             let view = self.door.fresh().await?;
             if view.images.contains_key(&keys::image(id)) {
                 return Err(ApiError::Exists { what: "image", id: id.to_string() });
@@ -219,6 +219,6 @@ impl Door {
                 return Err(ApiError::InUse { what: "image", id: id.to_string(), by });
             }
         }
-        Err(ApiError::Busy { attempts: ACCEPT_ATTEMPTS_MAX, key: key.to_string() })
+        Err(Overload::Conflicts { attempts: ACCEPT_ATTEMPTS_MAX, key: key.to_string() }.into())
     }
 }

@@ -11,8 +11,9 @@ use crate::cloud::error::ApiError;
 use crate::cloud::linger::{is_lost, linger, rely_on};
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, Fault, HostId, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState,
-    Operation, RequestId, StepOutcome, StepRecord, VmState, Volume, VolumeId, VolumeState,
+    AddressState, Attachment, Fault, HostId, Image, ImageContent, ImageState, Instance, OpId,
+    OpKind, OpState, Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume,
+    VolumeId, VolumeState,
 };
 use crate::port::VolumeFacts;
 use crate::store::record::{OpenOperation, Record as _, keys};
@@ -65,9 +66,10 @@ impl Admin {
     ///
     /// Its server goes to [`VmState::Error`] and can be deleted, rebuilt, rebooted by force or
     /// evacuated; it stays on the host that its record names, with its addresses and its claim
-    /// there. What is left at another end of a move is removed by that host's agent, and its claim
-    /// there is given back when the agent has seen that it is gone, or when an operator says that
-    /// the host is down. A server that is shelved stays so. A volume that was being made or
+    /// there. One that was or may be rescued boots from its own disk as soon as its host's agent
+    /// sees that. What is left at another end of a move is removed by that host's agent, and its
+    /// claim there is given back when the agent has seen that it is gone, or when an operator says
+    /// that the host is down. A server that is shelved stays so. A volume that was being made or
     /// destroyed goes to [`VolumeState::Error`] and can be deleted; one that was being attached or
     /// detached stays with its server until that is deleted or the volume is detached. An image of
     /// a server's disk is kept if it is whole.
@@ -187,7 +189,9 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
     let shelved = old.state == VmState::ShelvedOffloaded && old.host.is_none();
     if !shelved {
         (next.state, next.shelf, next.migration) = (VmState::Error, None, None);
-        next.rescue = None;
+        // Its agent boots it from its own disk when it sees this.
+        let rescuing = old.lent.filter(|_| old.task == Some(TaskState::Rescuing));
+        next.rescue = rescuing.or(old.rescue);
         for end in old.hosts().into_iter().filter(|end| Some(*end) != old.host) {
             let host = view.hosts.get(&keys::host(end));
             if is_lost(host) {
@@ -196,6 +200,15 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
             } else {
                 linger(view, old.id, &BTreeSet::from([end]), txn);
             }
+        }
+    }
+    for volume in view.volumes_of(old.id).filter(|volume| volume.value.operation.is_none()) {
+        // One that was on its way is nowhere yet, and stays with its server.
+        if let (Some(at), Some(host)) = (volume.value.attachment, old.host)
+            && at.host != host
+        {
+            let attachment = Some(Attachment { host, ..at });
+            txn.replace(volume, &Volume { attachment, ..volume.value.clone() });
         }
     }
     let images = view.images.values().filter(|image| image.value.server == Some(old.id));
