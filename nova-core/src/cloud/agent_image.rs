@@ -51,10 +51,18 @@ impl Hand {
     }
 
     /// Boots a guest from a rescue disk, or from its own disk again, and looks whether it does.
-    pub(super) async fn rescue(&self, instance: InstanceId, image: Option<&Image>) -> Report {
+    /// Where there is no guest nothing can be booted, however often it is tried: the report then
+    /// says that it is done, and names no guest.
+    pub(crate) async fn rescue(&self, instance: InstanceId, image: Option<&Image>) -> Report {
         let Some(rescuing) = self.driver.rescuing() else {
+            // Where no guest was ever rescued, each runs from its own disk.
             let reason = chain(&unable("rescue a guest"));
-            return Report::NotDone { reason, retry: false };
+            return match (image, self.in_time(self.driver.guest(instance)).await) {
+                (Some(_), _) => Report::NotDone { reason, retry: false },
+                (None, Ok(Ok(guest))) => Report::Done { guest },
+                (None, Ok(Err(error))) => Report::Unknown { reason: chain(&error) },
+                (None, Err(late)) => late,
+            };
         };
         let work = async {
             // As when it is started: the network first, and nothing plugged in that is not its.
@@ -81,9 +89,12 @@ impl Hand {
             Ok(Err(error)) => return Report::Unknown { reason: chain(&error) },
             Err(late) => return late,
         };
+        if guest.is_none() {
+            return Report::Done { guest };
+        }
         let runs = guest.as_ref().is_some_and(|guest| guest.power == PowerState::Running);
         // Leaving what was never entered starts nothing.
-        match (guest.is_some() && rescued == image.is_some() && (runs || image.is_none()), done) {
+        match (rescued == image.is_some() && (runs || image.is_none()), done) {
             (true, _) => Report::Done { guest },
             (false, Err(error)) => {
                 Report::NotDone { reason: chain(&error), retry: error.class() == Class::Retry }
@@ -92,6 +103,18 @@ impl Hand {
                 let reason = format!("{} said yes and did not", self.driver);
                 Report::NotDone { reason, retry: true }
             }
+        }
+    }
+
+    /// Whether a guest runs from a rescue disk.
+    ///
+    /// # Errors
+    /// Why nobody can say.
+    pub(crate) async fn is_rescued(&self, instance: InstanceId) -> Result<bool, String> {
+        let Some(rescuing) = self.driver.rescuing() else { return Ok(false) };
+        match self.in_time(rescuing.rescued(instance)).await {
+            Ok(rescued) => rescued.map_err(|error| chain(&error)),
+            Err(late) => Err(late.reason().to_owned()),
         }
     }
 }

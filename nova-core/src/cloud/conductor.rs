@@ -42,7 +42,8 @@ impl Conductor {
     /// Those of the store and the bus.
     pub async fn start(ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
         options.check()?;
-        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        let view =
+            Arc::new(Mutex::new(View::open(Arc::clone(&ports.store), ports.clock.now()).await?));
         Self::with_view(ports, options, view).await
     }
 

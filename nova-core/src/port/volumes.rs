@@ -48,10 +48,11 @@ impl VolumeFacts {
 /// else's. So every call that changes something carries a [`Fence`], higher than those of all
 /// calls for this volume that it may have overtaken. A driver keeps the highest fence of the calls
 /// that it carried out for each volume, together with what they did and for as long, also when they
-/// found nothing to do, and also when the volume was removed ([`RemovedFences`] is a way to).
+/// found nothing to do, and also when the volume was removed ([`RemovedFences`] is a way to);
+/// a `disconnect` of a volume that is not there may be forgotten, because who undoes a creation
+/// removes it.
 /// It answers a call with a lower one with [`VolumeError::Overtaken`] and changes nothing. The same
-/// fence comes again when a call is repeated. A call that is refused
-/// need not be remembered.
+/// fence comes again when a call is repeated. A call that is refused need not be remembered.
 ///
 /// What each would do if it were late: `connect` and `share` give a volume that was freed to a host
 /// that must not write to it any more; `disconnect` takes it from a guest that got it meanwhile;

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use nova_core::clock::Clock;
 use nova_core::cloud::{ApiError, Ports};
 use nova_core::domain::{
-    FloatingPool, HostFacts, HostId, HostTable, InstanceId, InterfaceName, Liveness, Network,
-    NetworkId, OpState, Placement, Port, PowerState, Reboot, Refusal, RequestSpec, VmState,
+    FloatingPool, HostFacts, HostId, HostTable, InstanceId, InterfaceName, Invalid, Liveness,
+    Network, NetworkId, OpState, Placement, Port, PowerState, Reboot, Refusal, RequestSpec,
+    VmState,
 };
 use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
 use nova_core::port::{
@@ -264,8 +265,12 @@ impl Scheduler for Panicking {
         FirstFit.explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        FirstFit.reads_extra_spec(key)
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        FirstFit.check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        FirstFit.check_hint(name, words)
     }
 }
 

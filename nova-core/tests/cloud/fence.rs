@@ -137,6 +137,10 @@ fn run_distant(test: impl AsyncFnOnce(&mut World, Arc<Distant>)) {
 /// unfinished, as if the first one were gone.
 async fn somebody_else_goes_on(world: &World, distant: &Distant) -> Conductor {
     distant.sent.notified().await;
+    another_conductor(world).await
+}
+
+async fn another_conductor(world: &World) -> Conductor {
     let ports = world.cloud.ports().clone();
     Conductor::start(ports, CloudOptions::default()).await.unwrap()
 }
@@ -185,8 +189,9 @@ fn a_volume_whose_server_was_deleted_is_not_connected_by_a_call_that_arrives_lat
         let (id, volume) = apart(world).await;
         distant.delay("connect");
         let attached = project.attach_volume(project.new_request(), id, volume).await.unwrap();
+        distant.sent.notified().await;
         let deleted = project.delete_server(project.new_request(), id).await.unwrap();
-        let _other = somebody_else_goes_on(world, &distant).await;
+        let _other = another_conductor(world).await;
         is_done(world, deleted.operation).await;
         let attached = world.ended(attached.operation).await;
         assert!(matches!(attached.state, OpState::Failed(_)), "{attached:#?}");

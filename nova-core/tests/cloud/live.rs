@@ -19,10 +19,10 @@ use crate::anew::{host_returns, lose_host};
 use crate::elsewhere::{others, restart};
 use crate::moves::{check_home, furnished, home};
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run, run_with};
+use crate::world::{World, run, run_with};
 
 /// Nothing is wrong at this moment, whatever is under way.
-async fn check_moment(world: &World) {
+pub(crate) async fn check_moment(world: &World) {
     let ports = world.cloud.ports();
     let mut snapshot = Snapshot::read(&*ports.store).await.unwrap();
     for (id, host) in &world.hosts {
@@ -33,7 +33,7 @@ async fn check_moment(world: &World) {
 }
 
 /// Waits for an operation, and looks at every moment on the way.
-async fn watched(world: &World, operation: OpId) -> Operation {
+pub(crate) async fn watched(world: &World, operation: OpId) -> Operation {
     loop {
         check_moment(world).await;
         let op = world.admin().operation(operation).await.unwrap();
@@ -45,7 +45,7 @@ async fn watched(world: &World, operation: OpId) -> Operation {
 }
 
 /// Live-migrates a server.
-async fn migrate(world: &World, id: InstanceId) -> OpId {
+pub(crate) async fn migrate(world: &World, id: InstanceId) -> OpId {
     let admin = world.admin();
     admin.live_migrate_server(admin.new_request(), id).await.unwrap().operation
 }
@@ -240,7 +240,7 @@ fn slow(world: &World, verb: &'static str, begun: &Arc<AtomicBool>) -> Trouble {
 }
 
 /// Begins a live migration in which `verb` takes long, and waits until it has begun.
-async fn begin(world: &mut World, id: InstanceId, verb: &'static str) -> OpId {
+pub(crate) async fn begin(world: &mut World, id: InstanceId, verb: &'static str) -> OpId {
     let begun = Arc::new(AtomicBool::new(false));
     let trouble = slow(world, verb, &begun);
     for host in world.hosts.keys().copied().collect::<Vec<_>>() {
@@ -313,11 +313,7 @@ fn a_live_migration_goes_on_after_a_restart_in_any_of_its_steps() {
                 assert_eq!(op.state, OpState::Done, "{verb}: {op:#?}");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }
@@ -386,7 +382,7 @@ fn after_the_cut_over_nothing_leads_back() {
 }
 
 /// A host loses its power, and an operator says so.
-async fn power_off(world: &mut World, host: HostId) {
+pub(crate) async fn power_off(world: &mut World, host: HostId) {
     let admin = world.admin();
     let known = admin.hosts().await.unwrap();
     let name = known.iter().find(|h| h.host.id == host).unwrap().host.name.clone();

@@ -13,7 +13,7 @@ use nova_core::memory::MemoryHost;
 use nova_core::port::VirtDriver;
 
 use crate::stubborn::{Stubborn, Trouble};
-use crate::world::{HOST, World, pump, run, spec};
+use crate::world::{HOST, World, run, spec};
 
 /// A server with a volume, a floating IP and something on its disk.
 pub(crate) async fn furnished(world: &World) -> (InstanceId, VolumeId) {
@@ -272,11 +272,7 @@ fn a_move_goes_on_after_a_restart_in_any_of_its_steps() {
                 assert_eq!(op.state, OpState::Done, "{verb}: {op:#?}");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

@@ -13,7 +13,7 @@ use nova_core::store::{StoreExt as _, Txn};
 use crate::anew::{other_image, slow, trouble_everywhere, until};
 use crate::moves::home;
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
 async fn snapshot(world: &World, id: InstanceId) -> ImageId {
     let project = world.project();
@@ -177,11 +177,7 @@ fn a_snapshot_goes_on_after_a_restart() {
             assert_eq!(image(&world, taken).await.unwrap().state, ImageState::Active);
             world.healthy().await;
         };
-        tokio::select! {
-            biased;
-            () = work => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(work).await;
     });
 }
 

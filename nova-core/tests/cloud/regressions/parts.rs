@@ -23,7 +23,7 @@ use nova_core::store::{
     Draft, Entry, Event, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch,
 };
 
-use crate::world::{World, pump};
+use crate::world::World;
 
 /// Volumes whose making and destroying fail on demand.
 #[derive(Debug, Default)]
@@ -328,10 +328,6 @@ pub(super) fn run_late(test: impl AsyncFnOnce(&mut World, Arc<LateStore>)) {
         .await;
         let clock = Arc::clone(&world.clock);
         let late = store.unwrap();
-        tokio::select! {
-            biased;
-            () = test(&mut world, late) => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(test(&mut world, late)).await;
     });
 }
