@@ -14,6 +14,7 @@ mod histories;
 mod life;
 mod linger;
 mod live;
+mod moody;
 mod moves;
 mod older;
 mod operator;
