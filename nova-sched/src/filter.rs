@@ -26,6 +26,11 @@ pub trait Filter: Any + Debug + Send + Sync {
         Runs::PerInstance
     }
 
+    /// What of the host it looks at.
+    fn reads(&self) -> Reads {
+        Reads::Row
+    }
+
     /// Whether it looks at the image, so that it is asked too when a server that is there gets
     /// another one ([`Purpose::Rebuild`](nova_core::domain::Purpose)). Others are not asked then:
     /// the server has its place already.
@@ -104,6 +109,60 @@ pub enum Runs {
     OncePerRequest,
 }
 
+/// What of a host a filter looks at.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reads {
+    /// Anything.
+    #[default]
+    Row,
+    /// Nothing but zone, admission, liveness, aggregates, guest kinds and hypervisor version: hosts
+    /// in which these are equal need to be asked about once.
+    Class,
+}
+
+/// A filter made of a function.
+///
+/// ```
+/// use nova_sched::{FilterScheduler, Reason, Verdict, filter_fn};
+///
+/// let few = filter_fn("few", |host, _| {
+///     Verdict::pass_if(host.instance_count() < 50, Reason("50 servers already"))
+/// });
+/// let scheduler = FilterScheduler::nova().with_filter(few);
+/// ```
+pub fn filter_fn<F>(name: impl Into<String>, check: F) -> FilterFn<F>
+where
+    F: Fn(&HostState, &RequestSpec) -> Verdict + Send + Sync + 'static,
+{
+    FilterFn { name: name.into(), check }
+}
+
+/// A filter made of a function; [`filter_fn`] makes it.
+pub struct FilterFn<F> {
+    name: String,
+    check: F,
+}
+
+impl<F> Debug for FilterFn<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FilterFn").field(&self.name).finish()
+    }
+}
+
+impl<F> Filter for FilterFn<F>
+where
+    F: Fn(&HostState, &RequestSpec) -> Verdict + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
+        (self.check)(host, request)
+    }
+}
+
 impl<F: Filter + ?Sized> Filter for Arc<F> {
     fn name(&self) -> &str {
         (**self).name()
@@ -115,6 +174,10 @@ impl<F: Filter + ?Sized> Filter for Arc<F> {
 
     fn runs(&self) -> Runs {
         (**self).runs()
+    }
+
+    fn reads(&self) -> Reads {
+        (**self).reads()
     }
 
     fn on_rebuild(&self) -> bool {

@@ -142,22 +142,33 @@ impl FilterScheduler {
     }
 
     /// The filters that run for the instance at `nth` of `request`.
-    pub(crate) fn stages(&self, request: &RequestSpec, nth: usize) -> Stages<'_> {
+    pub(crate) fn stages<'a>(&'a self, request: &'a RequestSpec, nth: usize) -> Stages<'a> {
+        self.running(request, nth).collect()
+    }
+
+    /// The same, one after the other.
+    pub(crate) fn running<'a>(
+        &'a self,
+        request: &'a RequestSpec,
+        nth: usize,
+    ) -> impl Iterator<Item = (usize, &'a dyn Filter)> {
         let filters = self.filters.iter().map(|filter| &**filter).enumerate();
-        let once = |filter: &dyn Filter| {
-            // Nova asks placement for room before the first instance, and then only looks again.
-            self.rules == Rules::Nova && (filter as &dyn Any).is::<Capacity>()
-                || filter.runs() == Runs::OncePerRequest
-        };
-        let now = |filter: &dyn Filter| nth == 0 || !once(filter);
         let forced = forces(request);
-        let asked = |filter: &dyn Filter| match request.purpose {
+        let asked = move |filter: &dyn Filter| match request.purpose {
             Purpose::Rebuild => filter.on_rebuild(),
             Purpose::Place if forced => self.is_necessary(filter),
             _ => true,
         };
-        let runs = |filter: &dyn Filter| now(filter) && asked(filter) && filter.concerns(request);
-        filters.filter(|(_, filter)| runs(*filter)).collect()
+        filters.filter(move |(_, filter)| {
+            (nth == 0 || !self.runs_once(*filter)) && asked(*filter) && filter.concerns(request)
+        })
+    }
+
+    /// Whether a filter is asked before the first instance of a request only.
+    fn runs_once(&self, filter: &dyn Filter) -> bool {
+        // Nova asks placement for room before the first instance, and then only looks again.
+        self.rules == Rules::Nova && (filter as &dyn Any).is::<Capacity>()
+            || filter.runs() == Runs::OncePerRequest
     }
 
     /// The first of the ranked hosts that still has room, where capacity was asked for before the

@@ -8,9 +8,10 @@ use nova_core::port::{NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 
 use crate::filters::{self, Capacity, HostUp, NumaTopology, PciPassthrough, RequestedHosts};
+use crate::index::{Answer, Memory};
 use crate::tally::{Counts, Silent};
 use crate::weighers;
-use crate::{Ends, Filter, Rules, Sense, Weigher};
+use crate::{Ends, Filter, Lookup, Rules, Sense, Weigher};
 
 /// Filters every host, ranks those that pass, takes the best.
 ///
@@ -33,6 +34,8 @@ pub struct FilterScheduler {
     pub(crate) subset_size: usize,
     pub(crate) ties: Ties,
     pub(crate) rules: Rules,
+    pub(crate) lookup: Lookup,
+    memory: Memory,
 }
 
 /// What happens to hosts that are equally good, and better than all others.
@@ -176,6 +179,18 @@ impl FilterScheduler {
         self
     }
 
+    /// Says how the best host is looked for. The answer is the same.
+    #[must_use]
+    pub fn with_lookup(mut self, lookup: Lookup) -> Self {
+        self.lookup = lookup;
+        self
+    }
+
+    /// How many bytes are kept between requests to find hosts quickly.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
     /// The names of its filters, in the order in which they run.
     pub fn filter_names(&self) -> impl Iterator<Item = &str> {
         self.filters.iter().map(|filter| filter.name())
@@ -204,7 +219,9 @@ impl FilterScheduler {
         }
         filters.extend(chain);
         let weighers = Vec::new();
-        Self { name, filters, weighers, subset_size: 1, ties: Ties::InOrder, rules }
+        let (lookup, memory) = Default::default();
+        let ties = Ties::InOrder;
+        Self { name, filters, weighers, subset_size: 1, ties, rules, lookup, memory }
     }
 
     /// Whether a filter runs even where the request forces hosts.
@@ -246,6 +263,11 @@ impl Weighing {
         Self { weigher, ends, multiplier, override_key, sign, limit }
     }
 
+    /// Whether the weights for `request` depend on nothing but the host.
+    pub(crate) fn is_by_host(&self, request: &RequestSpec) -> bool {
+        self.weigher.by_host() || !self.weigher.concerns(request)
+    }
+
     /// The multiplier for `host`: the least of those that its aggregates name, or the policy's.
     pub(crate) fn multiplier_on(&self, host: &HostState) -> f64 {
         let mut least: Option<f64> = None;
@@ -271,8 +293,14 @@ impl Scheduler for FilterScheduler {
         request: &RequestSpec,
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
-        if let Ok(placement) = self.place(hosts, request, Some(seed), &mut Silent) {
-            return Ok(placement);
+        match self.memory.best(self, hosts, request) {
+            Answer::Host(Some(host)) => return Ok(Placement { hosts: vec![host] }),
+            Answer::Host(None) => {}
+            Answer::AskAll => {
+                if let Ok(placement) = self.place(hosts, request, Some(seed), &mut Silent) {
+                    return Ok(placement);
+                }
+            }
         }
         // Asked a second time to count, so that those that find a host never pay for counting. It
         // is asked without chance: a draw must not refuse several instances that fit together,

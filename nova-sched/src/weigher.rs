@@ -48,6 +48,18 @@ pub trait Weigher: Debug + Send + Sync + 'static {
     /// [Nova's rules](crate::Rules::Nova).
     fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64;
 
+    /// Whether it looks at nothing but the host, so that the weight may be kept until the host
+    /// changes.
+    fn by_host(&self) -> bool {
+        false
+    }
+
+    /// Whether it has anything to say about `request`. When not, it weighs every host 0.
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        let _ = request;
+        true
+    }
+
     /// What a positive multiplier means.
     fn sense(&self) -> Sense {
         Sense::Prefer
@@ -109,6 +121,51 @@ impl Ends {
     }
 }
 
+/// A weigher made of a function of the host alone, whose weight is kept until the host changes.
+///
+/// ```
+/// use nova_sched::{FilterScheduler, host_weigher_fn};
+///
+/// let crowd = host_weigher_fn("crowd", |host| host.instance_count() as f64);
+/// let scheduler = FilterScheduler::nova().with_weigher(crowd, 1.0)?;
+/// # Ok::<(), nova_core::domain::Invalid>(())
+/// ```
+pub fn host_weigher_fn<F>(name: impl Into<String>, weigh: F) -> HostWeigherFn<F>
+where
+    F: Fn(&HostState) -> f64 + Send + Sync + 'static,
+{
+    HostWeigherFn { name: name.into(), weigh }
+}
+
+/// A weigher made of a function of the host alone; [`host_weigher_fn`] makes it.
+pub struct HostWeigherFn<F> {
+    name: String,
+    weigh: F,
+}
+
+impl<F> Debug for HostWeigherFn<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HostWeigherFn").field(&self.name).finish()
+    }
+}
+
+impl<F> Weigher for HostWeigherFn<F>
+where
+    F: Fn(&HostState) -> f64 + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
+        (self.weigh)(host)
+    }
+
+    fn by_host(&self) -> bool {
+        true
+    }
+}
+
 impl<W: Weigher + ?Sized> Weigher for Arc<W> {
     fn name(&self) -> &str {
         (**self).name()
@@ -116,6 +173,14 @@ impl<W: Weigher + ?Sized> Weigher for Arc<W> {
 
     fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64 {
         (**self).weigh(host, request)
+    }
+
+    fn by_host(&self) -> bool {
+        (**self).by_host()
+    }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        (**self).concerns(request)
     }
 
     fn sense(&self) -> Sense {

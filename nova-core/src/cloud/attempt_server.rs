@@ -421,7 +421,7 @@ fn claims(view: &View, instance: &Instance, host: HostId) -> Txn {
     if !planted(Bug::SkipHostLedger) {
         txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
     }
-    txn.create(&Claim { host, instance: id, amount });
+    txn.create(&Claim { host, instance: id, amount, kept: false });
     if let Some(group) = instance.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
         txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
     }

@@ -27,6 +27,9 @@ pub struct CloudOptions {
     /// Operations of the whole cloud that have begun and not ended, as far as a way in has heard.
     /// What would begin another is told [`Busy`](crate::cloud::ApiError::Busy).
     pub operations_open_max: usize,
+    /// Bytes that one image may have when it is registered; what has more is told
+    /// [`TooLarge`](crate::port::ImageError::TooLarge) and not kept.
+    pub transfer_limit: u64,
     /// Hosts that are tried for one server before it fails (Nova's `max_attempts`).
     pub hosts_tried_max: usize,
     /// How long finished operations and request ids are remembered.
@@ -46,6 +49,7 @@ impl Default for CloudOptions {
             operations_max: 64,
             writes_max: 4096,
             operations_open_max: 65_536,
+            transfer_limit: 1 << 40,
             hosts_tried_max: 3,
             journal_kept: Duration::from_secs(24 * 60 * 60),
             pci_aliases: PciAliases::default(),
@@ -107,6 +111,9 @@ impl CloudOptions {
                 return Err(Invalid::new(field, number, allowed));
             }
         }
+        if self.transfer_limit == 0 {
+            return Err(Invalid::new("options.transfer_limit", 0, "1 byte or more"));
+        }
         Ok(())
     }
 
@@ -146,6 +153,12 @@ impl CloudOptions {
         Self { operations_open_max: operations, ..self }
     }
 
+    /// One image has at most so many bytes when it is registered.
+    #[must_use]
+    pub fn with_transfer_limit(self, bytes: u64) -> Self {
+        Self { transfer_limit: bytes, ..self }
+    }
+
     /// Finished operations and request ids are remembered for so long.
     #[must_use]
     pub fn with_journal_kept(self, time: Duration) -> Self {
@@ -183,6 +196,7 @@ mod tests {
         assert_eq!(refused(|o| o.writes_max = usize::MAX), Some("options.writes_max"));
         assert_eq!(refused(|o| o.operations_open_max = 0), Some("options.operations_open_max"));
         assert_eq!(refused(|o| o.hosts_tried_max = 0), Some("options.hosts_tried_max"));
+        assert_eq!(refused(|o| o.transfer_limit = 0), Some("options.transfer_limit"));
         assert_eq!(refused(|o| o.journal_kept = Duration::MAX), Some("options.journal_kept"));
         assert_eq!(
             refused(|o| *o = o.clone().with_beat_interval(Duration::MAX)),

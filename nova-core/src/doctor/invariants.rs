@@ -175,19 +175,21 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
     wrong
 }
 
+/// A host may come to offer less than is claimed of it: an operator lowers a ratio or raises a
+/// reserve. What was there then stays and is right; one claim that came later makes it wrong.
 fn claims_fit(s: &Snapshot) -> Vec<String> {
-    let mut used: BTreeMap<HostId, Resources> = BTreeMap::new();
+    let mut used: BTreeMap<HostId, (Resources, bool)> = BTreeMap::new();
     for claim in &s.claims {
-        let sum = used.entry(claim.host).or_default();
-        *sum = sum.saturating_add(claim.amount);
+        let (sum, kept) = used.entry(claim.host).or_insert((Resources::ZERO, true));
+        (*sum, *kept) = (sum.saturating_add(claim.amount), *kept && claim.kept);
     }
     let mut wrong = Vec::new();
-    for (id, used) in used {
+    for (id, (used, kept)) in used {
         let Some(host) = s.hosts.iter().find(|host| host.id == id) else {
             wrong.push(format!("host {id} has claims and is not registered"));
             continue;
         };
-        if let Some(resource) = host.inventory.exceeded(&used) {
+        if let Some(resource) = host.inventory.exceeded(&used).filter(|_| !kept) {
             wrong.push(format!("host {} is over its capacity of {resource}", host.name));
         }
     }

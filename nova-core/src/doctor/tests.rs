@@ -69,7 +69,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
 }
 
 fn claim(instance: InstanceId, host: HostId) -> Claim {
-    Claim { host, instance, amount: server(instance, host).flavor.resources() }
+    Claim { host, instance, amount: server(instance, host).flavor.resources(), kept: false }
 }
 
 fn guest(instance: InstanceId) -> Guest {
@@ -240,6 +240,15 @@ const CASES: &[Case] = &[
     }),
     ("claims fit their host", |s| s.hosts[0].inventory.vcpus = Stock::new(Vcpus(1))),
     ("claims fit their host", |s| s.hosts.retain(|host| host.id != HOST)),
+    ("claims fit their host", |s| {
+        // One came after the host had come to offer less.
+        s.claims.iter_mut().for_each(|claim| claim.kept = true);
+        let second = InstanceId::from_u128(11);
+        s.instances.push(Instance { group: None, ..server(second, HOST) });
+        s.claims.push(claim(second, HOST));
+        s.guests.entry(HOST).or_default().push(guest(second));
+        s.hosts[0].inventory.vcpus = Stock::new(Vcpus(1));
+    }),
     ("a server has one claim, on the host it names", |s| s.claims.clear()),
     ("a server has one claim, on the host it names", |s| s.claims.push(claim(SERVER, OTHER))),
     ("a server has one claim, on the host it names", |s| s.claims.push(claim(GONE, OTHER))),

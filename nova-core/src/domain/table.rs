@@ -1,6 +1,7 @@
 //! The hosts that a scheduler chooses from, and what changed in them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -91,6 +92,17 @@ impl HostTable {
     /// Their slots, in the order of their ids.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + Clone + '_ {
         self.order.values().copied()
+    }
+
+    /// The hosts before `id` in the order of ids, the nearest first, with their slots.
+    pub fn before(&self, id: HostId) -> impl Iterator<Item = (HostId, Slot)> {
+        self.order.range(..id).rev().map(|(id, slot)| (*id, *slot))
+    }
+
+    /// The hosts behind `id` in the order of ids, the nearest first, with their slots.
+    pub fn after(&self, id: HostId) -> impl Iterator<Item = (HostId, Slot)> {
+        let behind = (Bound::Excluded(id), Bound::Unbounded);
+        self.order.range(behind).map(|(id, slot)| (*id, *slot))
     }
 
     /// The host with this id.
@@ -233,6 +245,15 @@ mod tests {
         assert!(table.update(HostId::from_u128(2), |h| h.id = HostId::from_u128(9)));
         assert!(table.get(HostId::from_u128(2)).is_some());
         assert!(table.remove(HostId::from_u128(9)).is_none());
+    }
+
+    #[test]
+    fn neighbours_are_found_in_the_order_of_ids() {
+        let table = HostTable::new([host(1), host(3), host(5)]);
+        let id = HostId::from_u128;
+        let before: Vec<_> = table.before(id(5)).map(|(id, _)| id.as_u128()).collect();
+        let after: Vec<_> = table.after(id(2)).map(|(id, _)| id.as_u128()).collect();
+        assert_eq!((before, after), (vec![3, 1], vec![3, 5]));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::seed::Seed;
 /// - `select_never_overcommits`: every chosen host has room for all instances put on it by the
 ///   answer, beside what is claimed already;
 /// - `select_skips_hosts_that_are_down_or_disabled`;
+/// - `a_rebuild_is_asked_only_what_depends_on_the_image`: a host that is down, disabled or full is
+///   an answer to [`Purpose::Rebuild`](crate::domain::Purpose) when it is the destination;
 /// - `select_answers_for_every_instance_or_for_none`;
 /// - `explain_agrees_with_select`: where `select` finds no host, the last stage of the
 ///   explanation's funnel lets none through.

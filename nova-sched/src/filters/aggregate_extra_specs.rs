@@ -4,7 +4,7 @@ use nova_core::domain::{HostState, Invalid, RequestSpec};
 
 use super::aggregates;
 use super::extra_specs_ops::{Mismatch, checked, matches, matches_as_nova};
-use crate::{Filter, Reason, Rules, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Rules, Runs, Verdict};
 
 /// Passes hosts whose aggregates meet every extra spec of the flavor.
 ///
@@ -44,6 +44,10 @@ impl Filter for AggregateExtraSpecs {
             }
         }
         Verdict::Pass
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

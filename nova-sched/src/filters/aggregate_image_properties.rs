@@ -3,7 +3,7 @@
 use nova_core::domain::{HostState, RequestSpec};
 
 use super::aggregates;
-use crate::{Filter, Reason, Rules, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Rules, Runs, Verdict};
 
 /// Passes hosts whose aggregates do not contradict the image: a metadata key that is the name of an
 /// image property must, where the image has that property, name its value, among others joined by
@@ -34,6 +34,10 @@ impl Filter for AggregateImageProperties {
             !named.any(|piece| piece == wanted)
         });
         Verdict::pass_if(!contradicted, Reason("kept for other images"))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

@@ -3,7 +3,7 @@
 use nova_core::domain::{HostState, RequestSpec};
 
 use super::aggregates;
-use crate::{Filter, Reason, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Runs, Verdict};
 
 /// Passes hosts whose aggregates keep them for nobody, or for the project that asks, among others:
 /// under any metadata key that starts with `filter_tenant_id`, which may name several projects
@@ -23,6 +23,10 @@ impl Filter for AggregateMultiTenancy {
         let mut kept = projects.flat_map(|(_, value)| aggregates::pieces(value)).peekable();
         let passes = kept.peek().is_none() || kept.any(|name| name == request.project.as_str());
         Verdict::pass_if(passes, Reason("kept for other projects"))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

@@ -3,7 +3,7 @@
 use nova_core::domain::{HostState, RequestSpec};
 
 use super::aggregates;
-use crate::{Filter, Reason, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Runs, Verdict};
 
 /// Passes hosts whose aggregates name no flavor as `instance_type`, or the flavor that is asked
 /// for, among others: a value may be several, joined by commas.
@@ -21,6 +21,10 @@ impl Filter for AggregateTypeAffinity {
         let wanted = request.flavor.name().as_str();
         let passes = flavors.peek().is_none() || flavors.any(|flavor| flavor == wanted);
         Verdict::pass_if(passes, Reason("kept for other flavors"))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

@@ -2,7 +2,7 @@
 
 use nova_core::domain::{HostState, RequestSpec};
 
-use crate::{Filter, Runs, Verdict};
+use crate::{Filter, Reads, Runs, Verdict};
 
 /// Passes every host. Nova calls it `AllHostsFilter`; it makes a chain that has nothing else say so.
 #[derive(Debug, Default, Clone, Copy)]
@@ -15,6 +15,10 @@ impl Filter for AllHosts {
 
     fn check(&self, _: &HostState, _: &RequestSpec) -> Verdict {
         Verdict::Pass
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

@@ -3,7 +3,7 @@
 use nova_core::domain::{GuestKind, HostState, RequestSpec};
 
 use super::version;
-use crate::{Filter, Reason, Rules, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Rules, Runs, Verdict};
 
 /// Passes hosts that run a kind of guest with the image's `hw_architecture`, `img_hv_type` and
 /// `hw_vm_mode`, as far as it has them, on a hypervisor whose version meets
@@ -52,6 +52,10 @@ impl Filter for ImageProperties {
             Rules::Nova => wanted.is_met_anywhere_in(kind),
         });
         Verdict::pass_if(passes, Reason("does not run this kind of guest"))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

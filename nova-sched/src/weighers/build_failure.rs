@@ -17,6 +17,10 @@ impl Weigher for BuildFailure {
         f64::from(host.failed_builds)
     }
 
+    fn by_host(&self) -> bool {
+        true
+    }
+
     fn sense(&self) -> Sense {
         Sense::Avoid
     }

@@ -20,6 +20,10 @@ impl Weigher for Cpu {
         f64::from(vcpus.total().get()) * vcpus.ratio().get() - host.vcpus_used() as f64
     }
 
+    fn by_host(&self) -> bool {
+        true
+    }
+
     fn ends(&self) -> Ends {
         Ends::at_least(0.0)
     }

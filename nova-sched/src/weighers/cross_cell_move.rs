@@ -22,6 +22,10 @@ impl Weigher for CrossCellMove {
             Some(_) => -1.0,
         }
     }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        request.destination.as_ref().is_some_and(|destination| destination.allow_cross_cell_move)
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,10 @@ impl Weigher for Disk {
         host.free_disk() as f64
     }
 
+    fn by_host(&self) -> bool {
+        true
+    }
+
     fn ends(&self) -> Ends {
         Ends::at_least(0.0)
     }

@@ -17,6 +17,10 @@ impl Weigher for HypervisorVersion {
     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
         host.hypervisor_version.unwrap_or(0) as f64
     }
+
+    fn by_host(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

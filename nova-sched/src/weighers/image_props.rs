@@ -38,6 +38,10 @@ impl Weigher for ImageProps {
         };
         request.image.iter().map(found).sum()
     }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        !self.off && request.image.iter().next().is_some()
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,10 @@ impl Weigher for Metrics {
         }
         sum
     }
+
+    fn by_host(&self) -> bool {
+        true
+    }
 }
 
 impl Metrics {

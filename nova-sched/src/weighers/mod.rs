@@ -119,6 +119,7 @@ fn check(
     let mut spec = crate::testkit::request(1);
     host(&mut row);
     request(&mut spec);
+    assert!(weigher.concerns(&spec) || expected == 0.0, "{} unconcerned", weigher.name());
     assert_eq!(weigher.weigh(&row, &spec), expected, "{}: {row:?} {spec:?}", weigher.name());
 }
 

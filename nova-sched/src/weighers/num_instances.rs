@@ -17,6 +17,10 @@ impl Weigher for NumInstances {
     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
         host.instances() as f64
     }
+
+    fn by_host(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

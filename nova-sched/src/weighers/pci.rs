@@ -18,6 +18,10 @@ impl Weigher for Pci {
         let free: u64 = host.pci.pools.iter().map(|pool| u64::from(pool.count)).sum();
         100.0 - free.min(99) as f64
     }
+
+    fn by_host(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ impl Weigher for Ram {
         host.free_memory() as f64
     }
 
+    fn by_host(&self) -> bool {
+        true
+    }
+
     fn ends(&self) -> Ends {
         Ends::at_least(0.0)
     }

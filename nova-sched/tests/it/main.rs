@@ -4,6 +4,7 @@ mod devices;
 mod explain;
 mod kit;
 mod laws;
+mod lookup;
 mod purpose;
 mod replay;
 mod select;

@@ -49,6 +49,28 @@ fn what_an_interrupted_put_left_is_gone_when_the_directory_is_opened() {
 }
 
 #[test]
+fn what_an_interrupted_put_left_is_gone_after_the_next_put() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirImageStore::at(directory.path()).unwrap();
+        // Another process dies while this one runs.
+        let dead = directory.path().join(format!("{}.0.part", ImageId::from_u128(2)));
+        std::fs::write(&dead, "half").unwrap();
+        let (reader, mut writer) = tokio::io::duplex(16);
+        let (put, ()) = tokio::join!(store.put(IMAGE, Box::new(reader)), async {
+            writer.write_all(&[1; 1000]).await.unwrap();
+            assert!(!dead.exists());
+            // One that is under way is none.
+            store.put(ImageId::from_u128(3), Box::new(Cursor::new(b"x"))).await.unwrap();
+            drop(writer);
+        });
+        assert_eq!(put.unwrap().size_bytes, 1000);
+        let parts = names(directory.path()).into_iter().filter(|name| name.ends_with(".part"));
+        assert_eq!(parts.count(), 0);
+    });
+}
+
+#[test]
 fn a_put_that_failed_or_was_given_up_leaves_no_file() {
     run(async {
         let directory = tempfile::tempdir().unwrap();

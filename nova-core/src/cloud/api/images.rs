@@ -3,6 +3,7 @@
 use crate::cloud::api::admin::{Admin, SCOPE};
 use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ImageSpec;
+use crate::cloud::api::upload::receive;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::api::{ACCEPT_ATTEMPTS_MAX, Door, Plan};
 use crate::cloud::error::{ApiError, Overload};
@@ -11,7 +12,7 @@ use crate::domain::{
     Action, Image, ImageContent, ImageFormat, ImageId, ImageState, Instance, InstanceId, Label,
     MiB, OpKind, ProjectId, RequestId,
 };
-use crate::port::{ImageBytes, ImageError, ImageStoreExt as _};
+use crate::port::ImageBytes;
 use crate::seed::Seed;
 use crate::store::record::keys;
 use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
@@ -23,7 +24,8 @@ impl Admin {
     /// finished by asking again; the bytes that had arrived completely are used.
     ///
     /// # Errors
-    /// [`ApiError::Image`] when the bytes could not be read or kept.
+    /// [`ApiError::Image`] when the bytes could not be read or kept, or are more than
+    /// [`transfer_limit`](crate::cloud::CloudOptions::transfer_limit).
     pub async fn register_image(
         &self,
         request: RequestId,
@@ -37,8 +39,8 @@ impl Admin {
         if let Some(answer) = write.known().await? {
             return Ok(answer);
         }
-        let content = images.ensure(id, bytes).await;
-        let content = content.map_err(|source: ImageError| ApiError::Image { source })?;
+        let content = receive(&**images, id, bytes, self.door.options.transfer_limit).await;
+        let content = content.map_err(|source| ApiError::Image { source })?;
         accept!(self, write, {
             let view = self.door.fresh().await?;
             if view.images.contains_key(&keys::image(id)) {

@@ -58,6 +58,7 @@ mod rescue;
 mod servers;
 mod shelf;
 mod specs;
+mod upload;
 mod views;
 mod volumes;
 

@@ -56,7 +56,9 @@ impl Project {
 
     /// Makes a server anew from an image, which may be the one it has, on the host that it is on.
     /// It keeps its addresses and volumes; what is on its other disks is lost. Where the new
-    /// guest cannot be made, the server is left in error, and can be rebuilt again.
+    /// guest cannot be made, the server is left in error, and can be rebuilt again. The operation
+    /// fails, and the server is as it was, where the scheduler says that its host may not run
+    /// another image.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
