@@ -101,8 +101,12 @@ impl Runner {
             if self.liveness(from).await?.0 == Liveness::Down {
                 return Ok(Attempt::Done(Txn::new()));
             }
-            let report = self.order(op, from, Order::Start(server.value.id)).await;
-            return Ok(self.attempt_of(report));
+            return Ok(match self.order(op, from, Order::Start(server.value.id)).await {
+                // A guest that is not there cannot be started, however often it is tried. Its
+                // host finds out and says so.
+                Report::NotDone { retry: false, .. } => Attempt::Done(Txn::new()),
+                report => self.attempt_of(report),
+            });
         }
         // Where no host is chosen any more, nothing else is left to undo.
         let Some(there) = there else { return Ok(Attempt::Done(Txn::new())) };
