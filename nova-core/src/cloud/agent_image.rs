@@ -1,6 +1,9 @@
 //! What the agent of a host does with images of its guests.
 
+use std::time::Duration;
+
 use crate::class::Class;
+use crate::clock::ClockExt as _;
 use crate::cloud::agent::{Hand, unable};
 use crate::cloud::error::chain;
 use crate::cloud::order::Report;
@@ -8,6 +11,10 @@ use crate::domain::{Image, ImageFormat, ImageId, ImageState, InstanceId, PowerSt
 use crate::port::VirtError;
 use crate::store::StoreExt as _;
 use crate::store::record::keys;
+
+/// How often a host tries to take back what it stored too late: nobody asks it again.
+const TAKEN_BACK_MAX: u32 = 10;
+const TAKE_BACK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Hand {
     /// Lets the driver store what is on a guest's root disk.
@@ -25,28 +32,41 @@ impl Hand {
             let reason = chain(&unable("take an image of a guest"));
             return Report::NotDone { reason, retry: false };
         };
-        let images = &self.ports.images;
-        let content =
-            match self.in_time(snapshots.snapshot(instance, image, format, &**images)).await {
-                Ok(Ok(content)) => content,
-                Ok(Err(error)) => {
-                    let retry = error.class() == Class::Retry;
-                    return Report::NotDone { reason: chain(&error), retry };
-                }
-                Err(late) => return late,
-            };
-        match self.ports.store.read::<Image>(&keys::image(image)).await {
-            Ok(Some(record)) if record.value.state != ImageState::Discarded => {
-                Report::Stored(content)
+        let images = &*self.ports.images;
+        let stored = self.in_time(snapshots.snapshot(instance, image, format, images)).await;
+        // Bytes may be there whatever it said, and whether or not it was given the time to say it.
+        let mut given_up = self.take_back(image).await;
+        for _ in 1..TAKEN_BACK_MAX {
+            if given_up.is_ok() {
+                break;
             }
-            Err(error) => Report::Unknown { reason: chain(&error) },
-            Ok(_) => match images.remove(image).await {
-                Ok(()) => Report::NotDone {
-                    reason: "out of date: the image was given up".to_owned(),
-                    retry: true,
-                },
-                Err(error) => Report::Unknown { reason: chain(&error) },
+            self.ports.clock.sleep(TAKE_BACK_PAUSE).await;
+            given_up = self.take_back(image).await;
+        }
+        match (given_up, stored) {
+            (Err(reason), _) => Report::Unknown { reason },
+            (Ok(true), _) => Report::NotDone {
+                reason: "out of date: the image was given up".to_owned(),
+                retry: true,
             },
+            (Ok(false), Ok(Ok(content))) => Report::Stored(content),
+            (Ok(false), Ok(Err(error))) => {
+                let retry = error.class() == Class::Retry;
+                Report::NotDone { reason: chain(&error), retry }
+            }
+            (Ok(false), Err(late)) => late,
+        }
+    }
+
+    /// Removes the bytes of an image that nobody wants any more, and tells whether that is so.
+    async fn take_back(&self, image: ImageId) -> Result<bool, String> {
+        let record = self.ports.store.read::<Image>(&keys::image(image)).await;
+        match record.map_err(|error| chain(&error))? {
+            Some(record) if record.value.state != ImageState::Discarded => Ok(false),
+            _ => {
+                let removed = self.ports.images.remove(image).await;
+                removed.map(|()| true).map_err(|error| chain(&error))
+            }
         }
     }
 

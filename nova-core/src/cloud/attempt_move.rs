@@ -10,8 +10,8 @@ use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
 use crate::domain::{
-    AddressState, Attachment, FloatingBinding, HostId, Instance, Liveness, Migration, OpKind,
-    Operation, PowerState, VmState, Volume,
+    AddressState, Attachment, FloatingBinding, HostId, Instance, InstanceId, Liveness, Migration,
+    OpKind, Operation, PowerState, VmState, Volume,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{NetError, VolumeLink};
@@ -101,8 +101,7 @@ impl Runner {
             if self.liveness(from).await?.0 == Liveness::Down {
                 return Ok(Attempt::Done(Txn::new()));
             }
-            let report = self.order(op, from, Order::Start(server.value.id)).await;
-            return Ok(self.attempt_of(report));
+            return Ok(self.start_again(op, from, server.value.id).await);
         }
         // Where no host is chosen any more, nothing else is left to undo.
         let Some(there) = there else { return Ok(Attempt::Done(Txn::new())) };
@@ -133,6 +132,15 @@ impl Runner {
             Step::LeadFloating => self.lead_floating(op, from).await,
             Step::PowerThere | Step::SpawnThere => self.remove_surely(op, there).await,
             _ => Ok(Attempt::Done(Txn::new())),
+        }
+    }
+
+    /// Starts a guest that was shut down on the way forward. One that is not there cannot be
+    /// started, however often it is tried; its host finds out and says so.
+    pub(crate) async fn start_again(&self, op: &Operation, at: HostId, id: InstanceId) -> Attempt {
+        match self.order(op, at, Order::Start(id)).await {
+            Report::NotDone { retry: false, .. } => Attempt::Done(Txn::new()),
+            report => self.attempt_of(report),
         }
     }
 

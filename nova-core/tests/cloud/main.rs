@@ -16,6 +16,7 @@ mod kinds;
 mod life;
 mod linger;
 mod live;
+mod moody;
 mod moves;
 mod older;
 mod operator;

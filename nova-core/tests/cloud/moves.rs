@@ -199,6 +199,34 @@ fn where_the_other_host_cannot_take_it_everything_is_as_before() {
 }
 
 #[test]
+fn a_server_whose_guest_is_lost_is_not_moved_nor_shelved_and_calls_for_nobody() {
+    for verb in ["migrate", "shelve"] {
+        lost(verb);
+    }
+}
+
+fn lost(verb: &'static str) {
+    run(async move |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let id = world.boot("web").await.instance.id;
+        let host = home(world, id).await;
+        world.hosts[&host].remove(id).await.unwrap();
+        let accepted = match verb {
+            "shelve" => project.shelve_server(project.new_request(), id).await.unwrap(),
+            _ => admin.migrate_server(admin.new_request(), id).await.unwrap(),
+        };
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        world.pass(Duration::from_secs(20)).await;
+        let server = project.server(id).await.unwrap().instance;
+        assert_eq!((server.state, server.host), (VmState::Error, Some(host)));
+        assert_eq!((server.task, server.migration), (None, None));
+        world.done(project.delete_server(project.new_request(), id).await).await;
+        world.healthy().await;
+    });
+}
+
+#[test]
 fn a_server_that_is_deleted_while_it_moves_leaves_nothing_on_either_host() {
     run(async |world: &mut World| {
         let (admin, project) = (world.admin(), world.project());

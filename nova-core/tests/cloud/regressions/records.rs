@@ -14,9 +14,10 @@ use nova_core::port::{VirtDriver, VolumeDriver};
 use nova_core::store::Scan;
 use nova_core::store::record::keys;
 
-use super::hosts::{Mood, Moody, agents_return, crash};
+use super::hosts::{agents_return, crash};
 use super::parts::MoodyVolumes;
 use crate::anew::{host_returns, lose_host};
+use crate::moody::{Mood, Moody};
 use crate::moves::{check_home, furnished, home};
 use crate::older::rewrite;
 use crate::world::{World, run, run_with};
