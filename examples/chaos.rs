@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Exit status 0 means that nothing was found, or with `--plant` that every planted mistake was, by
-//! a seed or by a death at a site.
+//! a seed or by a death at a site that finds nothing without the mistake.
 //! The output is the same for any number of processors, apart from its `timing`.
 
 use std::process::ExitCode;
@@ -125,7 +125,8 @@ fn main() -> ExitCode {
         let mut caught_by = Caught { bug: bug.name(), seed: None, finding: None };
         over_seeds(&simulation, &args, |outcome| {
             runs += 1;
-            if let Some(finding) = outcome.findings.first() {
+            if let Some(finding) = outcome.findings.first().filter(|_| simulation.catches(&outcome))
+            {
                 caught_by.seed = Some(outcome.seed);
                 caught_by.finding = Some(finding.to_string());
             }

@@ -65,6 +65,9 @@ fn show(checkup: &Checkup) {
     if let Some(reason) = &checkup.volumes_unasked {
         println!("not asked  the volumes: {reason}");
     }
+    if let Some(reason) = &checkup.images_unasked {
+        println!("not asked  the images: {reason}");
+    }
     if checkup.is_healthy() {
         println!("Nothing was found.");
         return;

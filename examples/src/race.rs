@@ -23,9 +23,10 @@ use nova_core::port::{BusError, Inbox, MessageBus, NetworkSpec, Payload, Schedul
 use nova_core::seed::Seed;
 use nova_core::store::record::Claim;
 use nova_core::store::{
-    Entry, Event, Feed, Key, MemoryStore, Page, Prefix, Record as _, Revision, Scan, Store,
-    StoreError, Txn, Watch, Write,
+    Entry, Key, MemoryStore, Page, Prefix, Record as _, Revision, Scan, Store, StoreError, Txn,
+    Watch, Write,
 };
+use nova_core::testing::{LateStore, alone};
 
 /// Who races, over what.
 #[derive(Debug, Clone)]
@@ -87,33 +88,7 @@ pub struct Finish {
 /// # Errors
 /// Those of the cloud; none is expected.
 pub fn run(race: &Race, scheduler: Arc<dyn Scheduler>) -> Result<Finish, ApiError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|source| ApiError::Unsuitable {
-        what: "runtime".to_owned(),
-        reason: source.to_string(),
-    })?;
-    let clock = Arc::new(VirtualClock::new());
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            finish = go(race, scheduler, Arc::clone(&clock)) => finish,
-            () = pump(&clock) => Err(Invalid::new("clock", "", "one that goes on").into()),
-        }
-    })
-}
-
-/// Turns that every task gets before the clock moves.
-const TURNS: usize = 64;
-
-async fn pump(clock: &VirtualClock) {
-    loop {
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
-        if let Some(moment) = clock.next_wakeup() {
-            clock.advance_to(moment);
-        }
-    }
+    alone(async |clock| go(race, scheduler, clock).await)
 }
 
 async fn go(
@@ -121,8 +96,8 @@ async fn go(
     scheduler: Arc<dyn Scheduler>,
     virtual_clock: Arc<VirtualClock>,
 ) -> Result<Finish, ApiError> {
-    let clock: Arc<dyn Clock> = virtual_clock;
-    let store = Arc::new(MemoryStore::new());
+    let clock: Arc<dyn Clock> = Arc::clone(&virtual_clock) as Arc<dyn Clock>;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let seed = Seed::new(race.seed);
     let bus = LocalBus::new(Arc::clone(&clock)).with_capacity(LocalBus::CAPACITY_MAX);
     let bus: Arc<dyn MessageBus> = Arc::new(bus);
@@ -133,7 +108,7 @@ async fn go(
     };
     let options = CloudOptions::default().with_sweep_interval(Duration::from_secs(3600));
     // The way in and the hosts; its own conductor hears of nothing.
-    let mut parts = ports(Arc::clone(&store) as Arc<dyn Store>, seed);
+    let mut parts = ports(Arc::clone(&store), seed);
     let images = Arc::clone(&parts.images);
     parts.bus = Arc::new(Deaf::new(Arc::clone(&bus)));
     let mut cloud = Cloud::start(parts, options.clone()).await?;
@@ -159,13 +134,13 @@ async fn go(
 
     let tally = Arc::new(Tally::default());
     let mut conductors = Vec::new();
-    let mut pumps = tokio::task::JoinSet::new();
+    let mut tellers = tokio::task::JoinSet::new();
     for number in 0..race.conductors {
-        let behind = Arc::new(Behind::new(Arc::clone(&store), Arc::clone(&tally)));
-        let now = store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision;
-        let watch = store.watch(&Prefix::all(), now).await?;
-        pumps.spawn(Arc::clone(&behind).follow(watch, Arc::clone(&clock), race.lag));
-        let mut parts = ports(behind, seed.child_of("conductor", number as u128));
+        let seed = seed.child_of("conductor", number as u128);
+        let late = LateStore::new(&store, &virtual_clock, seed).await?;
+        let late = Arc::new(late.with_way(Duration::ZERO).with_lag(race.lag));
+        tellers.spawn(Arc::clone(&late).tell());
+        let mut parts = ports(Arc::new(Counted { late, tally: Arc::clone(&tally) }), seed);
         (parts.bus, parts.images) = (Arc::clone(&bus), Arc::clone(&images));
         conductors.push(Conductor::start(parts, options.clone()).await?);
     }
@@ -240,58 +215,23 @@ impl Tally {
     }
 }
 
-/// A store whose watches tell everything late.
+/// A store that is behind, and whose conflicts and second looks are counted.
 #[derive(Debug)]
-struct Behind {
-    store: Arc<MemoryStore>,
-    feed: Feed,
+struct Counted {
+    late: Arc<LateStore>,
     tally: Arc<Tally>,
 }
 
-impl Behind {
-    fn new(store: Arc<MemoryStore>, tally: Arc<Tally>) -> Self {
-        Self { store, feed: Feed::new(Revision(0)), tally }
-    }
-
-    /// Passes on what the store tells, `lag` later.
-    async fn follow(self: Arc<Self>, mut watch: Watch, clock: Arc<dyn Clock>, lag: Duration) {
-        let mut news = std::collections::VecDeque::new();
-        loop {
-            let due = news.front().map(|(moment, _)| *moment);
-            tokio::select! {
-                biased;
-                event = watch.next() => match event {
-                    Some(Event::Changed(change)) => news.push_back((clock.now().after(lag), change)),
-                    _ => return,
-                },
-                () = wait_until(&*clock, due) => {
-                    let now = clock.now();
-                    let due = news.iter().take_while(|(moment, _)| *moment <= now).count();
-                    // A commit is told as a whole.
-                    self.feed.publish(news.drain(..due).map(|(_, change)| change));
-                }
-            }
-        }
-    }
-}
-
-async fn wait_until(clock: &dyn Clock, due: Option<nova_core::clock::Timestamp>) {
-    match due {
-        Some(moment) => clock.sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Display for Behind {
+impl Display for Counted {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str("memory store, told late")
+        write!(f, "{}, counted", self.late)
     }
 }
 
 #[async_trait]
-impl Store for Behind {
+impl Store for Counted {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
+        self.late.get(key).await
     }
 
     async fn scan(&self, scan: Scan) -> Result<Page, StoreError> {
@@ -300,13 +240,13 @@ impl Store for Behind {
         if read.starts_with(claims.as_str()) && read != claims.as_str() {
             self.tally.lock().looks += 1;
         }
-        self.store.scan(scan).await
+        self.late.scan(scan).await
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, StoreError> {
         // Others get their turn between a decision and its commit.
         tokio::task::yield_now().await;
-        let done = self.store.commit(txn.clone()).await;
+        let done = self.late.commit(txn.clone()).await;
         match &done {
             Ok(_) => self.tally.note(&txn, None),
             Err(StoreError::Conflict { key }) => self.tally.note(&txn, Some(key)),
@@ -316,7 +256,7 @@ impl Store for Behind {
     }
 
     async fn watch(&self, prefix: &Prefix, after: Revision) -> Result<Watch, StoreError> {
-        Ok(self.feed.watch(prefix, after))
+        self.late.watch(prefix, after).await
     }
 }
 

@@ -28,8 +28,8 @@ pub fn shows(bug: Bug) -> Option<String> {
                 while lock().is_none() {
                     let at = next.fetch_add(1, Ordering::SeqCst);
                     let Some(site) = sites.get(at) else { return };
-                    let crashed = crashes.run(std::slice::from_ref(site));
-                    let Some(finding) = crashed.findings.first() else { continue };
+                    let caught = crashes.catches(std::slice::from_ref(site));
+                    let Some(finding) = caught else { continue };
                     let mut found = lock();
                     if found.as_ref().is_none_or(|(first, _)| at < *first) {
                         *found = Some((at, format!("{site}: {finding}")));

@@ -84,10 +84,17 @@ bugs! {
     LeadNowhere "lead-nowhere";
     /// A move that is over leaves the claim where the server came from.
     KeepOldClaim "keep-old-claim";
-    /// A guest that moves is not shut down where it was, and goes on at both ends.
+    /// A guest that moves is not shut down where it was, its host packs it all the same, and it
+    /// goes on at both ends.
     RunTwice "run-twice";
     /// Floating IPs still lead to the host that their server has left.
     LeadBehind "lead-behind";
+    /// Calls to the volume driver do not say to which attempt they belong.
+    NoFence "no-fence";
+    /// A host that is silent counts as one that has said that a guest is gone.
+    HeedSilence "heed-silence";
+    /// A guest that was sent live is removed where it was, though nobody has looked where it went.
+    DropBlindly "drop-blindly";
 }
 
 #[cfg(feature = "testing")]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Filter, Weigher, filters, weighers};
+use crate::{Filter, Options, Rules, Weigher, filters, weighers};
 
 /// A policy as people write it down: names of filters and weighers, from which a
 /// [`Registry`](crate::Registry) makes a scheduler.
@@ -23,8 +23,8 @@ use crate::{Filter, Weigher, filters, weighers};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PolicyConfig {
-    /// Names of filters, in the order in which they run. `host-up` and `capacity` run first when
-    /// they are not among them.
+    /// Names of filters, in the order in which they run. `requested-hosts`, `host-up` and
+    /// `capacity` run first when they are not among them.
     pub filters: Vec<String>,
     /// Weighers, in the order in which their parts are added up.
     pub weighers: Vec<WeigherConfig>,
@@ -32,6 +32,10 @@ pub struct PolicyConfig {
     pub subset_size: usize,
     /// Whether hosts that are equally good, and better than all others, are shuffled.
     pub shuffle_best: bool,
+    /// Whose rules the filters and weighers keep that are built in: `strict` or `nova`.
+    pub rules: Rules,
+    /// What they have to be told.
+    pub options: Options,
 }
 
 /// One weigher of a policy.
@@ -47,9 +51,16 @@ pub struct WeigherConfig {
 }
 
 impl Default for PolicyConfig {
-    /// No filters but the two that every policy has, no weighers: the lowest host id with room.
+    /// No filters but the three that every policy has, no weighers: the lowest host id with room.
     fn default() -> Self {
-        Self { filters: Vec::new(), weighers: Vec::new(), subset_size: 1, shuffle_best: false }
+        Self {
+            filters: Vec::new(),
+            weighers: Vec::new(),
+            subset_size: 1,
+            shuffle_best: false,
+            rules: Rules::Strict,
+            options: Options::default(),
+        }
     }
 }
 
@@ -57,22 +68,29 @@ impl PolicyConfig {
     /// [`FilterScheduler::nova`](crate::FilterScheduler::nova), written down.
     pub fn nova() -> Self {
         let weighers = weighers::defaults();
-        Self::with_all_filters(weighers.iter().map(|(weigher, m)| (weigher.name(), *m)))
+        Self::with_default_filters(weighers.iter().map(|(weigher, m)| (weigher.name(), *m)))
+    }
+
+    /// [`FilterScheduler::nova_compat`](crate::FilterScheduler::nova_compat), written down.
+    pub fn nova_compat() -> Self {
+        let chain = filters::nova_defaults();
+        let filters = chain.iter().map(|filter| filter.name().to_owned()).collect();
+        Self { filters, rules: Rules::Nova, ..Self::nova() }
     }
 
     /// [`FilterScheduler::first_fit`](crate::FilterScheduler::first_fit), written down.
     pub fn first_fit() -> Self {
-        Self::with_all_filters([])
+        Self::with_default_filters([])
     }
 
     /// [`FilterScheduler::best_fit`](crate::FilterScheduler::best_fit), written down.
     pub fn best_fit() -> Self {
-        Self::with_all_filters([(weighers::Cpu.name(), -1.0)])
+        Self::with_default_filters([(weighers::Cpu.name(), -1.0)])
     }
 
     /// [`FilterScheduler::worst_fit`](crate::FilterScheduler::worst_fit), written down.
     pub fn worst_fit() -> Self {
-        Self::with_all_filters([(weighers::Cpu.name(), 1.0)])
+        Self::with_default_filters([(weighers::Cpu.name(), 1.0)])
     }
 
     /// Adds a filter behind the others.
@@ -89,9 +107,9 @@ impl PolicyConfig {
         self
     }
 
-    fn with_all_filters<'a>(weighers: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
+    fn with_default_filters<'a>(weighers: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
         let name = |filter: &Arc<dyn Filter>| filter.name().to_owned();
-        let filters = filters::all().iter().map(name).collect();
+        let filters = filters::defaults().iter().map(name).collect();
         let config = Self { filters, ..Self::default() };
         weighers.into_iter().fold(config, |config, (name, m)| config.with_weigher(name, m))
     }

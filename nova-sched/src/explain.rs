@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nova_core::domain::{
-    Change, Flavor, GiB, HostState, HostTable, ImageProperties, Invalid, MiB, NearMiss, Refusal,
-    RequestSpec, ResourceKind, SchedulerHints, Vcpus,
+    Change, Flavor, GiB, GuestTopology, HostState, HostTable, ImageProperties, Invalid, MiB,
+    NearMiss, PciRequest, Refusal, RequestSpec, ResourceKind, SchedulerHints, Vcpus,
 };
 
 use crate::pipeline::Stuck;
@@ -25,27 +25,35 @@ pub(crate) fn explain(
     request: &RequestSpec,
 ) -> Refusal {
     let mut counts = Counts::default();
-    let count = hosts.rows().len();
+    let count = hosts.len();
     match scheduler.place(hosts, request, None, &mut counts) {
         Err(stuck) => Refusal {
-            funnel: counts.into_funnel(&scheduler.filters, count),
+            funnel: counts.into_funnel(scheduler, count),
             nearest: nearest(scheduler, &stuck),
-            smallest_change: smallest_change(scheduler, hosts, request),
+            smallest_change: match stuck.failed {
+                None => smallest_change(scheduler, hosts, request),
+                // It is not that hosts lack something.
+                Some(_) => None,
+            },
         },
         // Nothing to explain: the funnel shows how many hosts would do.
         Ok(_) => Refusal {
-            funnel: count_all(scheduler, hosts, request).into_funnel(&scheduler.filters, count),
+            funnel: count_all(scheduler, hosts, request).into_funnel(scheduler, count),
             nearest: Vec::new(),
             smallest_change: None,
         },
     }
 }
 
-/// The request after `changes`, in order.
+/// The request after `changes`, in order. NUMA cells that follow from its flavor and its image
+/// change with them, and PCI devices that its extra specs ask for go with those.
 ///
 /// # Errors
 /// [`Invalid`] when a flavor cannot shrink to what a change says.
 pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, Invalid> {
+    let cells = |of: &RequestSpec| GuestTopology::from_specs(&of.flavor, &of.image);
+    let follow = |cells: &Option<GuestTopology>| cells.as_ref() == request.numa.as_deref();
+    let cells_follow = cells(request).is_ok_and(|cells| follow(&cells));
     let mut request = request.clone();
     for change in changes {
         match change {
@@ -56,12 +64,18 @@ pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, I
             Change::WithoutGroup => request.group = None,
             Change::WithoutHints => request.hints = SchedulerHints::default(),
             Change::WithoutExtraSpecs => {
+                if request.flavor.extra_specs().get(PciRequest::ALIAS_KEY).is_some() {
+                    request.pci.clear();
+                }
                 let flavor = (*request.flavor).clone().with_extra_specs(Default::default());
                 request.flavor = Arc::new(flavor);
             }
             Change::WithoutImageProperties => request.image = ImageProperties::default(),
             other => return Err(Invalid::new("change", other, "a change that is known here")),
         }
+    }
+    if cells_follow {
+        request.numa = cells(&request)?.map(Arc::new);
     }
     Ok(request)
 }
@@ -71,9 +85,8 @@ fn count_all(scheduler: &FilterScheduler, hosts: &HostTable, request: &RequestSp
     let stages = scheduler.stages(request, 0);
     stages.iter().for_each(|(place, _)| counts.runs(*place));
     for row in hosts.rows() {
-        let refusal = stages.iter().find_map(|(place, filter)| match filter.check(row, request) {
-            Verdict::Pass => None,
-            Verdict::Reject(reason) => Some((*place, reason)),
+        let refusal = stages.iter().find_map(|(place, filter)| {
+            filter.check(row, request).refusal().map(|reason| (*place, reason))
         });
         if let Some((place, reason)) = refusal {
             counts.refused(place, reason);
@@ -105,9 +118,9 @@ fn nearest(scheduler: &FilterScheduler, stuck: &Stuck<'_>) -> Vec<NearMiss> {
         name: row.name.clone(),
         refused_by: stages
             .iter()
-            .filter_map(|(_, filter)| match filter.check(row, request) {
-                Verdict::Pass => None,
-                Verdict::Reject(reason) => Some((filter.name().to_owned(), reason.0.to_owned())),
+            .filter_map(|(_, filter)| {
+                let reason = filter.check(row, request).refusal()?;
+                Some((filter.name().to_owned(), reason.0.to_owned()))
             })
             .collect(),
         short_of: shortages(row, request).collect::<BTreeMap<_, _>>(),
@@ -229,7 +242,8 @@ fn changed(
 /// The shrink of `kind` that keeps most and still fits; none when even the least does not.
 ///
 /// It searches by halves, which finds the most as long as less is never harder to place. That
-/// holds for every filter that is built in; of others the answer fits, and may not be the most.
+/// holds for every filter that is built in, but for guests whose NUMA cells cannot have any size;
+/// of those, and of other filters, the answer fits, and may not be the most.
 fn largest(
     request: &RequestSpec,
     kind: ResourceKind,

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use nova_core::domain::{HostState, RequestSpec};
+use nova_core::domain::{HostState, Invalid, RequestSpec};
 
 /// Says of one host whether it may take a request.
 ///
@@ -26,6 +26,18 @@ pub trait Filter: Any + Debug + Send + Sync {
         Runs::PerInstance
     }
 
+    /// What of the host it looks at.
+    fn reads(&self) -> Reads {
+        Reads::Row
+    }
+
+    /// Whether it looks at the image, so that it is asked too when a server that is there gets
+    /// another one ([`Purpose::Rebuild`](nova_core::domain::Purpose)). Others are not asked then:
+    /// the server has its place already.
+    fn on_rebuild(&self) -> bool {
+        false
+    }
+
     /// Whether it has anything to say about `request`, whatever the host. When not, it passes
     /// every host without being asked and does not appear in the funnel.
     fn concerns(&self, request: &RequestSpec) -> bool {
@@ -33,27 +45,46 @@ pub trait Filter: Any + Debug + Send + Sync {
         true
     }
 
-    /// Whether it reads the extra spec `key` of a flavor.
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        let _ = key;
-        false
+    /// Whether `value` is well-formed for the extra spec `key` of a flavor; none when it does not
+    /// read that key. A flavor with a key that no filter reads is refused when it is made, and so is
+    /// one with a value that some filter finds malformed.
+    fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        let _ = (key, value);
+        None
+    }
+
+    /// The same for the words of the custom scheduler hint `name`, when a server is asked for.
+    fn hint(&self, name: &str, words: &[String]) -> Option<Result<(), Invalid>> {
+        let _ = (name, words);
+        None
     }
 }
 
 /// What a filter says of a host.
-// Exhaustive on purpose: a host passes or it does not, there is no third answer to prepare for.
+// Exhaustive on purpose: there is no further answer to prepare for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The host may take the request.
     Pass,
     /// It may not, and why.
     Reject(Reason),
+    /// It cannot be said: what host or request say of themselves is malformed. That is a rejection,
+    /// unless the policy keeps [Nova's rules](crate::Rules::Nova): then the whole request fails.
+    Error(Reason),
 }
 
 impl Verdict {
     /// Passes when `condition` holds, and rejects for `reason` when not.
     pub const fn pass_if(condition: bool, reason: Reason) -> Self {
         if condition { Self::Pass } else { Self::Reject(reason) }
+    }
+
+    /// Why the host does not pass; none when it does.
+    pub const fn refusal(self) -> Option<Reason> {
+        match self {
+            Self::Pass => None,
+            Self::Reject(reason) | Self::Error(reason) => Some(reason),
+        }
     }
 }
 
@@ -78,6 +109,60 @@ pub enum Runs {
     OncePerRequest,
 }
 
+/// What of a host a filter looks at.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reads {
+    /// Anything.
+    #[default]
+    Row,
+    /// Nothing but zone, admission, liveness, aggregates, guest kinds and hypervisor version: hosts
+    /// in which these are equal need to be asked about once.
+    Class,
+}
+
+/// A filter made of a function.
+///
+/// ```
+/// use nova_sched::{FilterScheduler, Reason, Verdict, filter_fn};
+///
+/// let few = filter_fn("few", |host, _| {
+///     Verdict::pass_if(host.instance_count() < 50, Reason("50 servers already"))
+/// });
+/// let scheduler = FilterScheduler::nova().with_filter(few);
+/// ```
+pub fn filter_fn<F>(name: impl Into<String>, check: F) -> FilterFn<F>
+where
+    F: Fn(&HostState, &RequestSpec) -> Verdict + Send + Sync + 'static,
+{
+    FilterFn { name: name.into(), check }
+}
+
+/// A filter made of a function; [`filter_fn`] makes it.
+pub struct FilterFn<F> {
+    name: String,
+    check: F,
+}
+
+impl<F> Debug for FilterFn<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FilterFn").field(&self.name).finish()
+    }
+}
+
+impl<F> Filter for FilterFn<F>
+where
+    F: Fn(&HostState, &RequestSpec) -> Verdict + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
+        (self.check)(host, request)
+    }
+}
+
 impl<F: Filter + ?Sized> Filter for Arc<F> {
     fn name(&self) -> &str {
         (**self).name()
@@ -91,11 +176,23 @@ impl<F: Filter + ?Sized> Filter for Arc<F> {
         (**self).runs()
     }
 
+    fn reads(&self) -> Reads {
+        (**self).reads()
+    }
+
+    fn on_rebuild(&self) -> bool {
+        (**self).on_rebuild()
+    }
+
     fn concerns(&self, request: &RequestSpec) -> bool {
         (**self).concerns(request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        (**self).reads_extra_spec(key)
+    fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        (**self).extra_spec(key, value)
+    }
+
+    fn hint(&self, name: &str, words: &[String]) -> Option<Result<(), Invalid>> {
+        (**self).hint(name, words)
     }
 }

@@ -39,19 +39,27 @@
 //! # Rooms
 //! - [`Filter`], [`Weigher`]: what to implement;
 //! - [`filters`], [`weighers`]: those that are built in, one file each;
-//! - [`FilterScheduler`]: a policy put together in code, and the named ones `nova`, `first-fit`,
-//!   `best-fit` and `worst-fit`;
+//! - [`FilterScheduler`]: a policy put together in code, and the named ones `nova`,
+//!   `nova-compat`, `first-fit`, `best-fit` and `worst-fit`;
 //! - [`Registry`], [`PolicyConfig`]: policies put together from configuration, by name;
 //! - [`explain`]: why a request found no host, and what would have helped;
+//! - [`Rules`], [`differences`]: where Nova surprises, and what happens here instead;
+//! - `conformance` (feature of that name): cases computed by the real Nova, and a runner for them;
 //! - `sim` (feature of that name): VM traces replayed through any scheduler with virtual time.
 
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod differences;
 pub mod explain;
 mod filter;
 pub mod filters;
+mod index;
 mod normalise;
+mod options;
 mod pipeline;
 mod registry;
+mod rules;
 mod scheduler;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -63,7 +71,10 @@ mod weigher;
 pub mod weighers;
 
 pub use config::{PolicyConfig, WeigherConfig};
-pub use filter::{Filter, Reason, Runs, Verdict};
+pub use filter::{Filter, FilterFn, Reads, Reason, Runs, Verdict, filter_fn};
+pub use index::Lookup;
+pub use options::{Options, Ratio};
 pub use registry::{PolicyError, Registry};
+pub use rules::Rules;
 pub use scheduler::{FilterScheduler, Ties};
-pub use weigher::{Ends, Weigher};
+pub use weigher::{Ends, HostWeigherFn, Sense, Weigher, host_weigher_fn};

@@ -4,21 +4,37 @@
 //! the candidates for the next; a host that fell out does not come back. Either every instance
 //! finds a host, or none is placed.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use nova_core::domain::{HostTable, Placement, RequestSpec};
+use nova_core::domain::{
+    HostState, HostTable, Near, Placement, Purpose, RequestSpec, Resources, Slot,
+};
 use nova_core::seed::Seed;
 
+use crate::filters::{Capacity, forces, overcommit};
 use crate::normalise::Scale;
 use crate::tally::Tally;
 use crate::view::View;
-use crate::{Filter, FilterScheduler, Runs, Ties, Verdict};
+use crate::{Filter, FilterScheduler, Rules, Runs, Ties, Verdict};
 
 /// Where a request got stuck: the hosts and the request as the instance saw them that found none.
 pub(crate) struct Stuck<'a> {
     pub(crate) view: View<'a>,
     pub(crate) request: Cow<'a, RequestSpec>,
+    /// What failed, when it is not that no host was left.
+    pub(crate) failed: Option<Failed>,
+}
+
+/// What makes a whole request fail under Nova's rules. What it was, the tally is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// A filter could not say.
+    Filter,
+    /// A weigher gave what is no number.
+    Weigher,
 }
 
 /// The filters that have something to say for one instance, with their places in the chain.
@@ -26,13 +42,26 @@ type Stages<'a> = Vec<(usize, &'a dyn Filter)>;
 
 /// The hosts that passed, with their raw weights.
 #[derive(Default)]
-struct Ranking {
-    /// Indices of rows.
-    passed: Vec<usize>,
+pub(crate) struct Ranking {
+    /// Where they are.
+    pub(crate) passed: Vec<Slot>,
     /// For each of them one weight per weigher, with its multiplier there.
     raw: Vec<(f64, f64)>,
     /// For each of them the final weight.
-    score: Vec<f64>,
+    pub(crate) score: Vec<f64>,
+    /// The first weigher of which a raw weight is no number.
+    undefined: Option<usize>,
+}
+
+impl Ranking {
+    /// Places in [`passed`](Self::passed), best first; ties stay in their order.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        let mut ranked: Vec<usize> = (0..self.passed.len()).collect();
+        // Scores are finite, so any two can be compared.
+        let score = |at: &usize| self.score[*at];
+        ranked.sort_by(|a, b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
+        ranked
+    }
 }
 
 impl FilterScheduler {
@@ -45,13 +74,13 @@ impl FilterScheduler {
         seed: Option<Seed>,
         tally: &mut impl Tally,
     ) -> Result<Placement, Box<Stuck<'a>>> {
-        let mut view = View::new(hosts.rows());
+        let mut view = View::new(hosts);
         let mut request = Cow::Borrowed(request);
         let wanted = request.flavor.resources();
         let count = request.instances.len();
         let mut placement = Placement { hosts: Vec::with_capacity(count) };
         let mut ranking = Ranking::default();
-        let mut candidates: Vec<usize> = Vec::new();
+        let mut candidates: Vec<Slot> = Vec::new();
 
         for nth in 0..count {
             let last = nth + 1 == count;
@@ -59,35 +88,52 @@ impl FilterScheduler {
             stages.iter().for_each(|(filter, _)| tally.runs(*filter));
             let among = self.subset_size.max(request.among);
             let seed = seed.filter(|_| among > 1 || self.ties == Ties::Shuffled);
-            let goal = if last && seed.is_none() { Goal::Best } else { Goal::Order };
-            if nth == 0 {
-                self.sieve(&stages, &view, &request, 0..view.len(), goal, tally, &mut ranking);
+            let best = last && seed.is_none() && (nth == 0 || self.rules == Rules::Strict);
+            let goal = if best { Goal::Best } else { Goal::Order };
+            let sieved = if nth == 0 {
+                self.sieve(&stages, &view, &request, view.slots(), goal, tally, &mut ranking)
             } else {
                 let before = candidates.drain(..);
-                self.sieve(&stages, &view, &request, before, goal, tally, &mut ranking);
+                self.sieve(&stages, &view, &request, before, goal, tally, &mut ranking)
+            };
+            if let Err(failed) = sieved {
+                return Err(Box::new(Stuck { view, request, failed: Some(failed) }));
             }
             self.score(&mut ranking);
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let seed = seed.map(|seed| (seed, among));
-            let Some(chosen) = self.choose(goal, seed, &mut ranking, &mut candidates) else {
-                return Err(Box::new(Stuck { view, request }));
+            let chosen = self.choose(goal, seed, &ranking, &mut candidates);
+            let chosen = chosen.and_then(|first| self.with_room(first, &candidates, &view, wanted));
+            let host = chosen.and_then(|slot| view.row(slot)).map(|row| row.id);
+            let (Some(chosen), Some(host)) = (chosen, host) else {
+                return Err(Box::new(Stuck { view, request, failed: None }));
             };
-            let host = view.row(chosen).id;
             placement.hosts.push(host);
             if !last {
-                let instance = request.instances[0];
-                view.change(chosen, |row| {
-                    row.claim(instance, wanted);
-                    row.io_ops = row.io_ops.saturating_add(1);
-                });
+                view.change(chosen, |row| self.consume(row, &request, wanted));
                 let request = request.to_mut();
                 request.instances.remove(0);
                 if let Some(group) = &mut request.group {
-                    *group.members_by_host.entry(host).or_default() += 1;
+                    group.join(host);
                 }
             }
         }
         Ok(placement)
+    }
+
+    /// The hosts that pass for the first instance of `request`, weighed; and what failed.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn ranking(
+        &self,
+        hosts: &HostTable,
+        request: &RequestSpec,
+    ) -> (Ranking, Option<Failed>) {
+        let (view, mut ranking) = (View::new(hosts), Ranking::default());
+        let (stages, tally) = (self.stages(request, 0), &mut crate::tally::Silent);
+        let sieved =
+            self.sieve(&stages, &view, request, view.slots(), Goal::Order, tally, &mut ranking);
+        self.score(&mut ranking);
+        (ranking, sieved.err())
     }
 
     /// Whether all instances of `request` find a host.
@@ -96,10 +142,68 @@ impl FilterScheduler {
     }
 
     /// The filters that run for the instance at `nth` of `request`.
-    pub(crate) fn stages(&self, request: &RequestSpec, nth: usize) -> Stages<'_> {
+    pub(crate) fn stages<'a>(&'a self, request: &'a RequestSpec, nth: usize) -> Stages<'a> {
+        self.running(request, nth).collect()
+    }
+
+    /// The same, one after the other.
+    pub(crate) fn running<'a>(
+        &'a self,
+        request: &'a RequestSpec,
+        nth: usize,
+    ) -> impl Iterator<Item = (usize, &'a dyn Filter)> {
         let filters = self.filters.iter().map(|filter| &**filter).enumerate();
-        let now = |filter: &dyn Filter| nth == 0 || filter.runs() == Runs::PerInstance;
-        filters.filter(|(_, filter)| now(*filter) && filter.concerns(request)).collect()
+        let forced = forces(request);
+        let asked = move |filter: &dyn Filter| match request.purpose {
+            Purpose::Rebuild => filter.on_rebuild(),
+            Purpose::Place if forced => self.is_necessary(filter),
+            _ => true,
+        };
+        filters.filter(move |(_, filter)| {
+            (nth == 0 || !self.runs_once(*filter)) && asked(*filter) && filter.concerns(request)
+        })
+    }
+
+    /// Whether a filter is asked before the first instance of a request only.
+    fn runs_once(&self, filter: &dyn Filter) -> bool {
+        // Nova asks placement for room before the first instance, and then only looks again.
+        self.rules == Rules::Nova && (filter as &dyn Any).is::<Capacity>()
+            || filter.runs() == Runs::OncePerRequest
+    }
+
+    /// The first of the ranked hosts that still has room, where capacity was asked for before the
+    /// first instance only: that is what Nova does. Otherwise every candidate has room.
+    fn with_room(
+        &self,
+        first: Slot,
+        ranked: &[Slot],
+        view: &View<'_>,
+        wanted: Resources,
+    ) -> Option<Slot> {
+        if self.rules == Rules::Strict || ranked.is_empty() || !self.minds_capacity() {
+            return Some(first);
+        }
+        let has_room =
+            |slot: &Slot| view.row(*slot).is_some_and(|row| row.lacks(&wanted).is_none());
+        ranked.iter().copied().find(has_room)
+    }
+
+    /// Makes the first instance of `request` part of `row`.
+    pub(crate) fn consume(&self, row: &mut HostState, request: &RequestSpec, wanted: Resources) {
+        row.claim(request.instances[0], wanted);
+        let has_devices = take_devices(row, request);
+        if has_devices || self.rules == Rules::Strict {
+            // Nova forgets them where the devices are missing, as they may be on a forced host.
+            row.io_ops = row.io_ops.saturating_add(1);
+        }
+        if self.rules == Rules::Nova
+            && let Some(measured) = &mut row.measured
+        {
+            // Nova claims swap in placement, and forgets it in what its weighers see.
+            let swap = request.flavor.swap().to_gib_ceil().get().saturating_mul(1024);
+            let swap = i64::try_from(swap).unwrap_or(i64::MAX);
+            measured.free_disk = measured.free_disk.saturating_add(swap);
+        }
     }
 
     /// Asks the filters about every candidate, and the weighers about those that pass.
@@ -109,37 +213,58 @@ impl FilterScheduler {
         stages: &Stages<'_>,
         view: &View<'_>,
         request: &RequestSpec,
-        candidates: impl Iterator<Item = usize>,
+        candidates: impl Iterator<Item = Slot>,
         goal: Goal,
         tally: &mut impl Tally,
         ranking: &mut Ranking,
-    ) {
+    ) -> Result<(), Failed> {
         ranking.passed.clear();
         ranking.raw.clear();
-        let first_is_best = goal == Goal::Best && self.weighers.is_empty();
+        ranking.undefined = None;
+        let mut failed = None;
+        let lenient = self.rules == Rules::Strict;
+        let first_is_best = goal == Goal::Best && self.weighers.is_empty() && lenient;
         'hosts: for at in candidates {
-            let row = view.row(at);
+            let Some(row) = view.row(at) else { continue };
             for (place, filter) in stages {
-                if let Verdict::Reject(reason) = filter.check(row, request) {
-                    tally.refused(*place, reason);
-                    continue 'hosts;
+                match filter.check(row, request) {
+                    Verdict::Pass => {}
+                    Verdict::Error(reason) if !lenient => {
+                        tally.failed(*place, reason);
+                        failed = Some(Failed::Filter);
+                        continue 'hosts;
+                    }
+                    Verdict::Reject(reason) | Verdict::Error(reason) => {
+                        tally.refused(*place, reason);
+                        continue 'hosts;
+                    }
                 }
             }
             ranking.passed.push(at);
             if first_is_best {
-                return;
+                return Ok(());
             }
             // The row is at hand now. With a single host left the weights are not used.
-            for weighing in &self.weighers {
-                let weight = weighing.ends.clamp(weighing.weigher.weigh(row, request));
+            for (nth, weighing) in self.weighers.iter().enumerate() {
+                let raw = weighing.weigher.weigh(row, request);
+                if raw.is_nan() && !lenient {
+                    ranking.undefined.get_or_insert(nth);
+                }
+                let weight = weighing.ends.clamp(raw);
                 ranking.raw.push((weight, weighing.multiplier_on(row)));
             }
         }
+        // With a single host nothing is weighed.
+        if let Some(weigher) = ranking.undefined.filter(|_| ranking.passed.len() > 1) {
+            tally.undefined(weigher);
+            failed = failed.or(Some(Failed::Weigher));
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Turns raw weights into one score per host.
     fn score(&self, ranking: &mut Ranking) {
-        let Ranking { passed, raw, score } = ranking;
+        let Ranking { passed, raw, score, .. } = ranking;
         score.clear();
         score.resize(passed.len(), 0.0);
         let width = self.weighers.len();
@@ -164,23 +289,21 @@ impl FilterScheduler {
         &self,
         goal: Goal,
         seed: Option<(Seed, usize)>,
-        ranking: &mut Ranking,
-        order: &mut Vec<usize>,
-    ) -> Option<usize> {
-        let Ranking { passed, score, .. } = ranking;
+        ranking: &Ranking,
+        order: &mut Vec<Slot>,
+    ) -> Option<Slot> {
         if goal == Goal::Best {
             // The first of the best is what a stable sort would put on top.
+            let score = &ranking.score;
             let better = |best: usize, at: usize| if score[at] > score[best] { at } else { best };
-            return (0..passed.len()).reduce(better).map(|at| passed[at]);
+            return (0..ranking.passed.len()).reduce(better).map(|at| ranking.passed[at]);
         }
-        let mut ranked: Vec<usize> = (0..passed.len()).collect();
-        // Scores are finite, so any two can be compared; the sort keeps the order of ties.
-        ranked.sort_by(|a, b| score[*b].partial_cmp(&score[*a]).unwrap_or(Ordering::Equal));
+        let mut ranked = ranking.order();
         if let Some(seed) = seed {
-            self.draw(seed, score, &mut ranked);
+            self.draw(seed, &ranking.score, &mut ranked);
         }
         order.clear();
-        order.extend(ranked.iter().map(|at| passed[*at]));
+        order.extend(ranked.iter().map(|at| ranking.passed[*at]));
         order.first().copied()
     }
 
@@ -198,6 +321,27 @@ impl FilterScheduler {
             ranked[..=drawn].rotate_right(1);
         }
     }
+}
+
+/// Makes the first instance of `request` part of the host's NUMA cells and PCI pools, and says
+/// whether it has the devices it wants. On a forced host the guest may fit into no cells; then it
+/// takes none.
+fn take_devices(row: &mut HostState, request: &RequestSpec) -> bool {
+    let wanted = request.numa.as_deref().zip(row.numa.clone());
+    let fit = wanted
+        .as_ref()
+        .and_then(|(guest, cells)| cells.fit(guest, overcommit(row), &row.pci, &request.pci).ok());
+    let Some(((guest, cells), fit)) = wanted.zip(fit) else {
+        return row.pci.take(&request.pci, None).is_ok();
+    };
+    let chosen = fit.host_cells();
+    let near = Near { host: &cells, cells: &chosen };
+    let near = Some(near).filter(|near| !near.cells.is_empty());
+    let taken = row.pci.take(&request.pci, near);
+    if let Some(cells) = &mut row.numa {
+        Arc::make_mut(cells).claim(guest, &fit);
+    }
+    taken.is_ok()
 }
 
 /// What the ranking is for.

@@ -1,6 +1,6 @@
 //! Filters, weighers and policies by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nova_core::domain::Invalid;
@@ -23,6 +23,7 @@ use crate::{Filter, FilterScheduler, PolicyConfig, Ties, Weigher, filters, weigh
 /// ```
 #[derive(Debug, Clone)]
 pub struct Registry {
+    built_in: bool,
     filters: BTreeMap<String, Arc<dyn Filter>>,
     weighers: BTreeMap<String, Arc<dyn Weigher>>,
     policies: BTreeMap<String, PolicyConfig>,
@@ -59,7 +60,7 @@ impl Registry {
     /// Knows no filter, no weigher and no policy.
     pub fn empty() -> Self {
         let (filters, weighers, policies) = Default::default();
-        Self { filters, weighers, policies }
+        Self { built_in: false, filters, weighers, policies }
     }
 
     /// Adds a filter under its name.
@@ -68,6 +69,9 @@ impl Registry {
     /// [`PolicyError::Taken`] when there is a filter of that name.
     pub fn with_filter(mut self, filter: impl Filter) -> Result<Self, PolicyError> {
         let name = filter.name().to_owned();
+        if self.built_in && filters::NAMES.contains(&filter.name()) {
+            return Err(PolicyError::Taken { kind: "filter", name });
+        }
         add(&mut self.filters, "filter", name, Arc::new(filter))?;
         Ok(self)
     }
@@ -78,6 +82,9 @@ impl Registry {
     /// [`PolicyError::Taken`] when there is a weigher of that name.
     pub fn with_weigher(mut self, weigher: impl Weigher) -> Result<Self, PolicyError> {
         let name = weigher.name().to_owned();
+        if self.built_in && weighers::NAMES.contains(&weigher.name()) {
+            return Err(PolicyError::Taken { kind: "weigher", name });
+        }
         add(&mut self.weighers, "weigher", name, Arc::new(weigher))?;
         Ok(self)
     }
@@ -102,7 +109,8 @@ impl Registry {
     /// # Errors
     /// [`PolicyError::Unknown`] when there is none.
     pub fn policy(&self, name: &str) -> Result<FilterScheduler, PolicyError> {
-        self.build(name, find(&self.policies, "policy", name)?)
+        let config = self.policies.get(name);
+        self.build(name, config.ok_or_else(|| unknown("policy", name, self.policy_names()))?)
     }
 
     /// Makes a policy called `name` from `config`.
@@ -111,32 +119,55 @@ impl Registry {
     /// [`PolicyError`] for a name that nothing bears, a filter or weigher that is named twice, and
     /// a multiplier or subset size out of range.
     pub fn build(&self, name: &str, config: &PolicyConfig) -> Result<FilterScheduler, PolicyError> {
+        config.options.check()?;
         let mut chain: BTreeMap<&str, usize> = BTreeMap::new();
         let mut filters = Vec::with_capacity(config.filters.len());
         for filter in &config.filters {
             if chain.insert(filter, filters.len()).is_some() {
                 return Err(PolicyError::Taken { kind: "filter", name: filter.clone() });
             }
-            filters.push(Arc::clone(find(&self.filters, "filter", filter)?));
+            filters.push(self.filter(filter, config)?);
         }
-        let mut policy = FilterScheduler::with_chain(name.to_owned(), filters)
+        let mut policy = FilterScheduler::with_chain(name.to_owned(), config.rules, filters)
             .with_subset_size(config.subset_size)?
             .with_ties(if config.shuffle_best { Ties::Shuffled } else { Ties::InOrder });
         for weigher in &config.weighers {
-            let known = Arc::clone(find(&self.weighers, "weigher", &weigher.name)?);
+            let known = self.weigher(&weigher.name, weigher.multiplier, config)?;
             policy = policy.with_weigher(known, weigher.multiplier)?;
         }
         Ok(policy)
     }
 
+    fn filter(&self, name: &str, config: &PolicyConfig) -> Result<Arc<dyn Filter>, PolicyError> {
+        let known = self.built_in.then(|| filters::named(name, &config.options, config.rules));
+        let known = known.flatten().or_else(|| self.filters.get(name).cloned());
+        known.ok_or_else(|| unknown("filter", name, self.filter_names()))
+    }
+
+    fn weigher(
+        &self,
+        name: &str,
+        multiplier: f64,
+        config: &PolicyConfig,
+    ) -> Result<Arc<dyn Weigher>, PolicyError> {
+        let (options, rules) = (&config.options, config.rules);
+        let known = self.built_in.then(|| weighers::named(name, options, rules, multiplier));
+        let known = known.flatten().or_else(|| self.weighers.get(name).cloned());
+        known.ok_or_else(|| unknown("weigher", name, self.weigher_names()))
+    }
+
     /// Names of the filters, sorted.
     pub fn filter_names(&self) -> impl Iterator<Item = &str> {
-        self.filters.keys().map(String::as_str)
+        let built_in = if self.built_in { &filters::NAMES[..] } else { &[] };
+        let own = self.filters.keys().map(String::as_str);
+        built_in.iter().copied().chain(own).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// Names of the weighers, sorted.
     pub fn weigher_names(&self) -> impl Iterator<Item = &str> {
-        self.weighers.keys().map(String::as_str)
+        let built_in = if self.built_in { &weighers::NAMES[..] } else { &[] };
+        let own = self.weighers.keys().map(String::as_str);
+        built_in.iter().copied().chain(own).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// Names of the policies, sorted.
@@ -146,21 +177,20 @@ impl Registry {
 }
 
 impl Default for Registry {
-    /// Knows every filter and weigher that is built in, and the policies `nova`, `first-fit`,
+    /// Knows every filter and weigher that is built in, and the policies `nova`, `nova-compat`, `first-fit`,
     /// `best-fit` and `worst-fit`.
     fn default() -> Self {
-        let named = |filter: Arc<dyn Filter>| (filter.name().to_owned(), filter);
-        let weighing = |(weigher, _): (Arc<dyn Weigher>, f64)| (weigher.name().to_owned(), weigher);
         let policies = [
             ("nova", PolicyConfig::nova()),
+            ("nova-compat", PolicyConfig::nova_compat()),
             ("first-fit", PolicyConfig::first_fit()),
             ("best-fit", PolicyConfig::best_fit()),
             ("worst-fit", PolicyConfig::worst_fit()),
         ];
         Self {
-            filters: filters::all().into_iter().map(named).collect(),
-            weighers: weighers::defaults().into_iter().map(weighing).collect(),
+            built_in: true,
             policies: policies.map(|(name, config)| (name.to_owned(), config)).into(),
+            ..Self::empty()
         }
     }
 }
@@ -178,16 +208,12 @@ fn add<T>(
     Ok(())
 }
 
-fn find<'a, T>(
-    things: &'a BTreeMap<String, T>,
+fn unknown<'a>(
     kind: &'static str,
     name: &str,
-) -> Result<&'a T, PolicyError> {
-    things.get(name).ok_or_else(|| PolicyError::Unknown {
-        kind,
-        name: name.to_owned(),
-        known: things.keys().cloned().collect(),
-    })
+    known: impl Iterator<Item = &'a str>,
+) -> PolicyError {
+    PolicyError::Unknown { kind, name: name.to_owned(), known: known.map(str::to_owned).collect() }
 }
 
 #[cfg(test)]
@@ -214,20 +240,23 @@ mod tests {
         check(
             r#"filters = ["zone"]
                weighers = [{ name = "ram" }, { name = "cpu", multiplier = -2 }]"#,
-            r#"["host-up", "capacity", "zone"] [("ram", 1.0), ("cpu", -2.0)]"#,
+            r#"["requested-hosts", "host-up", "capacity", "zone"] [("ram", 1.0), ("cpu", -2.0)]"#,
         );
     }
 
     #[test]
-    fn a_policy_may_say_where_the_two_necessary_filters_run() {
-        let expected = r#"["host-up", "zone", "capacity"]"#;
+    fn a_policy_may_say_where_the_necessary_filters_run() {
+        let expected = r#"["requested-hosts", "host-up", "zone", "capacity"]"#;
         check(r#"filters = ["zone", "capacity"]"#, expected);
     }
 
     #[test]
     fn an_unknown_name_lists_what_is_known() {
         check(r#"filters = ["zoen"]"#, r#"unknown filter "zoen"; known: affinity, aggregate"#);
-        check(r#"weighers = [{ name = "RAM" }]"#, r#"unknown weigher "RAM"; known: cpu, disk"#);
+        check(
+            r#"weighers = [{ name = "RAM" }]"#,
+            r#"unknown weigher "RAM"; known: build-failure, cpu, cross"#,
+        );
     }
 
     #[test]

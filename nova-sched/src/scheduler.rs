@@ -7,16 +7,17 @@ use nova_core::domain::{HostState, HostTable, Invalid, Placement, Refusal, Reque
 use nova_core::port::{NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 
-use crate::filters::{self, Capacity, HostUp};
+use crate::filters::{self, Capacity, HostUp, NumaTopology, PciPassthrough, RequestedHosts};
+use crate::index::{Answer, Memory};
 use crate::tally::{Counts, Silent};
 use crate::weighers;
-use crate::{Ends, Filter, Weigher};
+use crate::{Ends, Filter, Lookup, Rules, Sense, Weigher};
 
 /// Filters every host, ranks those that pass, takes the best.
 ///
-/// Whatever its list of filters, a policy never chooses a host that is down or disabled and never
-/// over-commits: [`HostUp`] and [`Capacity`] run first in every policy, unless the list names them
-/// elsewhere.
+/// Whatever its list of filters, a policy chooses among the hosts that a request names, never one
+/// that is down or disabled, and never over-commits: [`RequestedHosts`], [`HostUp`] and
+/// [`Capacity`] run first in every policy, unless the list names them elsewhere.
 ///
 /// ```
 /// use nova_sched::FilterScheduler;
@@ -32,6 +33,9 @@ pub struct FilterScheduler {
     pub(crate) weighers: Vec<Weighing>,
     pub(crate) subset_size: usize,
     pub(crate) ties: Ties,
+    pub(crate) rules: Rules,
+    pub(crate) lookup: Lookup,
+    memory: Memory,
 }
 
 /// What happens to hosts that are equally good, and better than all others.
@@ -53,51 +57,67 @@ pub(crate) struct Weighing {
     pub(crate) ends: Ends,
     multiplier: f64,
     override_key: String,
+    sign: f64,
+    limit: f64,
 }
 
 impl FilterScheduler {
     /// No multiplier is further from zero; it keeps sums of weights finite.
     pub const MULTIPLIER_MAX: f64 = 1e15;
 
-    /// A policy called `name` with [`HostUp`] and [`Capacity`] and no weigher: the lowest host id
+    /// A policy called `name` with the filters that every policy has and no weigher: the lowest host id
     /// with room.
     pub fn new(name: impl Into<String>) -> Self {
-        Self::with_chain(name.into(), Vec::new())
+        Self::with_chain(name.into(), Rules::Strict, Vec::new())
     }
 
-    /// Nova's policy: every filter of [`filters::all`], every weigher of [`weighers::defaults`].
+    /// Nova's policy: every filter of [`filters::defaults`], every weigher of [`weighers::defaults`].
     pub fn nova() -> Self {
-        let mut nova = Self::with_chain("nova".to_owned(), filters::all());
+        let mut nova = Self::with_chain("nova".to_owned(), Rules::Strict, filters::defaults());
         for (weigher, multiplier) in weighers::defaults() {
             nova.push_weigher(weigher, multiplier);
         }
         nova
     }
 
-    /// The lowest host id that passes every filter of [`filters::all`].
-    pub fn first_fit() -> Self {
-        Self::with_chain("first-fit".to_owned(), filters::all())
+    /// Nova's policy with [Nova's rules](Rules::Nova): what Nova would answer where nothing is
+    /// configured, its surprises included. [`differences`](crate::differences) lists them.
+    pub fn nova_compat() -> Self {
+        let chain = filters::nova_defaults();
+        let mut compat = Self::with_chain("nova-compat".to_owned(), Rules::Nova, chain);
+        for (weigher, multiplier) in weighers::defaults() {
+            compat.push_weigher(weigher, multiplier);
+        }
+        compat
     }
 
-    /// Of the hosts that pass every filter of [`filters::all`], the one with the fewest free
+    /// The lowest host id that passes every filter of [`filters::defaults`].
+    pub fn first_fit() -> Self {
+        Self::with_chain("first-fit".to_owned(), Rules::Strict, filters::defaults())
+    }
+
+    /// Of the hosts that pass every filter of [`filters::defaults`], the one with the fewest free
     /// vCPUs; ties go to the lowest id. It packs.
     pub fn best_fit() -> Self {
-        let mut best = Self::with_chain("best-fit".to_owned(), filters::all());
+        let mut best = Self::with_chain("best-fit".to_owned(), Rules::Strict, filters::defaults());
         best.push_weigher(Arc::new(weighers::Cpu), -1.0);
         best
     }
 
-    /// Of the hosts that pass every filter of [`filters::all`], the one with the most free vCPUs;
+    /// Of the hosts that pass every filter of [`filters::defaults`], the one with the most free vCPUs;
     /// ties go to the lowest id. It spreads.
     pub fn worst_fit() -> Self {
-        let mut worst = Self::with_chain("worst-fit".to_owned(), filters::all());
+        let mut worst =
+            Self::with_chain("worst-fit".to_owned(), Rules::Strict, filters::defaults());
         worst.push_weigher(Arc::new(weighers::Cpu), 1.0);
         worst
     }
 
-    /// The four policies above, sorted by name.
+    /// The policies above, sorted by name.
     pub fn named() -> Vec<Self> {
-        vec![Self::best_fit(), Self::first_fit(), Self::nova(), Self::worst_fit()]
+        let nova = [Self::nova(), Self::nova_compat()];
+        let fits = [Self::best_fit(), Self::first_fit()];
+        fits.into_iter().chain(nova).chain([Self::worst_fit()]).collect()
     }
 
     /// Renames it, for messages.
@@ -159,6 +179,18 @@ impl FilterScheduler {
         self
     }
 
+    /// Says how the best host is looked for. The answer is the same.
+    #[must_use]
+    pub fn with_lookup(mut self, lookup: Lookup) -> Self {
+        self.lookup = lookup;
+        self
+    }
+
+    /// How many bytes are kept between requests to find hosts quickly.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
     /// The names of its filters, in the order in which they run.
     pub fn filter_names(&self) -> impl Iterator<Item = &str> {
         self.filters.iter().map(|filter| filter.name())
@@ -170,12 +202,15 @@ impl FilterScheduler {
     }
 
     /// A policy with these filters, behind those that no policy is without.
-    pub(crate) fn with_chain(name: String, chain: Vec<Arc<dyn Filter>>) -> Self {
+    pub(crate) fn with_chain(name: String, rules: Rules, chain: Vec<Arc<dyn Filter>>) -> Self {
         fn has<F: Filter>(chain: &[Arc<dyn Filter>]) -> bool {
             // By type and not by name: a name proves nothing.
             chain.iter().any(|filter| (&**filter as &dyn Any).is::<F>())
         }
-        let mut filters: Vec<Arc<dyn Filter>> = Vec::with_capacity(chain.len() + 2);
+        let mut filters: Vec<Arc<dyn Filter>> = Vec::with_capacity(chain.len() + 3);
+        if !has::<RequestedHosts>(&chain) {
+            filters.push(Arc::new(RequestedHosts));
+        }
         if !has::<HostUp>(&chain) {
             filters.push(Arc::new(HostUp));
         }
@@ -183,29 +218,67 @@ impl FilterScheduler {
             filters.push(Arc::new(Capacity));
         }
         filters.extend(chain);
-        Self { name, filters, weighers: Vec::new(), subset_size: 1, ties: Ties::InOrder }
+        let weighers = Vec::new();
+        let (lookup, memory) = Default::default();
+        let ties = Ties::InOrder;
+        Self { name, filters, weighers, subset_size: 1, ties, rules, lookup, memory }
+    }
+
+    /// Whether a filter runs even where the request forces hosts.
+    pub(crate) fn is_necessary(&self, filter: &dyn Filter) -> bool {
+        let filter = filter as &dyn Any;
+        filter.is::<RequestedHosts>()
+            || filter.is::<Capacity>()
+            || self.rules == Rules::Strict
+                && (filter.is::<HostUp>()
+                    || filter.is::<PciPassthrough>()
+                    || filter.is::<NumaTopology>())
+    }
+
+    /// Whether a filter of its chain asks for room.
+    pub(crate) fn minds_capacity(&self) -> bool {
+        self.filters.iter().any(|filter| (&**filter as &dyn Any).is::<Capacity>())
+    }
+
+    /// Nova looks at no key and no value before a server is placed.
+    fn strictly<T>(&self, checked: Option<Result<(), T>>) -> Option<Result<(), T>> {
+        if self.rules == Rules::Nova { Some(Ok(())) } else { checked }
     }
 
     /// Adds a weigher whose ends and multiplier are known to be good.
     fn push_weigher(&mut self, weigher: Arc<dyn Weigher>, multiplier: f64) {
-        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
-        let ends = weigher.ends();
-        self.weighers.push(Weighing { weigher, ends, multiplier, override_key });
+        self.weighers.push(Weighing::new(weigher, multiplier, self.rules));
     }
 }
 
 impl Weighing {
+    pub(crate) fn new(weigher: Arc<dyn Weigher>, multiplier: f64, rules: Rules) -> Self {
+        let override_key = format!("{}_weight_multiplier", weigher.name().replace('-', "_"));
+        let ends = weigher.ends();
+        let sign = if weigher.sense() == Sense::Avoid { -1.0 } else { 1.0 };
+        let limit = match rules {
+            Rules::Strict => FilterScheduler::MULTIPLIER_MAX,
+            Rules::Nova => f64::MAX,
+        };
+        Self { weigher, ends, multiplier, override_key, sign, limit }
+    }
+
+    /// Whether the weights for `request` depend on nothing but the host.
+    pub(crate) fn is_by_host(&self, request: &RequestSpec) -> bool {
+        self.weigher.by_host() || !self.weigher.concerns(request)
+    }
+
     /// The multiplier for `host`: the least of those that its aggregates name, or the policy's.
     pub(crate) fn multiplier_on(&self, host: &HostState) -> f64 {
         let mut least: Option<f64> = None;
         let named = host.aggregates.iter().filter_map(|a| a.metadata.get(&self.override_key));
         for text in named {
-            let number = filters::number(text).filter(|number| is_multiplier(*number));
+            let number = filters::number(text).filter(|number| number.abs() <= self.limit);
             // One that is no number makes Nova ignore the others too.
-            let Some(number) = number else { return self.multiplier };
+            let Some(number) = number else { return self.sign * self.multiplier };
             least = Some(least.map_or(number, |least| least.min(number)));
         }
-        least.unwrap_or(self.multiplier)
+        self.sign * least.unwrap_or(self.multiplier)
     }
 }
 
@@ -220,8 +293,14 @@ impl Scheduler for FilterScheduler {
         request: &RequestSpec,
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
-        if let Ok(placement) = self.place(hosts, request, Some(seed), &mut Silent) {
-            return Ok(placement);
+        match self.memory.best(self, hosts, request) {
+            Answer::Host(Some(host)) => return Ok(Placement { hosts: vec![host] }),
+            Answer::Host(None) => {}
+            Answer::AskAll => {
+                if let Ok(placement) = self.place(hosts, request, Some(seed), &mut Silent) {
+                    return Ok(placement);
+                }
+            }
         }
         // Asked a second time to count, so that those that find a host never pay for counting. It
         // is asked without chance: a draw must not refuse several instances that fit together,
@@ -229,7 +308,7 @@ impl Scheduler for FilterScheduler {
         let mut counts = Counts::default();
         self.place(hosts, request, None, &mut counts).map_err(|_| NoValidHost {
             instances: request.instances.len(),
-            funnel: counts.into_funnel(&self.filters, hosts.rows().len()),
+            funnel: counts.into_funnel(self, hosts.len()),
         })
     }
 
@@ -237,9 +316,26 @@ impl Scheduler for FilterScheduler {
         crate::explain::explain(self, hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        self.filters.iter().any(|filter| filter.reads_extra_spec(key))
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        let answers = self.filters.iter().filter_map(|filter| filter.extra_spec(key, value));
+        self.strictly(all_of(answers)).unwrap_or_else(|| {
+            let allowed = "a key that a filter of the scheduler reads";
+            Err(Invalid::new("flavor.extra_specs", key, allowed))
+        })
     }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        let answers = self.filters.iter().filter_map(|filter| filter.hint(name, words));
+        self.strictly(all_of(answers)).unwrap_or_else(|| {
+            let allowed = "a name that a filter of the scheduler reads";
+            Err(Invalid::new("hints.custom", name, allowed))
+        })
+    }
+}
+
+/// The first error among `answers`; none when nobody answers.
+fn all_of(answers: impl Iterator<Item = Result<(), Invalid>>) -> Option<Result<(), Invalid>> {
+    answers.reduce(|all, answer| all.and(answer))
 }
 
 impl std::fmt::Display for FilterScheduler {
@@ -279,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_necessary_filters_are_known_by_type_and_not_by_name() {
+    fn the_necessary_filters_are_known_by_type_and_not_by_name() {
         #[derive(Debug)]
         struct Impostor;
         impl Filter for Impostor {
@@ -291,8 +387,8 @@ mod tests {
             }
         }
         let chain: Vec<Arc<dyn Filter>> = vec![Arc::new(Impostor)];
-        let policy = FilterScheduler::with_chain("x".to_owned(), chain);
+        let policy = FilterScheduler::with_chain("x".to_owned(), Rules::Strict, chain);
         let names: Vec<&str> = policy.filter_names().collect();
-        assert_eq!(names, ["host-up", "capacity", "capacity"]);
+        assert_eq!(names, ["requested-hosts", "host-up", "capacity", "capacity"]);
     }
 }

@@ -1,12 +1,12 @@
 //! Plain hosts and requests for unit tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nova_core::domain::{
     Aggregate, AggregateId, AggregateMetadata, ExtraSpecs, Flavor, FlavorName, GiB, GroupPolicy,
     GroupView, GuestKind, HostId, HostName, HostState, HostTable, InstanceId, Inventory, Label,
-    MiB, ProjectId, RequestSpec, Resources, ServerGroupId, Vcpus, ZoneName,
+    MiB, PciNumaPolicy, PciRequest, ProjectId, RequestSpec, Resources, ServerGroupId, Vcpus,
+    ZoneName,
 };
 
 /// Host `id` of zone `a` with 8 vCPU, 8192 MiB and 100 GiB, running x86_64 guests under kvm.
@@ -65,11 +65,15 @@ pub(crate) fn join_aggregate(host: &mut HostState, metadata: &[(&str, &str)]) {
 
 /// Puts `request` into a group with so many members on each of these hosts.
 pub(crate) fn join_group(request: &mut RequestSpec, policy: GroupPolicy, members: &[(u128, u32)]) {
-    let on = |(host, count): &(u128, u32)| (HostId::from_u128(*host), *count);
-    request.group = Some(GroupView {
-        id: ServerGroupId::from_u128(1),
-        policy,
-        max_per_host: 1,
-        members_by_host: members.iter().map(on).collect::<BTreeMap<_, _>>(),
-    });
+    let mut group = GroupView::new(ServerGroupId::from_u128(1), policy, 1);
+    for (host, count) in members {
+        (0..*count).for_each(|_| group.join(HostId::from_u128(*host)));
+    }
+    request.group = Some(group);
+}
+
+/// A request for `count` PCI devices of vendor 8086.
+pub(crate) fn pci(count: u32, numa_policy: PciNumaPolicy) -> PciRequest {
+    let spec = vec![[("vendor_id".to_owned(), "8086".to_owned())].into()];
+    PciRequest { count, spec, numa_policy }
 }

@@ -1,48 +1,47 @@
 //! The hosts as one request sees them while it is being placed.
 
-use nova_core::domain::HostState;
+use std::collections::BTreeMap;
 
-/// Rows of a table with copies of the few that the request's own earlier instances changed.
+use nova_core::domain::{HostState, HostTable, Slot};
+
+/// A table with copies of the few rows that the request's own earlier instances changed.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
-    rows: &'a [HostState],
-    changed: Vec<HostState>,
-    /// For each row 0, or one more than its place in `changed`. Empty until something changes, so
-    /// that a request for one instance pays nothing for it.
-    slots: Vec<usize>,
+    table: &'a HostTable,
+    changed: BTreeMap<Slot, HostState>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(rows: &'a [HostState]) -> Self {
-        Self { rows, changed: Vec::new(), slots: Vec::new() }
+    pub(crate) fn new(table: &'a HostTable) -> Self {
+        Self { table, changed: BTreeMap::new() }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    /// The slots of all hosts, in the order of their ids.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.table.slots()
     }
 
-    /// The row at `at`, which is below [`len`](Self::len).
-    pub(crate) fn row(&self, at: usize) -> &HostState {
-        match self.slots.get(at) {
-            None | Some(0) => &self.rows[at],
-            Some(slot) => &self.changed[slot - 1],
-        }
+    /// The row at `slot`, if a host is there.
+    pub(crate) fn row(&self, slot: Slot) -> Option<&HostState> {
+        // A request for one instance changes nothing, and pays nothing for it.
+        let changed = if self.changed.is_empty() { None } else { self.changed.get(&slot) };
+        changed.or_else(|| self.table.at(slot))
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = &HostState> {
-        (0..self.len()).map(|at| self.row(at))
+        self.slots().filter_map(|slot| self.row(slot))
     }
 
-    /// Changes the row at `at` for this view only.
-    pub(crate) fn change(&mut self, at: usize, change: impl FnOnce(&mut HostState)) {
-        if self.slots.is_empty() {
-            self.slots = vec![0; self.rows.len()];
+    /// Changes the row at `slot` for this view only.
+    pub(crate) fn change(&mut self, slot: Slot, change: impl FnOnce(&mut HostState)) {
+        if !self.changed.contains_key(&slot)
+            && let Some(row) = self.table.at(slot)
+        {
+            self.changed.insert(slot, row.clone());
         }
-        if self.slots[at] == 0 {
-            self.changed.push(self.rows[at].clone());
-            self.slots[at] = self.changed.len();
+        if let Some(row) = self.changed.get_mut(&slot) {
+            change(row);
         }
-        change(&mut self.changed[self.slots[at] - 1]);
     }
 }
 
@@ -54,11 +53,11 @@ mod tests {
     #[test]
     fn a_change_is_seen_in_its_row_and_nowhere_else() {
         let table = table(3);
-        let mut view = View::new(table.rows());
-        view.change(1, |row| row.io_ops = 5);
-        view.change(1, |row| row.io_ops += 1);
+        let mut view = View::new(&table);
+        view.change(Slot(1), |row| row.io_ops = 5);
+        view.change(Slot(1), |row| row.io_ops += 1);
         let seen: Vec<u32> = view.rows().map(|row| row.io_ops).collect();
         assert_eq!(seen, [0, 6, 0]);
-        assert_eq!(table.rows()[1].io_ops, 0);
+        assert_eq!(table.at(Slot(1)).unwrap().io_ops, 0);
     }
 }

@@ -32,7 +32,7 @@ use nova_core::domain::{HostState, RequestSpec};
 ///     }
 ///
 ///     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
-///         host.hypervisor_version as f64
+///         host.hypervisor_version.unwrap_or(0) as f64
 ///     }
 /// }
 ///
@@ -43,14 +43,42 @@ pub trait Weigher: Debug + Send + Sync + 'static {
     /// The name in configuration: lower case, words joined by `-`.
     fn name(&self) -> &str;
 
-    /// The raw weight of `host`. Infinities count as ±[`Ends::LIMIT`], and what is not a number
-    /// as the lowest weight there is.
+    /// The raw weight of `host`. Infinities count as ±[`Ends::LIMIT`]. What is not a number counts
+    /// as the lowest weight there is, and fails the request under
+    /// [Nova's rules](crate::Rules::Nova).
     fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64;
+
+    /// Whether it looks at nothing but the host, so that the weight may be kept until the host
+    /// changes.
+    fn by_host(&self) -> bool {
+        false
+    }
+
+    /// Whether it has anything to say about `request`. When not, it weighs every host 0.
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        let _ = request;
+        true
+    }
+
+    /// What a positive multiplier means.
+    fn sense(&self) -> Sense {
+        Sense::Prefer
+    }
 
     /// The fixed ends of the scale, if it has any; read once, when the policy is put together.
     fn ends(&self) -> Ends {
         Ends::FREE
     }
+}
+
+/// What a positive multiplier of a weigher means.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Sense {
+    /// More weight is better.
+    #[default]
+    Prefer,
+    /// More weight is worse: the multiplier, wherever it comes from, counts negative.
+    Avoid,
 }
 
 /// The ends of a weigher's scale: where a weight maps to 0 and to 1.
@@ -93,6 +121,51 @@ impl Ends {
     }
 }
 
+/// A weigher made of a function of the host alone, whose weight is kept until the host changes.
+///
+/// ```
+/// use nova_sched::{FilterScheduler, host_weigher_fn};
+///
+/// let crowd = host_weigher_fn("crowd", |host| host.instance_count() as f64);
+/// let scheduler = FilterScheduler::nova().with_weigher(crowd, 1.0)?;
+/// # Ok::<(), nova_core::domain::Invalid>(())
+/// ```
+pub fn host_weigher_fn<F>(name: impl Into<String>, weigh: F) -> HostWeigherFn<F>
+where
+    F: Fn(&HostState) -> f64 + Send + Sync + 'static,
+{
+    HostWeigherFn { name: name.into(), weigh }
+}
+
+/// A weigher made of a function of the host alone; [`host_weigher_fn`] makes it.
+pub struct HostWeigherFn<F> {
+    name: String,
+    weigh: F,
+}
+
+impl<F> Debug for HostWeigherFn<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HostWeigherFn").field(&self.name).finish()
+    }
+}
+
+impl<F> Weigher for HostWeigherFn<F>
+where
+    F: Fn(&HostState) -> f64 + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
+        (self.weigh)(host)
+    }
+
+    fn by_host(&self) -> bool {
+        true
+    }
+}
+
 impl<W: Weigher + ?Sized> Weigher for Arc<W> {
     fn name(&self) -> &str {
         (**self).name()
@@ -100,6 +173,18 @@ impl<W: Weigher + ?Sized> Weigher for Arc<W> {
 
     fn weigh(&self, host: &HostState, request: &RequestSpec) -> f64 {
         (**self).weigh(host, request)
+    }
+
+    fn by_host(&self) -> bool {
+        (**self).by_host()
+    }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        (**self).concerns(request)
+    }
+
+    fn sense(&self) -> Sense {
+        (**self).sense()
     }
 
     fn ends(&self) -> Ends {

@@ -19,7 +19,7 @@ use crate::files::{self, FORMAT, FileError, Lock};
 ///
 /// An image is there when its `.image` is. It is written under another name and renamed when
 /// every byte is on the disk, so a process that is killed leaves no half image; what it left is
-/// removed when the directory is used next. Several processes may use one directory at a time.
+/// removed by the next put, or when the directory is used next. Several processes may use one directory at a time.
 #[derive(Debug, Clone)]
 pub struct DirImageStore {
     directory: Arc<Path>,
@@ -45,7 +45,12 @@ impl DirImageStore {
             let path = entry?.path();
             let leftover = match path.extension().and_then(OsStr::to_str) {
                 // Whoever still writes has it locked; a lock ends with its process.
-                Some("part") => File::open(&path)?.try_lock().is_ok(),
+                Some("part") => match File::open(&path) {
+                    Ok(file) => file.try_lock().is_ok(),
+                    // Its writer has just given it up.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                    Err(error) => return Err(error),
+                },
                 Some("tmp") => true,
                 Some("json") => !path.with_extension("image").exists(),
                 _ => false,
@@ -76,6 +81,8 @@ impl DirImageStore {
         if self.bytes_of(image).exists() {
             return Err(ImageError::Exists { image });
         }
+        // Another process may have died since: its bytes would be nobody's as long as this runs.
+        self.clean().map_err(failed)?;
         for number in 0..PUTS_MAX {
             let path = self.directory.join(format!("{image}.{number}.part"));
             match OpenOptions::new().write(true).create_new(true).open(&path) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nova_core::domain::{GiB, HostId, VolumeId, VolumeSize};
+use nova_core::domain::{Fence, GiB, HostId, RemovedFences, VolumeId, VolumeSize};
 use nova_core::port::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};
 
 use crate::files::{self, FORMAT, FileError, Lock};
@@ -17,6 +17,8 @@ use crate::files::{self, FORMAT, FileError, Lock};
 /// A volume is there when its `.json` is. Every change is one file replaced under a lock of the
 /// directory, so several processes may use it at a time, and one that is killed leaves nothing
 /// half done. Hosts reach a volume by its path: they share the directory, or there is one host.
+///
+/// The fences of volumes that were removed are in `.removed.json`.
 ///
 /// Files are sparse: a volume takes as much of the disk as was written to it.
 /// [`with_limit`](Self::with_limit) bounds what all of them may come to.
@@ -83,14 +85,36 @@ impl FileVolumes {
         files::load(&self.sidecar_of(volume))
     }
 
+    /// What lies beside a volume, if it is there, for a call that was not overtaken.
+    fn load_for(&self, volume: VolumeId, fence: Fence) -> Result<Option<Sidecar>, Failure> {
+        let sidecar = self.load(volume)?;
+        let seen = match &sidecar {
+            Some(sidecar) => sidecar.fence,
+            None => self.removed()?.fences.seen(volume),
+        };
+        VolumeError::if_overtaken(volume, fence, seen)?;
+        Ok(sidecar)
+    }
+
+    fn removed(&self) -> Result<Removed, FileError> {
+        Ok(files::load(&self.directory.join(REMOVED))?.unwrap_or_default())
+    }
+
     fn save(&self, volume: VolumeId, sidecar: &Sidecar) -> Result<(), FileError> {
         files::save(&self.sidecar_of(volume), sidecar)
     }
 
-    fn make(&self, volume: VolumeId, size: VolumeSize) -> Result<(), Failure> {
-        if let Some(sidecar) = self.load(volume)? {
-            let same = sidecar.size == size;
-            return if same { Ok(()) } else { Err(VolumeError::Exists { volume }.into()) };
+    /// Writes what a call has changed, be it only its fence.
+    fn change(&self, volume: VolumeId, old: &Sidecar, new: &Sidecar) -> Result<(), FileError> {
+        if new == old { Ok(()) } else { self.save(volume, new) }
+    }
+
+    fn make(&self, volume: VolumeId, size: VolumeSize, fence: Fence) -> Result<(), Failure> {
+        if let Some(sidecar) = self.load_for(volume, fence)? {
+            if sidecar.size != size {
+                return Err(VolumeError::Exists { volume }.into());
+            }
+            return Ok(self.change(volume, &sidecar, &Sidecar { fence, ..sidecar })?);
         }
         if let Some(limit) = self.limit {
             let listed = self.facts()?;
@@ -112,13 +136,20 @@ impl FileVolumes {
             let _ = files::remove(&path);
             return Err(error.into());
         }
-        Ok(self.save(volume, &Sidecar::new(size))?)
+        Ok(self.save(volume, &Sidecar::new(size, fence))?)
     }
 
-    fn destroy(&self, volume: VolumeId) -> Result<(), Failure> {
-        if let Some(host) = self.load(volume)?.and_then(|sidecar| sidecar.connected_to) {
-            return Err(VolumeError::Connected { volume, host }.into());
+    fn destroy(&self, volume: VolumeId, fence: Fence) -> Result<(), Failure> {
+        if let Some(sidecar) = self.load_for(volume, fence)? {
+            if let Some(host) = sidecar.connected_to {
+                return Err(VolumeError::Connected { volume, host }.into());
+            }
+            // Nothing earlier may connect it, should this be interrupted.
+            self.change(volume, &sidecar, &Sidecar { fence, ..sidecar })?;
         }
+        let mut removed = self.removed()?;
+        removed.fences.note(volume, fence);
+        files::save(&self.directory.join(REMOVED), &removed)?;
         // The description first: without it the file is a leftover.
         let sidecar = self.sidecar_of(volume);
         files::remove(&sidecar)?;
@@ -126,8 +157,9 @@ impl FileVolumes {
         Ok(files::remove(&self.file_of(volume))?)
     }
 
-    fn give(&self, volume: VolumeId, host: HostId) -> Result<Connection, Failure> {
-        let sidecar = self.load(volume)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+    fn give(&self, volume: VolumeId, host: HostId, fence: Fence) -> Result<Connection, Failure> {
+        let sidecar = self.load_for(volume, fence)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        let mut next = Sidecar { fence, ..sidecar };
         match sidecar.connected_to {
             Some(_) if sidecar.shared_with == Some(host) => {}
             Some(other) if other != host => {
@@ -140,9 +172,10 @@ impl FileVolumes {
                     let why = "its file is shorter than the volume";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
                 }
-                self.save(volume, &Sidecar { connected_to: Some(host), ..sidecar })?;
+                next.connected_to = Some(host);
             }
         }
+        self.change(volume, &sidecar, &next)?;
         self.connection(volume)
     }
 
@@ -154,8 +187,15 @@ impl FileVolumes {
         }
     }
 
-    fn lend(&self, volume: VolumeId, from: HostId, to: HostId) -> Result<Connection, Failure> {
-        let sidecar = self.load(volume)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+    fn lend(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+        fence: Fence,
+    ) -> Result<Connection, Failure> {
+        let sidecar = self.load_for(volume, fence)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        let mut next = Sidecar { fence, ..sidecar };
         let has = |host| sidecar.connected_to == Some(host) || sidecar.shared_with == Some(host);
         match sidecar.shared_with {
             _ if !has(from) => {
@@ -163,20 +203,22 @@ impl FileVolumes {
             }
             _ if has(to) => {}
             Some(host) => return Err(VolumeError::Connected { volume, host }.into()),
-            None => self.save(volume, &Sidecar { shared_with: Some(to), ..sidecar })?,
+            None => next.shared_with = Some(to),
         }
+        self.change(volume, &sidecar, &next)?;
         self.connection(volume)
     }
 
-    fn take(&self, volume: VolumeId, host: HostId) -> Result<(), Failure> {
-        let Some(sidecar) = self.load(volume)? else { return Ok(()) };
+    fn take(&self, volume: VolumeId, host: HostId, fence: Fence) -> Result<(), Failure> {
+        let Some(sidecar) = self.load_for(volume, fence)? else { return Ok(()) };
         let (first, second) = (sidecar.connected_to, sidecar.shared_with);
         let (connected_to, shared_with) = match Some(host) {
             host if host == second => (first, None),
             host if host == first => (second, None),
-            _ => return Ok(()),
+            _ => (first, second),
         };
-        Ok(self.save(volume, &Sidecar { connected_to, shared_with, ..sidecar })?)
+        let next = Sidecar { connected_to, shared_with, fence, ..sidecar };
+        Ok(self.change(volume, &sidecar, &next)?)
     }
 
     fn facts(&self) -> io::Result<Vec<VolumeFacts>> {
@@ -219,8 +261,25 @@ impl FileVolumes {
     }
 }
 
-/// What lies beside a volume.
+/// The file with the fences of volumes that were removed.
+const REMOVED: &str = ".removed.json";
+
+/// What is in it.
 #[derive(serde::Serialize, serde::Deserialize)]
+struct Removed {
+    format: u32,
+    #[serde(flatten)]
+    fences: RemovedFences,
+}
+
+impl Default for Removed {
+    fn default() -> Self {
+        Self { format: FORMAT, fences: RemovedFences::default() }
+    }
+}
+
+/// What lies beside a volume.
+#[derive(Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Sidecar {
     format: u32,
     #[serde(rename = "size_gib")]
@@ -229,11 +288,14 @@ struct Sidecar {
     /// Absent in files of earlier releases, and while only one host has the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared_with: Option<HostId>,
+    /// The highest of the calls that were carried out. Absent in files of earlier releases.
+    #[serde(default)]
+    fence: Fence,
 }
 
 impl Sidecar {
-    fn new(size: VolumeSize) -> Self {
-        Self { format: FORMAT, size, connected_to: None, shared_with: None }
+    fn new(size: VolumeSize, fence: Fence) -> Self {
+        Self { format: FORMAT, size, connected_to: None, shared_with: None, fence }
     }
 }
 
@@ -269,20 +331,35 @@ impl std::fmt::Display for FileVolumes {
 
 #[async_trait]
 impl VolumeDriver for FileVolumes {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
-        self.alone(volume, "create it", move |driver| driver.make(volume, size)).await
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.alone(volume, "create it", move |driver| driver.make(volume, size, fence)).await
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        self.alone(volume, "remove it", move |driver| driver.destroy(volume)).await
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.alone(volume, "remove it", move |driver| driver.destroy(volume, fence)).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        self.alone(volume, "connect it", move |driver| driver.give(volume, host)).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.alone(volume, "connect it", move |driver| driver.give(volume, host, fence)).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        self.alone(volume, "disconnect it", move |driver| driver.take(volume, host)).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.alone(volume, "disconnect it", move |driver| driver.take(volume, host, fence)).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
@@ -306,7 +383,8 @@ impl ShareVolumes for FileVolumes {
         volume: VolumeId,
         from: HostId,
         to: HostId,
+        fence: Fence,
     ) -> Result<Connection, VolumeError> {
-        self.alone(volume, "share it", move |driver| driver.lend(volume, from, to)).await
+        self.alone(volume, "share it", move |driver| driver.lend(volume, from, to, fence)).await
     }
 }

@@ -52,8 +52,7 @@ impl House<'_> {
         self.check("databases are in the aggregate that has solid-state disks", right);
 
         let hosts = self.hosts().await?;
-        let fits =
-            hosts.iter().all(|s| s.host.inventory.lacks(&s.used, &Resources::ZERO).is_none());
+        let fits = hosts.iter().all(|s| s.host.inventory.exceeded(&s.used).is_none());
         self.check("no host is promised beyond its capacity", fits);
         let placed = servers.values().filter(|server| server.instance.host.is_some()).count();
         self.check("every guest has a server, and every server a guest", self.guests() == placed);

@@ -7,6 +7,7 @@
 use crate::cloud::order::{Errand, Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
+use crate::cloud::sweep::is_lost;
 use crate::cloud::view::View;
 use crate::domain::{
     Action, Fault, HostId, Instance, InstanceId, Liveness, OpKind, Operation, PowerState, VmState,
@@ -345,7 +346,11 @@ impl Runner {
             ) {
                 next.migration = None;
             }
-            next.fault = Some(fault);
+            let rescue = matches!(op.kind, OpKind::Rescue { .. } | OpKind::Unrescue { .. });
+            // That its guest is gone is what the agent of its host has to know when it is back.
+            if !(rescue && is_lost(&next)) {
+                next.fault = Some(fault);
+            }
             txn.replace(instance, &next);
         }
         if let OpKind::CreateVolume { volume } | OpKind::AttachVolume { volume, .. } = op.kind

@@ -1,13 +1,20 @@
 //! The steps that make a server's guest anew: elsewhere after its host was lost, or on its host
 //! from an image.
 
+use std::collections::BTreeSet;
+
 use crate::cloud::attempt::{Attempt, idle};
 use crate::cloud::attempt_move::{power_of, renew};
 use crate::cloud::attempt_server::guest_spec;
 use crate::cloud::order::{Order, Report};
+use crate::cloud::question::question;
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
-use crate::domain::{HostId, Instance, OpKind, Operation, StepOutcome, VmState};
+use crate::cloud::view::View;
+use crate::domain::{
+    Destination, Fault, HostId, HostTable, Instance, OpKind, Operation, Purpose, StepOutcome,
+    VmState,
+};
 use crate::store::{StoreError, Txn, Versioned};
 
 impl Runner {
@@ -45,7 +52,7 @@ impl Runner {
             view.volumes_of(id).map(|volume| volume.value.id).collect()
         };
         for volume in held {
-            if let Err(error) = self.ports.volumes.connect(volume, at).await {
+            if let Err(error) = self.ports.volumes.connect(volume, at, self.fence).await {
                 return Ok(self.volume_failed(&error));
             }
         }
@@ -69,9 +76,17 @@ impl Runner {
         };
         match step {
             Step::Strip => {
-                let anew = Instance { image, ..server.value.clone() };
-                if guest_spec(&*self.fresh().await?, &anew).is_none() {
-                    return Ok(self.hopeless("the image or a network of the server is gone"));
+                let anew = Instance { image, rescue: None, ..server.value.clone() };
+                {
+                    let mut view = self.fresh().await?;
+                    if guest_spec(&view, &anew).is_none() {
+                        return Ok(self.hopeless("the image or a network of the server is gone"));
+                    }
+                    if image != server.value.image
+                        && let Err(fault) = self.admits_image(&mut view, &anew, host)
+                    {
+                        return Ok(Attempt::NotDone { fault, retry: false });
+                    }
                 }
                 match self.plain(op, host, Order::Remove(server.value.id)).await? {
                     Attempt::Done(_) => {
@@ -95,6 +110,27 @@ impl Runner {
                 Ok(Attempt::Done(txn))
             }
         }
+    }
+
+    /// Whether a server may have the image that `anew` names on the host where it is. Its claim is
+    /// there already, so that the scheduler is asked only what depends on the image.
+    fn admits_image(&self, view: &mut View, anew: &Instance, host: HostId) -> Result<(), Fault> {
+        let asked = question(view, anew, &BTreeSet::new(), &self.options.pci_aliases);
+        let mut request = asked.map_err(|invalid| self.fault(invalid.to_string()))?;
+        let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
+        let Some(row) = hosts.get(host) else {
+            return Err(self.fault(format!("host {host} is not known")));
+        };
+        request.purpose = Purpose::Rebuild;
+        let name = Some(row.name.clone());
+        request.destination = Some(Destination { host: name, ..Destination::default() });
+        let only = HostTable::new([row.clone()]);
+        let scheduler = &self.ports.scheduler;
+        scheduler.select(&only, &request, self.ports.seed).map(drop).map_err(|refused| {
+            let mut fault = self.fault(refused.to_string());
+            fault.refusal = Some(scheduler.explain(&only, &request));
+            fault
+        })
     }
 
     /// Undoes one step of a rebuild. The old disk does not come back: once it was removed, the

@@ -23,7 +23,7 @@ impl Runner {
         let Some((volume, _, host)) = self.attachment(op).await? else {
             return Ok(self.hopeless("the volume is not on its way to a server"));
         };
-        Ok(match self.ports.volumes.connect(volume, host).await {
+        Ok(match self.ports.volumes.connect(volume, host, self.fence).await {
             Ok(_) => Attempt::Done(Txn::new()),
             Err(error) => self.volume_failed(&error),
         })
@@ -35,7 +35,7 @@ impl Runner {
             return Ok(self.hopeless("the volume is not on its way to a server"));
         };
         // Connecting again gives the same connection: the way to ask for it.
-        let connection = match self.ports.volumes.connect(volume, host).await {
+        let connection = match self.ports.volumes.connect(volume, host, self.fence).await {
             Ok(connection) => connection,
             Err(error) => return Ok(self.volume_failed(&error)),
         };
@@ -66,7 +66,7 @@ impl Runner {
         let Some((volume, _, host)) = self.attachment(op).await? else {
             return Ok(Attempt::Done(Txn::new()));
         };
-        Ok(match self.ports.volumes.disconnect(volume, host).await {
+        Ok(match self.ports.volumes.disconnect(volume, host, self.fence).await {
             Ok(()) => Attempt::Done(Txn::new()),
             Err(error) => self.volume_failed(&error),
         })
@@ -77,7 +77,7 @@ impl Runner {
         let Some(id) = volume_of(op) else { return Ok(self.hopeless("no volume")) };
         let record = self.fresh().await?.volumes.get(&keys::volume(id)).cloned();
         let Some(record) = record else { return Ok(self.hopeless("the volume is gone")) };
-        Ok(match self.ports.volumes.create(id, record.value.size).await {
+        Ok(match self.ports.volumes.create(id, record.value.size, self.fence).await {
             Ok(()) => Attempt::Done(Txn::new()),
             Err(error) => self.volume_failed(&error),
         })
@@ -86,7 +86,7 @@ impl Runner {
     /// Destroys the volume.
     pub(crate) async fn destroy_volume(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let Some(id) = volume_of(op) else { return Ok(self.hopeless("no volume")) };
-        Ok(match self.ports.volumes.remove(id).await {
+        Ok(match self.ports.volumes.remove(id, self.fence).await {
             Ok(()) => Attempt::Done(Txn::new()),
             Err(error) => self.volume_failed(&error),
         })
@@ -260,8 +260,10 @@ impl Runner {
         Ok(attachment.map(|attachment| (id, attachment.instance, attachment.host)))
     }
 
+    /// What a failure of the volume driver means for the step. One that was overtaken is tried
+    /// again: where somebody else went on with the operation, its record conflicts.
     pub(crate) fn volume_failed(&self, error: &VolumeError) -> Attempt {
-        let retry = error.class() == Class::Retry;
+        let retry = matches!(error.class(), Class::Retry | Class::Conflict);
         Attempt::NotDone { fault: self.fault(format!("volume: {}", chain(error))), retry }
     }
 }

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use crate::cloud::accept::{leaving, occupy};
+use crate::cloud::accept::occupy;
+use crate::cloud::api::moves::setting_out;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::order::Wake;
 use crate::cloud::runner::Runner;
@@ -92,7 +93,9 @@ impl Runner {
             let view = self.fresh().await?;
             let servers = view.claims_on(host).filter_map(|claim| {
                 let server = view.instances.get(&keys::instance(claim.instance))?;
-                Some((server.clone(), view.volumes_of(claim.instance).next().is_some()))
+                let has_volumes = view.volumes_of(claim.instance).next().is_some();
+                let unable = setting_out(&view, server, &mut Txn::new()).err();
+                Some((server.clone(), has_volumes, unable))
             });
             (view.hosts.get(&keys::host(host)).cloned(), servers.collect::<Vec<_>>())
         };
@@ -102,7 +105,7 @@ impl Runner {
         let down = self.liveness(host).await?.0 == Liveness::Down;
         let (mut under_way, mut waiting) = (0, false);
         let (mut ready, mut staying) = (Vec::new(), Vec::new());
-        for (server, has_volumes) in servers {
+        for (server, has_volumes, unable) in servers {
             let id = server.value.id;
             let can_live = !has_volumes || self.ports.volumes.sharing().is_some();
             let tries = self.tries(op.id, id).await?;
@@ -112,7 +115,10 @@ impl Runner {
             };
             match turn {
                 Turn::Begin(_) if down => staying.push(format!("server {id}: its host is down")),
-                Turn::Begin(action) => ready.push((server, action)),
+                Turn::Begin(action) => match unable.filter(|_| action != Action::ConfirmResize) {
+                    Some(error) => staying.push(format!("server {id}: {error}")),
+                    None => ready.push((server, action)),
+                },
                 Turn::Wait => waiting = true,
                 Turn::Stays(reason) => staying.push(format!("server {id}: {reason}")),
             }
@@ -129,11 +135,16 @@ impl Runner {
         if ready.is_empty() {
             return Ok(Attempt::UnderWay(LOOK_PAUSE));
         }
-        Ok(self.begin_moves(op.id, &ready))
+        self.begin_moves(op.id, &ready).await
     }
 
     /// The operations of these servers in one transaction, which the journal tells.
-    fn begin_moves(&self, drain: OpId, ready: &[(Versioned<Instance>, Action)]) -> Attempt {
+    async fn begin_moves(
+        &self,
+        drain: OpId,
+        ready: &[(Versioned<Instance>, Action)],
+    ) -> Result<Attempt, StoreError> {
+        let view = self.fresh().await?;
         let mut txn = Txn::new();
         let mut begun = Vec::new();
         for (server, action) in ready {
@@ -143,16 +154,21 @@ impl Runner {
                 Action::ConfirmResize => OpKind::ConfirmResize { instance: id },
                 _ => OpKind::Migrate { instance: id },
             };
-            let migration = leaving(&server.value, server.value.flavor.clone());
-            let moved = Instance { migration, ..server.value.clone() };
-            let server = Versioned { value: moved, revision: server.revision };
+            let server = match action {
+                Action::ConfirmResize => server.clone(),
+                _ => match setting_out(&view, server, &mut txn) {
+                    Ok(server) => server,
+                    // Its image was just marked for deletion; the next look says so.
+                    Err(_) => return Ok(Attempt::UnderWay(LOOK_PAUSE)),
+                },
+            };
             let (child, now) = (child(drain, id, *action), self.ports.clock.now());
             match occupy(child, &server, *action, kind, now, &mut txn) {
                 Ok(()) => begun.push(format!("{action} of server {id} begins")),
-                Err(error) => return self.hopeless(error.to_string()),
+                Err(error) => return Ok(self.hopeless(error.to_string())),
             }
         }
-        Attempt::Again { txn, reason: begun.join("; ") }
+        Ok(Attempt::Again { txn, reason: begun.join("; ") })
     }
 
     /// What an operation on a server is waited for, and woken if nobody has begun with it.

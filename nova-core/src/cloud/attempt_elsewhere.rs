@@ -112,13 +112,14 @@ impl Runner {
         if !matches!(removed, Attempt::Done(_)) {
             return Ok(removed);
         }
+        let txn = match self.unclaim_there(op, server, moving, to).await? {
+            Attempt::Done(txn) => txn,
+            not_yet => return Ok(not_yet),
+        };
         let reason = why_elsewhere(op).unwrap_or_else(|| format!("host {to} was tried"));
         op.settle.clear();
         op.step = 0;
-        Ok(match self.unclaim_there(server, moving, to).await? {
-            Attempt::Done(txn) => Attempt::Again { txn, reason },
-            other => other,
-        })
+        Ok(Attempt::Again { txn, reason })
     }
 
     /// Marks a host as tried, and makes what was ordered there out of date.

@@ -12,6 +12,7 @@ use crate::cloud::steps::Step;
 use crate::domain::{
     HostId, Instance, Liveness, Migration, Operation, PowerState, Reboot, StepOutcome, VmState,
 };
+use crate::plant::{Bug, planted};
 use crate::store::record::keys;
 use crate::store::{StoreError, Versioned};
 
@@ -83,6 +84,9 @@ impl Runner {
         moving: &Migration,
         to: HostId,
     ) -> Result<Attempt, StoreError> {
+        if planted(Bug::DropBlindly) {
+            return self.remove_if_up(op, moving.from).await;
+        }
         match self.stays(op, moving, to).await? {
             Ok(_) => self.remove_if_up(op, moving.from).await,
             Err(otherwise) => Ok(otherwise),
@@ -119,7 +123,11 @@ impl Runner {
                 let fault = self.fault(format!("{why}, and so was host {from}"));
                 Err(Attempt::NotDone { fault, retry: true })
             }
-            Verdict::Gone => Err(self.hopeless(format!("{why}, and neither does host {from}"))),
+            // So that nothing of the old end is left when a person gives the move up.
+            Verdict::Gone => Err(match self.disown(op, from).await? {
+                Attempt::Done(_) => self.hopeless(format!("{why}, and neither does host {from}")),
+                other => other,
+            }),
         })
     }
 

@@ -48,7 +48,7 @@ impl Runner {
                 let name = &self.ports.volumes;
                 return Ok(Err(self.hopeless(format!("{name} cannot be used by two hosts"))));
             };
-            match sharing.share(volume, from, to).await {
+            match sharing.share(volume, from, to, self.fence).await {
                 Ok(connection) => links.push(VolumeLink { volume, connection }),
                 Err(error) => return Ok(Err(self.volume_failed(&error))),
             }
@@ -136,7 +136,7 @@ impl Runner {
             other => return Ok(other),
         }
         for volume in held {
-            if let Err(error) = self.ports.volumes.disconnect(volume, at).await {
+            if let Err(error) = self.ports.volumes.disconnect(volume, at, self.fence).await {
                 return Ok(self.volume_failed(&error));
             }
         }

@@ -5,13 +5,13 @@
 
 use crate::cloud::attempt::{Attempt, idle};
 use crate::cloud::attempt_elsewhere::why_elsewhere;
-use crate::cloud::attempt_server::{guest_spec, server_id, unclaim};
+use crate::cloud::attempt_server::{guest_spec, server_id};
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
 use crate::domain::{
-    AddressState, Attachment, FloatingBinding, HostId, Instance, Liveness, Migration, OpKind,
-    Operation, PowerState, VmState,
+    AddressState, Attachment, FloatingBinding, HostId, Instance, InstanceId, Liveness, Migration,
+    OpKind, Operation, PowerState, VmState, Volume,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{NetError, VolumeLink};
@@ -104,13 +104,12 @@ impl Runner {
             if self.liveness(from).await?.0 == Liveness::Down {
                 return Ok(Attempt::Done(Txn::new()));
             }
-            let report = self.order(op, from, Order::Start(server.value.id)).await;
-            return Ok(self.attempt_of(report));
+            return Ok(self.start_again(op, from, server.value.id).await);
         }
         // Where no host is chosen any more, nothing else is left to undo.
         let Some(there) = there else { return Ok(Attempt::Done(Txn::new())) };
         match step {
-            Step::ClaimThere => self.unclaim_there(&server, &moving, there).await,
+            Step::ClaimThere => self.unclaim_there(op, &server, &moving, there).await,
             Step::Carry => {
                 let removed = self.remove_if_up(op, there).await?;
                 // Orders of the way forward that are still under way are out of date from here:
@@ -124,17 +123,29 @@ impl Runner {
             Step::CutOver => self.undo_cut_over(op, &server, &moving, there).await,
             Step::CarryLive => self.undo_carry_live(op, &server, &moving, there).await,
             Step::ShareVolumes => self.disown(op, there).await,
-            // A host that was declared down cannot be asked to plug anything in. The server stays
-            // there all the same, and can be evacuated.
-            Step::LetGo if self.liveness(from).await? == (Liveness::Down, true) => {
-                self.reconnect(op, from).await
+            Step::LetGo => {
+                let back = match self.liveness(from).await? {
+                    // A host that was declared down cannot be asked to plug anything in. The
+                    // server stays there all the same, and can be evacuated.
+                    (Liveness::Down, true) => self.reconnect(op, from).await?,
+                    _ => self.take_up(op, from).await?,
+                };
+                self.volumes_are_at(op, from, back).await
             }
-            Step::LetGo => self.take_up(op, from).await,
             Step::HandOver => Ok(belong(&server, from, &moving.old_flavor)),
             Step::TakeUp => self.let_go(op, there, from).await,
             Step::LeadFloating => self.lead_floating(op, from).await,
             Step::PowerThere | Step::SpawnThere => self.remove_surely(op, there).await,
             _ => Ok(Attempt::Done(Txn::new())),
+        }
+    }
+
+    /// Starts a guest that was shut down on the way forward. One that is not there cannot be
+    /// started, however often it is tried; its host finds out and says so.
+    pub(crate) async fn start_again(&self, op: &Operation, at: HostId, id: InstanceId) -> Attempt {
+        match self.order(op, at, Order::Start(id)).await {
+            Report::NotDone { retry: false, .. } => Attempt::Done(Txn::new()),
+            report => self.attempt_of(report),
         }
     }
 
@@ -183,10 +194,6 @@ impl Runner {
                 return Ok(Attempt::NotDone { fault, retry: false });
             }
         };
-        if host == moving.from {
-            let name = &self.ports.scheduler;
-            return Ok(self.hopeless(format!("{name} chose the host that the server is on")));
-        }
         txn.merge(claim);
         op.settle = vec![moving.from, host];
         let migration = Some(Migration { to: Some(host), ..moving });
@@ -196,13 +203,15 @@ impl Runner {
 
     pub(crate) async fn unclaim_there(
         &self,
+        op: &Operation,
         server: &Versioned<Instance>,
         moving: &Migration,
         there: HostId,
     ) -> Result<Attempt, StoreError> {
-        let view = self.fresh().await?;
-        let mut txn = Txn::new();
-        unclaim(&view, &server.value, Some(there), &mut txn);
+        let mut txn = match self.leave_end(op, &server.value, there).await? {
+            Ok(txn) => txn,
+            Err(not_yet) => return Ok(not_yet),
+        };
         let migration = Some(Migration { to: None, ..moving.clone() });
         txn.replace(server, &Instance { migration, ..server.value.clone() });
         Ok(Attempt::Done(txn))
@@ -264,7 +273,7 @@ impl Runner {
             if !matches!(report, Report::Done { .. }) {
                 return Ok(self.attempt_of(report));
             }
-            if let Err(error) = self.ports.volumes.disconnect(volume, from).await {
+            if let Err(error) = self.ports.volumes.disconnect(volume, from, self.fence).await {
                 return Ok(self.volume_failed(&error));
             }
             let mut next = held.value.clone();
@@ -282,7 +291,7 @@ impl Runner {
             view.volumes_of(instance).map(|volume| volume.value.id).collect()
         };
         for volume in held {
-            let connection = match self.ports.volumes.connect(volume, at).await {
+            let connection = match self.ports.volumes.connect(volume, at, self.fence).await {
                 Ok(connection) => connection,
                 Err(error) => return Ok(self.volume_failed(&error)),
             };
@@ -294,6 +303,24 @@ impl Runner {
             }
         }
         Ok(Attempt::Done(Txn::new()))
+    }
+
+    /// Notes that the volumes of the server are at a host, once they are.
+    async fn volumes_are_at(
+        &self,
+        op: &Operation,
+        at: HostId,
+        taken: Attempt,
+    ) -> Result<Attempt, StoreError> {
+        let Attempt::Done(mut txn) = taken else { return Ok(taken) };
+        let instance = server_id(op);
+        let attachment = Some(Attachment { instance, host: at });
+        for held in self.fresh().await?.volumes_of(instance) {
+            if held.value.attachment != attachment {
+                txn.replace(held, &Volume { attachment, ..held.value.clone() });
+            }
+        }
+        Ok(Attempt::Done(txn))
     }
 
     /// Leads the floating IPs of the server to a host, one in each transaction: all of them
@@ -371,11 +398,11 @@ impl Runner {
         moving: &Migration,
         left: HostId,
     ) -> Result<Attempt, StoreError> {
-        let view = self.fresh().await?;
-        let mut txn = Txn::new();
-        if !planted(Bug::KeepOldClaim) {
-            unclaim(&view, &server.value, Some(left), &mut txn);
-        }
+        let mut txn = match self.leave_end(op, &server.value, left).await? {
+            Ok(_) if planted(Bug::KeepOldClaim) => Txn::new(),
+            Ok(txn) => txn,
+            Err(not_yet) => return Ok(not_yet),
+        };
         let mut next = Instance { migration: None, fault: None, ..idle(&server.value) };
         next.state = match (&op.kind, next.power) {
             (OpKind::RevertResize { .. } | OpKind::LiveMigrate { .. }, _) => moving.was,
@@ -385,6 +412,9 @@ impl Runner {
             _ => VmState::Active,
         };
         next.power = Some(power_of(next.state));
+        if matches!(op.kind, OpKind::Evacuate { .. }) {
+            next.rescue = None;
+        }
         txn.replace(server, &next);
         Ok(Attempt::Done(txn))
     }

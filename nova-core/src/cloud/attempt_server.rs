@@ -1,13 +1,11 @@
 //! The steps of servers: placing, starting, powering, removing.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
+use crate::cloud::question::question;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::{SEEN_WITHIN, View, group_admits, look_at, reach};
 use crate::domain::{
@@ -113,7 +111,8 @@ impl Runner {
         instance: &Instance,
         op: &Operation,
     ) -> Result<HostId, Fault> {
-        let mut request = request(view, instance, &op.tried);
+        let request = question(view, instance, &op.tried, &self.options.pci_aliases);
+        let mut request = request.map_err(|invalid| self.fault(invalid.to_string()))?;
         request.among = self.rivals.among();
         let seed = self.ports.seed.child_of("place", op.id.as_u128());
         let seed = seed.child_of("attempt", op.tried.len() as u128);
@@ -143,6 +142,10 @@ impl Runner {
         request: &RequestSpec,
     ) -> Result<(), Fault> {
         let (scheduler, host) = (&self.ports.scheduler, &row.name);
+        if request.tried.contains(&row.id) {
+            let message = format!("{scheduler} chose {host}, which has or had a guest of it");
+            return Err(self.fault(message));
+        }
         let wanted = instance.flavor.resources();
         if let Some(resource) = row.lacks(&wanted).filter(|_| !planted(Bug::Overcommit)) {
             let mut fault = self.fault(format!("{scheduler} chose {host}, which lacks {resource}"));
@@ -162,7 +165,8 @@ impl Runner {
 
     /// Whether a host would do, if there were no other.
     fn suits(&self, view: &mut View, instance: &Instance, op: &Operation, host: HostId) -> bool {
-        let request = request(view, instance, &op.tried);
+        let aliases = &self.options.pci_aliases;
+        let Ok(request) = question(view, instance, &op.tried, aliases) else { return false };
         let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
         let Some(row) = hosts.get(host) else { return false };
         let only = HostTable::new([row.clone()]);
@@ -319,7 +323,7 @@ impl Runner {
             if planted(Bug::StayConnected) {
                 continue;
             }
-            if let Err(error) = self.ports.volumes.disconnect(volume, host).await {
+            if let Err(error) = self.ports.volumes.disconnect(volume, host, self.fence).await {
                 let fault = self.fault(chain(&error));
                 return Ok(Attempt::NotDone { fault, retry: true });
             }
@@ -417,7 +421,7 @@ fn claims(view: &View, instance: &Instance, host: HostId) -> Txn {
     if !planted(Bug::SkipHostLedger) {
         txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
     }
-    txn.create(&Claim { host, instance: id, amount });
+    txn.create(&Claim { host, instance: id, amount, kept: false });
     if let Some(group) = instance.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
         txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
     }
@@ -439,19 +443,6 @@ fn unclaim_one(view: &View, instance: &Instance, host: HostId, txn: &mut Txn) {
     let Some(claim) = view.claims.get(&key) else { return };
     txn.guard(Guard::Unchanged(key.clone(), claim.revision)).write(Write::Remove(key));
     txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
-}
-
-/// The question that a server's record asks the scheduler.
-pub(crate) fn request(view: &View, instance: &Instance, tried: &BTreeSet<HostId>) -> RequestSpec {
-    let flavor = Arc::new(instance.flavor.clone());
-    let mut request = RequestSpec::new(instance.id, instance.project.clone(), flavor);
-    let image = view.images.get(&keys::image(instance.source()));
-    request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
-    request.zone.clone_from(&instance.zone);
-    request.hints = instance.hints.clone();
-    request.group = instance.group.and_then(|group| view.group(group, instance.id));
-    request.tried.clone_from(tried);
-    request
 }
 
 /// The guest that a server's records describe.

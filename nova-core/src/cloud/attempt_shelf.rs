@@ -112,8 +112,7 @@ impl Runner {
         }
         match (server.value.state, liveness) {
             (VmState::Active, Liveness::Up) => {
-                let report = self.order(op, host, Order::Start(server.value.id)).await;
-                Ok(self.attempt_of(report))
+                Ok(self.start_again(op, host, server.value.id).await)
             }
             (VmState::Paused, _) => {
                 // What was in its memory is lost.

@@ -39,7 +39,7 @@ impl Board {
     /// Hosts that are not among these are gone.
     pub(crate) fn forget_others(&mut self, hosts: BTreeSet<HostId>) {
         let gone: Vec<HostId> =
-            self.table.rows().iter().map(|row| row.id).filter(|id| !hosts.contains(id)).collect();
+            self.table.rows().map(|row| row.id).filter(|id| !hosts.contains(id)).collect();
         self.dirty.extend(gone);
     }
 
@@ -107,7 +107,7 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
     let mut row = HostState::new(id, host.name.clone(), host.zone.clone(), host.inventory);
     row.admission = host.admission.clone();
     row.guest_kinds = Arc::from(host.guest_kinds.as_slice());
-    row.hypervisor_version = host.hypervisor_version;
+    row.hypervisor_version = Some(host.hypervisor_version).filter(|version| *version > 0);
     row.aggregates = view.aggregates_of(id);
     for claim in view.claims_on(id) {
         row.claim(claim.instance, claim.amount);
@@ -193,7 +193,7 @@ mod tests {
             let (mut heard, mut now, mut downs) = (BTreeMap::new(), Timestamp::default(), 0);
             let mut slow = BTreeMap::new();
             runtime.block_on(async {
-                let mut view = View::open(store.clone()).await.unwrap();
+                let mut view = View::open(store.clone(), Timestamp(0)).await.unwrap();
                 for count in 0..200 {
                     let id = HostId::from_u128(u128::from(chance.below(5)) + 1);
                     let mut txn = Txn::new();
@@ -221,8 +221,8 @@ mod tests {
                         crate::store::Store::commit(&*store, txn).await.unwrap();
                     }
                     view.catch_up(now).await.unwrap();
-                    let rows = view.hosts(now, DOWN_AFTER).rows().to_vec();
-                    let fast: BTreeMap<_, _> = rows.iter().map(|r| (r.id, r.liveness)).collect();
+                    let rows = view.hosts(now, DOWN_AFTER).rows();
+                    let fast: BTreeMap<_, _> = rows.map(|r| (r.id, r.liveness)).collect();
                     slow = by_definition(&view, &mut heard, &slow, now);
                     assert_eq!(fast, slow, "seed {seed}, step {count}");
                     downs += slow.values().filter(|l| **l == Liveness::Down).count();

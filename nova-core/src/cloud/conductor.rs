@@ -18,7 +18,7 @@ use crate::cloud::ports::Ports;
 use crate::cloud::prune::Pruner;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
-use crate::domain::{OpId, Operation};
+use crate::domain::{Fence, OpId, Operation};
 use crate::plant::{Bug, planted};
 use crate::port::Topic;
 use crate::store::record::{OpenOperation, Record as _, keys};
@@ -42,7 +42,8 @@ impl Conductor {
     /// Those of the store and the bus.
     pub async fn start(ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
         options.check()?;
-        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        let view =
+            Arc::new(Mutex::new(View::open(Arc::clone(&ports.store), ports.clock.now()).await?));
         Self::with_view(ports, options, view).await
     }
 
@@ -65,6 +66,8 @@ impl Conductor {
                 places,
                 turn: Arc::default(),
                 rivals: Arc::default(),
+                // No attempt has begun, and what has been called by one is not called without.
+                fence: Fence::default(),
             },
             running: PlainMutex::new(BTreeSet::new()),
         });

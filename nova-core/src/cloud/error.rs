@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::domain::{Action, Invalid, OverQuota, TaskState, VmState};
-use crate::port::{ImageError, NetError, VirtError};
+use crate::port::{ImageError, NetError, VirtError, VolumeError};
 use crate::store::StoreError;
 
 /// Why a call was refused. A refused call has changed nothing.
@@ -72,6 +72,20 @@ pub enum ApiError {
         /// Its state.
         state: &'static str,
     },
+    /// A host may still use what nobody else may get before the host has let go, or was declared
+    /// down.
+    #[error(
+        "operation {operation}: host {host} may still use {what}; \
+         retry it when the host is back or was declared down"
+    )]
+    StillUsed {
+        /// The operation.
+        operation: String,
+        /// The host, by its name.
+        host: String,
+        /// What: a volume or a server, with its id.
+        what: String,
+    },
     /// What was asked for does not go together.
     #[error("{what}: {reason}")]
     Unsuitable {
@@ -89,13 +103,14 @@ pub enum ApiError {
         /// The id.
         id: String,
     },
-    /// Too many others change the same things; asking again will help.
-    #[error("too busy: {attempts} attempts conflicted, last on {key}")]
+    /// Too many others want something at the same time. It was not accepted, and asking again later
+    /// will help.
+    #[error("too busy: {overload}")]
     Busy {
-        /// How often it was tried.
-        attempts: u32,
-        /// Where the last one conflicted.
-        key: String,
+        /// What there is too much of.
+        overload: Overload,
+        /// How long to wait before asking again, at least.
+        retry_after: Duration,
     },
     /// What is known here of the store is behind, and did not catch up; asking again will help.
     #[error("what is known of the store is still behind after {waited:?}")]
@@ -115,6 +130,12 @@ pub enum ApiError {
         /// Why.
         source: ImageError,
     },
+    /// The volume driver refused or failed.
+    #[error("the volume driver refused or failed")]
+    Volume {
+        /// Why.
+        source: VolumeError,
+    },
     /// The driver of a host refused or failed.
     #[error("host {host}: its driver refused or failed")]
     Driver {
@@ -131,6 +152,43 @@ pub enum ApiError {
     },
 }
 
+/// What a cloud has too much of at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Overload {
+    /// Others change the same things.
+    #[error("{attempts} attempts conflicted, last on {key}")]
+    Conflicts {
+        /// How often it was tried.
+        attempts: u32,
+        /// Where the last one conflicted.
+        key: String,
+    },
+    /// One way in has as many writes in its hands as it may, see
+    /// [`CloudOptions::writes_max`](crate::cloud::CloudOptions::writes_max).
+    #[error("{limit} writes are being accepted")]
+    Writes {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// As many operations have begun and not ended as may, see
+    /// [`CloudOptions::operations_open_max`](crate::cloud::CloudOptions::operations_open_max).
+    #[error("{limit} operations have not ended")]
+    Operations {
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+impl From<Overload> for ApiError {
+    fn from(overload: Overload) -> Self {
+        Self::Busy { overload, retry_after: RETRY_AFTER }
+    }
+}
+
+/// How long whoever met an overload is told to wait: what fits into less is waited for here.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 fn during(task: Option<TaskState>) -> String {
     task.map(|task| format!(" and {task}")).unwrap_or_default()
 }
@@ -142,6 +200,7 @@ impl ApiError {
             Self::Busy { .. } | Self::Behind { .. } => Class::Retry,
             Self::Network { source } => source.class(),
             Self::Image { source } => source.class(),
+            Self::Volume { source } => source.class(),
             Self::Driver { source, .. } => source.class(),
             Self::Store { source } => source.class(),
             _ => Class::Permanent,

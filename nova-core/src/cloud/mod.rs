@@ -34,6 +34,7 @@ mod options;
 mod order;
 mod ports;
 mod prune;
+mod question;
 mod register;
 mod rivals;
 mod runner;
@@ -48,7 +49,7 @@ pub use api::{
     NetworkUse, PoolUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
 };
 pub use conductor::Conductor;
-pub use error::ApiError;
+pub use error::{ApiError, Overload};
 pub use options::CloudOptions;
 pub use ports::Ports;
 pub use register::HostSpec;

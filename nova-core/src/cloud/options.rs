@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Invalid;
+use crate::domain::{Invalid, PciAliases};
 
 /// How patient the parts of a cloud are. The defaults suit one machine or one rack.
 #[derive(Debug, Clone)]
@@ -21,10 +21,21 @@ pub struct CloudOptions {
     pub takeover_after: Duration,
     /// Operations that one conductor works on at the same time.
     pub operations_max: usize,
+    /// Writes that one way in takes into its hands at the same time; more are told
+    /// [`Busy`](crate::cloud::ApiError::Busy).
+    pub writes_max: usize,
+    /// Operations of the whole cloud that have begun and not ended, as far as a way in has heard.
+    /// What would begin another is told [`Busy`](crate::cloud::ApiError::Busy).
+    pub operations_open_max: usize,
+    /// Bytes that one image may have when it is registered; what has more is told
+    /// [`TooLarge`](crate::port::ImageError::TooLarge) and not kept.
+    pub transfer_limit: u64,
     /// Hosts that are tried for one server before it fails (Nova's `max_attempts`).
     pub hosts_tried_max: usize,
     /// How long finished operations and request ids are remembered.
     pub journal_kept: Duration,
+    /// The PCI devices that flavors may ask for, by name. The same everywhere in a cloud.
+    pub pci_aliases: PciAliases,
 }
 
 impl Default for CloudOptions {
@@ -36,8 +47,12 @@ impl Default for CloudOptions {
             sweep_interval: Duration::from_secs(5),
             takeover_after: Duration::from_secs(90),
             operations_max: 64,
+            writes_max: 4096,
+            operations_open_max: 65_536,
+            transfer_limit: 1 << 40,
             hosts_tried_max: 3,
             journal_kept: Duration::from_secs(24 * 60 * 60),
+            pci_aliases: PciAliases::default(),
         }
     }
 }
@@ -48,6 +63,10 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// The most operations that one conductor works on at the same time.
 const OPERATIONS_MAX: usize = 65_536;
+/// The most writes that one way in takes into its hands.
+const WRITES_MAX: usize = 65_536;
+/// The most operations that have begun and not ended.
+const OPERATIONS_OPEN_MAX: usize = 1_048_576;
 /// The most hosts that are tried for one server.
 const HOSTS_TRIED_MAX: usize = 1024;
 
@@ -77,11 +96,23 @@ impl CloudOptions {
                 allowed,
             ));
         }
-        if !(1..=OPERATIONS_MAX).contains(&self.operations_max) {
-            return Err(Invalid::new("options.operations_max", self.operations_max, "1 to 65536"));
+        for (field, number, most, allowed) in [
+            ("options.operations_max", self.operations_max, OPERATIONS_MAX, "1 to 65536"),
+            ("options.writes_max", self.writes_max, WRITES_MAX, "1 to 65536"),
+            (
+                "options.operations_open_max",
+                self.operations_open_max,
+                OPERATIONS_OPEN_MAX,
+                "1 to 1048576",
+            ),
+            ("options.hosts_tried_max", self.hosts_tried_max, HOSTS_TRIED_MAX, "1 to 1024"),
+        ] {
+            if !(1..=most).contains(&number) {
+                return Err(Invalid::new(field, number, allowed));
+            }
         }
-        if !(1..=HOSTS_TRIED_MAX).contains(&self.hosts_tried_max) {
-            return Err(Invalid::new("options.hosts_tried_max", self.hosts_tried_max, "1 to 1024"));
+        if self.transfer_limit == 0 {
+            return Err(Invalid::new("options.transfer_limit", 0, "1 byte or more"));
         }
         Ok(())
     }
@@ -110,10 +141,34 @@ impl CloudOptions {
         Self { takeover_after: time, ..self }
     }
 
+    /// One way in takes so many writes into its hands at the same time.
+    #[must_use]
+    pub fn with_writes_max(self, writes: usize) -> Self {
+        Self { writes_max: writes, ..self }
+    }
+
+    /// So many operations of the whole cloud have begun and not ended at the same time.
+    #[must_use]
+    pub fn with_operations_open_max(self, operations: usize) -> Self {
+        Self { operations_open_max: operations, ..self }
+    }
+
+    /// One image has at most so many bytes when it is registered.
+    #[must_use]
+    pub fn with_transfer_limit(self, bytes: u64) -> Self {
+        Self { transfer_limit: bytes, ..self }
+    }
+
     /// Finished operations and request ids are remembered for so long.
     #[must_use]
     pub fn with_journal_kept(self, time: Duration) -> Self {
         Self { journal_kept: time, ..self }
+    }
+
+    /// Flavors may ask for these PCI devices.
+    #[must_use]
+    pub fn with_pci_aliases(self, aliases: PciAliases) -> Self {
+        Self { pci_aliases: aliases, ..self }
     }
 }
 
@@ -137,7 +192,11 @@ mod tests {
         assert_eq!(refused(|o| o.operations_max = 0), Some("options.operations_max"));
         // More permits than a semaphore can have would panic.
         assert_eq!(refused(|o| o.operations_max = usize::MAX), Some("options.operations_max"));
+        assert_eq!(refused(|o| o.writes_max = 0), Some("options.writes_max"));
+        assert_eq!(refused(|o| o.writes_max = usize::MAX), Some("options.writes_max"));
+        assert_eq!(refused(|o| o.operations_open_max = 0), Some("options.operations_open_max"));
         assert_eq!(refused(|o| o.hosts_tried_max = 0), Some("options.hosts_tried_max"));
+        assert_eq!(refused(|o| o.transfer_limit = 0), Some("options.transfer_limit"));
         assert_eq!(refused(|o| o.journal_kept = Duration::MAX), Some("options.journal_kept"));
         assert_eq!(
             refused(|o| *o = o.clone().with_beat_interval(Duration::MAX)),

@@ -1,14 +1,14 @@
 //! How a host becomes known.
 
 use crate::class::Class;
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::ports::Ports;
 use crate::domain::{
     Admission, AllocationRatio, Host, HostFacts, HostId, HostName, Inventory, Resources, Stock,
     ZoneName,
 };
-use crate::store::record::{NameClaim, keys};
-use crate::store::{Prefix, Scan, Store as _, StoreExt as _, Txn};
+use crate::store::record::{Claim, Ledger, NameClaim, keys};
+use crate::store::{Prefix, Scan, Store as _, StoreError, StoreExt as _, Txn};
 
 /// A host as its operator introduces it.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,7 +117,10 @@ pub(crate) async fn register(
         };
         match &known {
             Some(known) if known.value == host => return Ok(id),
-            Some(known) => txn.replace(known, &host),
+            Some(known) => {
+                keep_claims(ports, &known.value, &host, &mut txn).await?;
+                txn.replace(known, &host)
+            }
             None => txn.create(&host).create(&NameClaim { name: spec.name.clone(), host: id }),
         };
         match ports.store.commit(txn).await {
@@ -126,8 +129,34 @@ pub(crate) async fn register(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ApiError::Busy {
-        attempts: REGISTER_ATTEMPTS_MAX,
-        key: keys::host_name(&spec.name).to_string(),
-    })
+    let key = keys::host_name(&spec.name).to_string();
+    Err(Overload::Conflicts { attempts: REGISTER_ATTEMPTS_MAX, key }.into())
+}
+
+/// Marks the claims of a host that is about to offer less than they are, if they were right.
+///
+/// Whoever claims or gives back writes the host's ledger, so that a claim that comes meanwhile
+/// conflicts.
+async fn keep_claims(
+    ports: &Ports,
+    was: &Host,
+    is: &Host,
+    txn: &mut Txn,
+) -> Result<(), StoreError> {
+    if was.inventory == is.inventory {
+        return Ok(());
+    }
+    let ledger = ports.store.read::<Ledger>(&keys::host_ledger(is.id)).await?;
+    let claims = ports.store.read_all::<Claim>(&keys::claims_on(is.id)).await?;
+    let used =
+        claims.iter().fold(Resources::ZERO, |sum, claim| sum.saturating_add(claim.value.amount));
+    let right = was.inventory.exceeded(&used).is_none() || claims.iter().all(|c| c.value.kept);
+    if is.inventory.exceeded(&used).is_none() || !right {
+        return Ok(());
+    }
+    for claim in claims.iter().filter(|claim| !claim.value.kept) {
+        txn.replace(claim, &Claim { kept: true, ..claim.value.clone() });
+    }
+    txn.touch(ledger.as_ref(), &Ledger::for_host(is.id));
+    Ok(())
 }

@@ -22,7 +22,7 @@ use crate::cloud::steps::{
     steps,
 };
 use crate::cloud::view::{View, newest};
-use crate::domain::{Fault, OpId, OpState, Operation, StepOutcome, StepRecord};
+use crate::domain::{Fault, Fence, OpId, OpState, Operation, StepOutcome, StepRecord};
 use crate::plant::{Bug, planted, reach, refused};
 use crate::store::record::keys;
 use crate::store::{Revision, Store as _, StoreError, StoreExt as _, Txn, Versioned, Write};
@@ -40,6 +40,13 @@ pub(crate) struct Runner {
     pub(crate) turn: Arc<Mutex<()>>,
     /// What is known of other conductors that place servers.
     pub(crate) rivals: Arc<Rivals>,
+    /// What calls to the volume driver carry: how far the store was when the record was written
+    /// that the attempt begins with. All runners of one record carry the same, so that nobody's
+    /// repetition is refused. The operation's next record has a higher one, and so has every
+    /// record of whoever gets the volume afterwards, since that is accepted after this operation's
+    /// last record, or takes its server over: from that commit on nobody can begin an attempt of
+    /// this one.
+    pub(crate) fence: Fence,
 }
 
 /// The first pause before a step is tried again; each further one is twice as long.
@@ -155,7 +162,7 @@ impl Runner {
         let Some(doing) = doing else { return self.unknown_list(op).await };
         reach(op.value.id, doing, Moment::Begins).await;
         let mut next = op.value.clone();
-        let (next, attempt) = match caught(self.take(doing, &mut next)).await {
+        let (next, attempt) = match caught(self.since(op.revision).take(doing, &mut next)).await {
             Ok(attempt) => (next, attempt?),
             // Nothing that it noted counts; whether it had an effect shows when it is repeated.
             Err(Panicked(words)) => {
@@ -176,6 +183,12 @@ impl Runner {
             reach(op.value.id, doing, Moment::Recorded).await;
         }
         Ok(progress)
+    }
+
+    /// The runner of one attempt, which begins with the record written at `revision`.
+    fn since(&self, revision: Revision) -> Self {
+        let fence = if planted(Bug::NoFence) { Fence::default() } else { Fence(revision.0) };
+        Self { fence, ..self.clone() }
     }
 
     async fn take(&self, doing: Doing, next: &mut Operation) -> Result<Attempt, StoreError> {

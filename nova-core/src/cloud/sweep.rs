@@ -13,7 +13,7 @@ use crate::store::record::{Claim, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
 
 /// What the record of a server says whose guest is not where it should be.
-const GUEST_GONE: &str = "the guest is not on its host any more";
+pub(crate) const GUEST_GONE: &str = "the guest is not on its host any more";
 
 impl Hand {
     /// Compares the host with the records: removes guests that nobody owns, and writes down what
@@ -97,12 +97,18 @@ impl Hand {
             return;
         }
         let mut next = Instance { power, ..old.clone() };
-        let lost = old.fault.as_ref().is_some_and(|fault| fault.message == GUEST_GONE);
+        let lost = is_lost(old);
         let gone = |message: &str| {
             let (message, at) = (message.to_owned(), self.ports.clock.now());
             Some(Fault { message, at, refusal: None, check: None })
         };
         match (old.state, power) {
+            // What tried to rescue it was given up without asking this host.
+            (state, Some(_)) if old.rescue.is_some() && state != VmState::Rescued && !lost => {
+                let report = self.rescue(old.id, None).await;
+                let Report::Done { guest: Some(guest) } = report else { return };
+                (next.rescue, next.power) = (None, Some(guest.power));
+            }
             (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {
                 next.state = VmState::Stopped;
             }
@@ -120,7 +126,14 @@ impl Hand {
             (VmState::Error, Some(power)) if lost => {
                 // It was there all the time, and its host did not know: as after a restart of
                 // what runs the guests.
+                let rescued = match old.rescue {
+                    Some(_) => self.is_rescued(old.id).await,
+                    None => Ok(false),
+                };
+                let Ok(rescued) = rescued else { return };
+                next.rescue = old.rescue.filter(|_| rescued);
                 next.state = match power {
+                    _ if rescued => VmState::Rescued,
                     PowerState::Running => VmState::Active,
                     PowerState::Paused => VmState::Paused,
                     PowerState::Shutdown => VmState::Stopped,
@@ -133,8 +146,7 @@ impl Hand {
                 next.fault = old.fault.clone().or(gone(GUEST_GONE));
             }
             (VmState::Active | VmState::Paused | VmState::Stopped | VmState::Rescued, None) => {
-                (next.state, next.rescue) = (VmState::Error, None);
-                next.fault = gone(GUEST_GONE);
+                (next.state, next.fault) = (VmState::Error, gone(GUEST_GONE));
             }
             _ => {}
         }
@@ -145,4 +157,9 @@ impl Hand {
             drop(self.ports.store.commit(txn).await);
         }
     }
+}
+
+/// Whether all that is known of a server is that its guest is not where it should be.
+pub(crate) fn is_lost(server: &Instance) -> bool {
+    server.fault.as_ref().is_some_and(|fault| fault.message == GUEST_GONE)
 }

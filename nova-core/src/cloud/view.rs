@@ -17,7 +17,7 @@ use crate::domain::{
     Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
     ServerGroupId, Volume,
 };
-use crate::store::record::{Beat, Claim, Ledger, Lingering, ProjectQuota, keys};
+use crate::store::record::{Beat, Claim, Ledger, Lingering, OpenOperation, ProjectQuota, keys};
 use crate::store::{
     Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _, Txn,
     Versioned, Watch, Write,
@@ -35,6 +35,8 @@ macro_rules! view {
             watch: Watch,
             /// What happened up to and including this revision has been applied.
             seen: Revision,
+            /// What happened up to and including this revision was in the last full reading.
+            read_at: Revision,
             board: Board,
             /// Something could not be read: nothing here counts before everything was read again.
             stale: bool,
@@ -43,42 +45,51 @@ macro_rules! view {
 
         impl View {
             /// Reads everything and begins to follow.
-            pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-                let everything = Scan::new(Prefix::all()).with_limit(1);
-                let revision = store.scan(everything).await?.revision;
+            pub(crate) async fn open(
+                store: Arc<dyn Store>,
+                now: Timestamp,
+            ) -> Result<Self, StoreError> {
+                let revision = newest(&*store).await?;
                 let watch = store.watch(&Prefix::all(), revision).await?;
                 let mut view = Self {
                     store,
                     watch,
                     seen: revision,
+                    read_at: revision,
                     board: Board::default(),
                     stale: true,
                     $($field: Table::new(),)+
                 };
-                view.reload().await?;
+                view.reload(now).await?;
                 Ok(view)
             }
 
-            async fn reload(&mut self) -> Result<(), StoreError> {
+            async fn reload(&mut self, now: Timestamp) -> Result<(), StoreError> {
                 self.stale = true;
-                let everything = Scan::new(Prefix::all()).with_limit(1);
-                let revision = self.store.scan(everything).await?.revision;
+                let revision = newest(&*self.store).await?;
                 $(self.$field = load::<$record>(&*self.store).await?;)+
                 for host in self.hosts.values() {
                     self.board.soil(host.value.id);
                 }
                 self.board.forget_others(self.hosts.values().map(|host| host.value.id).collect());
+                // A beat may have been lost with the place in the watch.
+                for Beat { host, epoch, count, .. } in self.beats.values().map(|beat| &beat.value) {
+                    self.board.heard(*host, (*epoch, *count), now);
+                }
                 self.seen = self.seen.max(revision);
+                self.read_at = revision;
                 self.stale = false;
                 Ok(())
             }
 
-            /// How many records of each kind there are, without ledgers and signs of life.
+            /// How many records of each kind there are, without ledgers, signs of life and what
+            /// operations leave while they last.
             pub(crate) fn count(&self) -> BTreeMap<&'static str, usize> {
                 let mut counts = BTreeMap::new();
                 $(counts.insert(<$record as Record>::TABLE, self.$field.len());)+
                 counts.remove(Ledger::TABLE);
                 counts.remove(Beat::TABLE);
+                counts.remove(OpenOperation::TABLE);
                 counts
             }
 
@@ -113,6 +124,7 @@ view! {
     volumes: Volume,
     groups: ServerGroup,
     quotas: ProjectQuota,
+    open_operations: OpenOperation,
 }
 
 async fn load<R: Record>(store: &dyn Store) -> Result<Table<R>, StoreError> {
@@ -137,6 +149,11 @@ fn put<R: Record>(table: &mut Table<R>, change: &Change) -> Result<(), StoreErro
 
 impl View {
     fn apply(&mut self, change: Change, now: Timestamp) -> Result<(), StoreError> {
+        // A watch may be further behind than the last full reading: what that reading did not
+        // show any more must not come back.
+        if change.revision <= self.read_at {
+            return Ok(());
+        }
         self.take(&change, now)?;
         self.seen = self.seen.max(change.revision);
         Ok(())
@@ -189,8 +206,14 @@ impl View {
     /// # Errors
     /// Those of the store, or [`StoreError::Corrupt`].
     pub(crate) async fn catch_up(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.watch.has_ended() {
+            // Only a reading can show what the watch did not tell before it ended.
+            self.stale = true;
+            let revision = newest(&*self.store).await?;
+            self.watch = self.store.watch(&Prefix::all(), revision).await?;
+        }
         if self.stale {
-            self.reload().await?;
+            self.reload(now).await?;
         }
         while let Some(event) = self.watch.try_next() {
             match event {
@@ -201,7 +224,7 @@ impl View {
                     self.apply(change, now)?;
                     self.stale = false;
                 }
-                Event::Resync => self.reload().await?,
+                Event::Resync => self.reload(now).await?,
             }
         }
         Ok(())
@@ -292,18 +315,10 @@ impl View {
     /// count. A member that has no host yet counts nowhere, one that moves at both ends.
     pub(crate) fn group(&self, id: ServerGroupId, but: InstanceId) -> Option<GroupView> {
         let group = &self.groups.get(&keys::group(id))?.value;
-        let mut members_by_host = BTreeMap::new();
-        for instance in self.members(id).filter(|member| member.id != but) {
-            for host in instance.hosts() {
-                *members_by_host.entry(host).or_insert(0) += 1;
-            }
-        }
-        Some(GroupView {
-            id,
-            policy: group.policy,
-            max_per_host: group.max_per_host.get(),
-            members_by_host,
-        })
+        let mut seen = GroupView::new(id, group.policy, group.max_per_host.get());
+        let others = self.members(id).filter(|member| member.id != but);
+        others.flat_map(Instance::hosts).for_each(|host| seen.join(host));
+        Some(seen)
     }
 
     /// The servers of a group, sorted by id.
@@ -413,3 +428,6 @@ pub(crate) fn group_admits(group: &GroupView, host: HostId) -> bool {
         GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

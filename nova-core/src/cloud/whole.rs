@@ -8,7 +8,7 @@ use crate::class::Class;
 use crate::cloud::agent::Agent;
 use crate::cloud::api::{Admin, Door, Project};
 use crate::cloud::conductor::Conductor;
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::ports::Ports;
 use crate::cloud::register::HostSpec;
@@ -44,16 +44,11 @@ impl Cloud {
     pub async fn start(mut ports: Ports, options: CloudOptions) -> Result<Self, ApiError> {
         options.check()?;
         ports.seed = opening(&ports).await?;
-        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
+        let view =
+            Arc::new(Mutex::new(View::open(Arc::clone(&ports.store), ports.clock.now()).await?));
         let conductor =
             Conductor::with_view(ports.clone(), options.clone(), Arc::clone(&view)).await?;
-        let door = Arc::new(Door {
-            ports: ports.clone(),
-            options: options.clone(),
-            view,
-            ids: std::sync::Mutex::new(ports.seed.child("ids").chance()),
-            turn: Mutex::new(()),
-        });
+        let door = Arc::new(Door::new(ports.clone(), options.clone(), view));
         Ok(Self { ports, options, door, conductor, agents: Vec::new() })
     }
 
@@ -65,9 +60,9 @@ impl Cloud {
     pub async fn handles(mut ports: Ports, options: CloudOptions) -> Result<Admin, ApiError> {
         options.check()?;
         ports.seed = opening(&ports).await?;
-        let view = Arc::new(Mutex::new(View::open(Arc::clone(&ports.store)).await?));
-        let ids = std::sync::Mutex::new(ports.seed.child("ids").chance());
-        Ok(Admin { door: Arc::new(Door { ports, options, view, ids, turn: Mutex::new(()) }) })
+        let view =
+            Arc::new(Mutex::new(View::open(Arc::clone(&ports.store), ports.clock.now()).await?));
+        Ok(Admin { door: Arc::new(Door::new(ports, options, view)) })
     }
 
     /// Adds a host: starts its agent, which registers it and puts it in order. A host that was
@@ -139,5 +134,6 @@ async fn opening(ports: &Ports) -> Result<Seed, ApiError> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ApiError::Busy { attempts: OPEN_ATTEMPTS_MAX, key: keys::cloud_meta().to_string() })
+    let key = keys::cloud_meta().to_string();
+    Err(Overload::Conflicts { attempts: OPEN_ATTEMPTS_MAX, key }.into())
 }

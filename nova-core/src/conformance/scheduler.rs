@@ -4,13 +4,12 @@
 //! over-committed or with a reserve, some nearly full; requests for one server and for several,
 //! with zones and groups.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{
-    Admission, AllocationRatio, Flavor, FlavorName, GiB, GroupPolicy, GroupView, HostId, HostName,
-    HostState, HostTable, InstanceId, Inventory, Liveness, MiB, Placement, ProjectId, RequestSpec,
-    Resources, ServerGroupId, Stock, Vcpus, ZoneName,
+    Admission, AllocationRatio, Destination, Flavor, FlavorName, GiB, GroupPolicy, GroupView,
+    HostId, HostName, HostState, HostTable, InstanceId, Inventory, Liveness, MiB, Placement,
+    ProjectId, Purpose, RequestSpec, Resources, ServerGroupId, Stock, Vcpus, ZoneName,
 };
 use crate::port::Scheduler;
 use crate::seed::{Chance, Seed};
@@ -26,6 +25,7 @@ macro_rules! scheduler_laws {
                 select_is_repeatable,
                 select_never_overcommits,
                 select_skips_hosts_that_are_down_or_disabled,
+                a_rebuild_is_asked_only_what_depends_on_the_image,
                 select_answers_for_every_instance_or_for_none,
                 explain_agrees_with_select,
             ]
@@ -77,6 +77,27 @@ pub async fn select_skips_hosts_that_are_down_or_disabled(subject: impl Schedule
         }
         Some(placement)
     });
+}
+
+/// A server that is there already needs no room for another image, nor a host that takes new ones.
+pub async fn a_rebuild_is_asked_only_what_depends_on_the_image(subject: impl Scheduler) {
+    let inventory = Inventory::new(flavor(1, 512).resources());
+    let hosts = HostTable::new((1..=2).map(|id| {
+        let mut host = host(id, inventory);
+        (host.liveness, host.admission) = (Liveness::Down, Admission::Disabled);
+        host.claim(instance(id), flavor(1, 512).resources());
+        host
+    }));
+    for row in hosts.rows() {
+        let there = row.claims().next().map_or(instance(0), |(instance, _)| instance);
+        let mut request = RequestSpec::new(there, project(), Arc::new(flavor(1, 512)));
+        let host = Some(row.name.clone());
+        request.destination = Some(Destination { host, ..Destination::default() });
+        assert!(subject.select(&hosts, &request, Seed::new(1)).is_err(), "{subject}: placed");
+        request.purpose = Purpose::Rebuild;
+        let answer = subject.select(&hosts, &request, Seed::new(1)).map(|answer| answer.hosts);
+        assert_eq!(answer, Ok(vec![row.id]), "{subject}: rebuilt");
+    }
 }
 
 /// An answer has a host for each instance; a refusal names how many were asked for.
@@ -181,12 +202,8 @@ fn draw_request(chance: &mut Chance, nth: u128) -> RequestSpec {
             GroupPolicy::SoftAffinity,
             GroupPolicy::SoftAntiAffinity,
         ];
-        request.group = Some(GroupView {
-            id: ServerGroupId::from_u128(1),
-            policy: policies[chance.index(4)],
-            max_per_host: 1,
-            members_by_host: BTreeMap::new(),
-        });
+        let policy = policies[chance.index(4)];
+        request.group = Some(GroupView::new(ServerGroupId::from_u128(1), policy, 1));
     }
     request
 }

@@ -8,7 +8,8 @@ use crate::domain::{Host, HostId, HostName};
 /// The result of examining a cloud: what is wrong, and how much of it was looked at.
 ///
 /// A checkup without findings is worth as much as what was asked for it: see
-/// [`unasked`](Self::unasked) and [`volumes_unasked`](Self::volumes_unasked).
+/// [`unasked`](Self::unasked), [`volumes_unasked`](Self::volumes_unasked) and
+/// [`images_unasked`](Self::images_unasked).
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Checkup {
@@ -28,6 +29,8 @@ pub struct Checkup {
     pub unasked: BTreeMap<HostName, String>,
     /// Why the volume driver could not be asked, when it could not.
     pub volumes_unasked: Option<String>,
+    /// Why the image store could not be asked, when it could not.
+    pub images_unasked: Option<String>,
 }
 
 impl Checkup {
@@ -48,6 +51,7 @@ impl Checkup {
             guests: snapshot.guests.values().map(Vec::len).sum(),
             asked,
             unasked: others.into_iter().map(|host| (host.name.clone(), reason(host))).collect(),
+            images_unasked: snapshot.real_images.is_none().then(|| "not tried".to_owned()),
             volumes_unasked: snapshot.real_volumes.is_none().then(|| "not tried".to_owned()),
         }
     }

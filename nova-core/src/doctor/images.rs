@@ -53,8 +53,9 @@ pub(super) fn shelved_servers_are_images(s: &Snapshot) -> Vec<String> {
 
 pub(super) fn rescued_servers_have_images(s: &Snapshot) -> Vec<String> {
     let images: BTreeSet<ImageId> = s.images.iter().map(|image| image.id).collect();
+    // One that is in error may have been rescued, and one whose host was lost in the middle of it.
     let right = |server: &Instance| match server.rescue {
-        Some(image) => server.state == VmState::Rescued && images.contains(&image),
+        Some(image) => images.contains(&image),
         None => server.state != VmState::Rescued,
     };
     let wrong = s.instances.iter().filter(|server| !right(server));

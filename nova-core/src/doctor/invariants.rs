@@ -55,6 +55,7 @@ invariants! {
     Busy "usage is within the quota" usage_within_quota;
     Busy "group rules hold over claims" group_rules_hold;
     Busy "no guest runs twice" guests_run_once;
+    Busy "a guest in memory has a claim where it is" guests_have_claims;
     Busy "a volume is where its record says" volumes_match;
     Busy "an operation that is open is not final" open_operations_are_open;
     Busy "what is being done has somebody who does it" tasks_have_operations;
@@ -174,19 +175,21 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
     wrong
 }
 
+/// A host may come to offer less than is claimed of it: an operator lowers a ratio or raises a
+/// reserve. What was there then stays and is right; one claim that came later makes it wrong.
 fn claims_fit(s: &Snapshot) -> Vec<String> {
-    let mut used: BTreeMap<HostId, Resources> = BTreeMap::new();
+    let mut used: BTreeMap<HostId, (Resources, bool)> = BTreeMap::new();
     for claim in &s.claims {
-        let sum = used.entry(claim.host).or_default();
-        *sum = sum.saturating_add(claim.amount);
+        let (sum, kept) = used.entry(claim.host).or_insert((Resources::ZERO, true));
+        (*sum, *kept) = (sum.saturating_add(claim.amount), *kept && claim.kept);
     }
     let mut wrong = Vec::new();
-    for (id, used) in used {
+    for (id, (used, kept)) in used {
         let Some(host) = s.hosts.iter().find(|host| host.id == id) else {
             wrong.push(format!("host {id} has claims and is not registered"));
             continue;
         };
-        if let Some(resource) = host.inventory.lacks(&used, &Resources::ZERO) {
+        if let Some(resource) = host.inventory.exceeded(&used).filter(|_| !kept) {
             wrong.push(format!("host {} is over its capacity of {resource}", host.name));
         }
     }
@@ -196,15 +199,11 @@ fn claims_fit(s: &Snapshot) -> Vec<String> {
 fn claims_match_servers(s: &Snapshot) -> Vec<String> {
     let mut wrong: Vec<String> = Vec::new();
     let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();
-    let lingers = |host: HostId, instance: InstanceId| {
-        let mut guests = s.lingering.iter();
-        guests.any(|guest| guest.instance == instance && guest.hosts.contains(&host))
-    };
     for claim in &s.claims {
         let (host, instance) = (claim.host, claim.instance);
         // The host could not be asked whether the guest is gone, and may still have it.
-        let given_up = servers.get(&instance).is_none_or(|server| server.host.is_none());
-        if given_up && lingers(host, instance) {
+        let given_up = servers.get(&instance).is_none_or(|s| s.amount_on(host).is_none());
+        if given_up && lingers(s, host, instance) {
             continue;
         }
         match servers.get(&instance) {
@@ -224,6 +223,9 @@ fn claims_match_servers(s: &Snapshot) -> Vec<String> {
         if server.hosts().iter().any(|host| !claimed.contains(&(*host, server.id))) {
             wrong.push(format!("server {} is on a host without claim", server.id));
         }
+        if server.hosts().iter().any(|host| lingers(s, *host, server.id)) {
+            wrong.push(format!("server {} is on a host that it has given up", server.id));
+        }
         let at_an_end = server
             .migration
             .as_ref()
@@ -236,6 +238,11 @@ fn claims_match_servers(s: &Snapshot) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Whether a guest is written down as one that may linger on a host.
+fn lingers(s: &Snapshot, host: HostId, instance: InstanceId) -> bool {
+    s.lingering.iter().any(|row| row.instance == instance && row.hosts.contains(&host))
 }
 
 fn group_rules_hold(s: &Snapshot) -> Vec<String> {
@@ -275,6 +282,28 @@ fn guests_run_once(s: &Snapshot) -> Vec<String> {
     }
     running.retain(|_, hosts| hosts.len() > 1);
     running.iter().map(|(id, hosts)| format!("guest {id} runs on {hosts:?}")).collect()
+}
+
+/// A guest that is frozen is held to it as well: the copy that a move leaves on a host that cannot
+/// be asked lingers there with its claim. A host that was declared down has none to give, and the
+/// claims of servers where they are belong to another invariant.
+fn guests_have_claims(s: &Snapshot) -> Vec<String> {
+    let claims = s.claims.iter().map(|claim| (claim.host, claim.instance));
+    let servers = s.instances.iter();
+    let homes = servers.flat_map(|i| i.hosts().into_iter().map(|host| (host, i.id)));
+    let claimed: BTreeSet<_> = claims.chain(homes).collect();
+    let up = s.hosts.iter().filter(|host| host.forced_down.is_none());
+    let up: BTreeSet<HostId> = up.map(|host| host.id).collect();
+    let mut wrong = Vec::new();
+    for (host, guests) in s.guests.iter().filter(|(host, _)| up.contains(host)) {
+        for guest in guests.iter().filter(|guest| guest.power != PowerState::Shutdown) {
+            if !claimed.contains(&(*host, guest.instance)) {
+                let (id, power) = (guest.instance, guest.power);
+                wrong.push(format!("guest {id} is {power} on host {host} without claim"));
+            }
+        }
+    }
+    wrong
 }
 
 /// Hosts between which a server is live-migrated now, or was when its deletion began.
@@ -353,8 +382,6 @@ fn nothing_half_done(s: &Snapshot) -> Vec<String> {
     open.chain(tasks).chain(led).collect()
 }
 
-/// Only at rest is a frozen copy of a live migration wrong: a host that fell silent keeps it until
-/// its agent is back and sweeps.
 fn guests_match_records(s: &Snapshot) -> Vec<String> {
     let mut wrong = Vec::new();
     let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i)).collect();

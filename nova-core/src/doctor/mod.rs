@@ -12,13 +12,13 @@
 //! | Pools neither lose nor make anything | the same; no record holds a sum, and what nobody owns or rests is free |
 //! | Claims fit their host, usage its quota, group rules hold over claims | `claims fit their host`, `usage is within the quota`, `group rules hold over claims` |
 //! | What was given back rests before it is given out again | not here, it takes two moments: the audit of `testing`, laws of the network port |
-//! | A guest runs once | `no guest runs twice` |
+//! | A guest runs once, and what it uses is nobody else's | `no guest runs twice`, `a guest in memory has a claim where it is` |
 //! | Old orders have no effect; ids are not used again; only listed changes of state happen; a request id means one request; what was acknowledged is not lost | not here, they take two moments: the simulator, `tests/cloud`, `domain` |
 //! | A watch tells everything once, in order, or says that it cannot | laws of the store port, `store/races.rs` |
 //! | Nothing on a host or behind a driver is without owner | `a guest has a record, and a record its guest`, the Idle invariants on volumes and images; a host's network: nova-net |
 //! | Every operation ends, and leaves nothing half done | `nothing is left half done`, `no operation waits for a person`, the simulator's second phase |
 //! | What is deleted leaves nothing | all Idle invariants; `tests/cloud/life.rs` compares a census |
-//! | A host that hangs delays only what needs it; queues have limits | not here: `tests/cloud/regressions`, laws of the bus port |
+//! | A host that hangs delays only what needs it; queues have limits | not here: `tests/cloud/regressions`, `tests/cloud/overload.rs`, laws of the bus port |
 //! | The same seed is the same run | not here: `tests/cloud/chaos.rs` |
 //!
 //! Nothing here changes anything, and nothing is repaired: repairing is the work of operations

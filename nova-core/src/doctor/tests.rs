@@ -69,7 +69,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
 }
 
 fn claim(instance: InstanceId, host: HostId) -> Claim {
-    Claim { host, instance, amount: server(instance, host).flavor.resources() }
+    Claim { host, instance, amount: server(instance, host).flavor.resources(), kept: false }
 }
 
 fn guest(instance: InstanceId) -> Guest {
@@ -240,6 +240,15 @@ const CASES: &[Case] = &[
     }),
     ("claims fit their host", |s| s.hosts[0].inventory.vcpus = Stock::new(Vcpus(1))),
     ("claims fit their host", |s| s.hosts.retain(|host| host.id != HOST)),
+    ("claims fit their host", |s| {
+        // One came after the host had come to offer less.
+        s.claims.iter_mut().for_each(|claim| claim.kept = true);
+        let second = InstanceId::from_u128(11);
+        s.instances.push(Instance { group: None, ..server(second, HOST) });
+        s.claims.push(claim(second, HOST));
+        s.guests.entry(HOST).or_default().push(guest(second));
+        s.hosts[0].inventory.vcpus = Stock::new(Vcpus(1));
+    }),
     ("a server has one claim, on the host it names", |s| s.claims.clear()),
     ("a server has one claim, on the host it names", |s| s.claims.push(claim(SERVER, OTHER))),
     ("a server has one claim, on the host it names", |s| s.claims.push(claim(GONE, OTHER))),
@@ -264,15 +273,28 @@ const CASES: &[Case] = &[
         s.open.push(OpenOperation { operation: OP });
         s.operations = vec![operation(OpState::Running)];
         s.guests.insert(OTHER, vec![guest(SERVER)]);
+        s.claims.push(claim(SERVER, OTHER));
+        s.lingering.push(Lingering { instance: SERVER, hosts: BTreeSet::from([OTHER]) });
     }),
     ("a guest has a record, and a record its guest", |s| {
+        s.guests.insert(OTHER, vec![Guest { power: PowerState::Shutdown, ..guest(SERVER) }]);
+    }),
+    ("a guest in memory has a claim where it is", |s| {
+        s.open.push(OpenOperation { operation: OP });
+        s.operations = vec![operation(OpState::Running)];
         s.guests.insert(OTHER, vec![Guest { power: PowerState::Paused, ..guest(SERVER) }]);
+    }),
+    ("a server has one claim, on the host it names", |s| {
+        s.lingering.push(Lingering { instance: SERVER, hosts: BTreeSet::from([HOST]) });
     }),
     ("a volume is where its record says", |s| {
         s.real_volumes.iter_mut().flatten().for_each(|facts| facts.shared_with = Some(OTHER));
     }),
     ("a volume is where its record says", |s| s.volumes[0].state = VolumeState::Available),
     ("a volume is where its record says", |s| s.volumes[0].attachment = None),
+    ("a volume is where its record says", |s| {
+        s.volumes[0].attachment = Some(Attachment { instance: SERVER, host: OTHER });
+    }),
     ("a volume is where its record says", |s| {
         s.real_volumes.iter_mut().flatten().for_each(|facts| facts.connected_to = Some(OTHER));
     }),
@@ -304,7 +326,7 @@ const CASES: &[Case] = &[
         s.operations = vec![operation(OpState::Running)];
     }),
     ("a guest has a record, and a record its guest", |s| {
-        s.guests.insert(OTHER, vec![guest(GONE)]);
+        s.guests.insert(OTHER, vec![Guest { power: PowerState::Shutdown, ..guest(GONE) }]);
     }),
     ("a guest has a record, and a record its guest", |s| {
         s.guests.insert(HOST, Vec::new());
@@ -394,6 +416,21 @@ fn a_guest_that_may_linger_on_a_host_keeps_its_addresses_and_its_claim() {
     assert_eq!(examine(&snapshot, Strictness::Busy), []);
     snapshot.lingering[0].hosts = BTreeSet::from([OTHER]);
     assert_ne!(examine(&snapshot, Strictness::Busy), []);
+}
+
+#[test]
+fn a_frozen_copy_that_a_move_left_on_a_silent_host_has_a_claim_there_or_the_host_is_lost() {
+    let mut snapshot = healthy();
+    snapshot.guests.insert(OTHER, vec![Guest { power: PowerState::Paused, ..guest(SERVER) }]);
+    snapshot.claims.push(claim(SERVER, OTHER));
+    assert_ne!(examine(&snapshot, Strictness::Busy), [], "the server is not there");
+    snapshot.lingering = vec![Lingering { instance: SERVER, hosts: BTreeSet::from([OTHER]) }];
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
+    snapshot.claims.pop();
+    assert_ne!(examine(&snapshot, Strictness::Busy), [], "somebody else may get its place");
+    let lost = snapshot.hosts.iter_mut().find(|host| host.id == OTHER).unwrap();
+    lost.forced_down = Some(ForcedDown { reason: "burnt".to_owned() });
+    assert_eq!(examine(&snapshot, Strictness::Busy), []);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn free(volume: &Volume) -> bool {
 }
 
 pub(super) fn volumes_match(s: &Snapshot) -> Vec<String> {
-    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.host)).collect();
+    let servers: BTreeMap<_, _> = s.instances.iter().map(|i| (i.id, i.hosts())).collect();
     let mut wrong = Vec::new();
     for volume in &s.volumes {
         let id = volume.id;
@@ -47,9 +47,20 @@ pub(super) fn volumes_match(s: &Snapshot) -> Vec<String> {
             Some(_) if !attached => {
                 wrong.push(format!("volume {id} is {} and attached", volume.state));
             }
-            Some(to) if !servers.contains_key(&to.instance) => {
-                wrong.push(format!("volume {id} is attached to {}, which is gone", to.instance));
-            }
+            Some(to) => match servers.get(&to.instance) {
+                None => {
+                    wrong
+                        .push(format!("volume {id} is attached to {}, which is gone", to.instance));
+                }
+                // A server that was shelved is nowhere, and its volumes know where it was last.
+                Some(hosts) if !hosts.is_empty() && !hosts.contains(&to.host) => {
+                    wrong.push(format!(
+                        "volume {id} is attached to {} on {}, where it is not",
+                        to.instance, to.host
+                    ))
+                }
+                Some(_) => {}
+            },
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Flavors: the sizes in which servers are sold, with the extra specs that constrain placement.
 
-use std::collections::BTreeMap;
+use indexmap::IndexMap;
 
 use crate::domain::{FlavorName, GiB, Invalid, MiB, Resources, Vcpus};
 
@@ -169,10 +169,10 @@ impl From<Flavor> for FlavorFields {
 
 /// Keys and values on a flavor that filters read, such as
 /// `aggregate_instance_extra_specs:ssd = true`. A key may have a scope, the part before the
-/// first colon.
+/// first colon. They stay in the order in which they were given.
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
-pub struct ExtraSpecs(BTreeMap<String, String>);
+#[serde(try_from = "IndexMap<String, String>", into = "IndexMap<String, String>")]
+pub struct ExtraSpecs(IndexMap<String, String>);
 
 impl ExtraSpecs {
     /// The most keys of one flavor.
@@ -186,7 +186,7 @@ impl ExtraSpecs {
     pub fn new<K: Into<String>, V: Into<String>>(
         specs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Invalid> {
-        let mut checked = BTreeMap::new();
+        let mut checked = IndexMap::new();
         for (key, value) in specs {
             let (key, value) = (key.into(), value.into());
             let known = |b: u8| b.is_ascii_alphanumeric() || b"._-:[]".contains(&b);
@@ -211,7 +211,7 @@ impl ExtraSpecs {
         self.0.get(key).map(String::as_str)
     }
 
-    /// All of them, sorted by key.
+    /// All of them, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -222,15 +222,15 @@ impl ExtraSpecs {
     }
 }
 
-impl TryFrom<BTreeMap<String, String>> for ExtraSpecs {
+impl TryFrom<IndexMap<String, String>> for ExtraSpecs {
     type Error = Invalid;
 
-    fn try_from(specs: BTreeMap<String, String>) -> Result<Self, Invalid> {
+    fn try_from(specs: IndexMap<String, String>) -> Result<Self, Invalid> {
         Self::new(specs)
     }
 }
 
-impl From<ExtraSpecs> for BTreeMap<String, String> {
+impl From<ExtraSpecs> for IndexMap<String, String> {
     fn from(specs: ExtraSpecs) -> Self {
         specs.0
     }

@@ -255,7 +255,9 @@ impl Action {
             Self::Resize | Self::Migrate => &[Active, Stopped],
             Self::LiveMigrate => &[Active, Paused],
             Self::ConfirmResize | Self::RevertResize => &[Resized],
-            Self::Evacuate | Self::Rebuild | Self::Rescue => &[Active, Stopped, Error],
+            // Nova evacuates no rescued server; ours would be lost with its host.
+            Self::Evacuate => &[Active, Stopped, Rescued, Error],
+            Self::Rebuild | Self::Rescue => &[Active, Stopped, Error],
             Self::Snapshot | Self::Shelve => &[Active, Paused, Stopped],
             Self::Unshelve => &[ShelvedOffloaded],
             Self::Unrescue => &[Rescued],
@@ -429,7 +431,8 @@ pub struct Instance {
     #[serde(default)]
     pub shelf: Option<ImageId>,
     /// The image that its rescue disk was made of, while it is rescued: it cannot be deleted
-    /// meanwhile.
+    /// meanwhile. One in any other state may still run from that disk: the agent of its host boots
+    /// it from its own when it sees it.
     #[serde(default)]
     pub rescue: Option<ImageId>,
     /// The image that the operation on it needs: it cannot be deleted meanwhile.

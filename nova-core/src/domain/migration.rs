@@ -31,6 +31,11 @@ impl Instance {
         self.shelf.unwrap_or(self.image)
     }
 
+    /// Whether it is on no host and never was: nothing that it was given is used.
+    pub fn never_began(&self) -> bool {
+        self.host.is_none() && self.launched_at.is_none()
+    }
+
     /// What it takes on `host`; none on a host that is not its own and not an end of its move.
     pub fn amount_on(&self, host: HostId) -> Option<Resources> {
         match &self.migration {

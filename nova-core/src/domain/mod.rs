@@ -3,6 +3,7 @@
 //! Nothing here does anything: no store, no clock, no await. What acts on these values is in
 //! [`port`](crate::port) and [`cloud`](crate::cloud).
 
+mod fence;
 mod flavor;
 mod guest;
 mod host;
@@ -13,18 +14,26 @@ mod invalid;
 mod migration;
 mod name;
 mod network;
+mod numa;
+mod numa_fit;
 mod operation;
+mod pci;
+mod pci_alias;
 mod project;
+mod report;
 mod request;
 mod resource;
+mod row;
+mod table;
+mod topology;
 mod unit;
 mod volume;
 
+pub use fence::{Fence, RemovedFences};
 pub use flavor::{ExtraSpecs, Flavor};
 pub use guest::{FailedCheck, Fault, PowerState, Reboot};
 pub use host::{
-    Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, HostState,
-    HostTable, Liveness,
+    Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, Liveness,
 };
 pub use id::{AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, ServerGroupId, VolumeId};
 pub use image::{
@@ -40,12 +49,22 @@ pub use network::{
     AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, InterfaceName,
     MacClaim, Network, NetworkKind, Port, VlanClaim,
 };
-pub use operation::{OpKind, OpState, Operation, StepOutcome, StepRecord};
-pub use project::{Limit, MaxPerHost, OverQuota, Quantum, Quota, ServerGroup};
-pub use request::{
-    Change, Funnel, FunnelStage, GroupPolicy, GroupView, NearMiss, Placement, Refusal, RequestSpec,
-    SchedulerHints,
+pub use numa::{
+    CpuPolicy, CpuThreadPolicy, GuestCell, GuestTopology, MemoryPages, NumaCell, NumaTopology,
+    PageSize,
 };
-pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock};
+pub use numa_fit::{CellFit, NumaFit, NumaMisfit, Overcommit};
+pub use operation::{OpKind, OpState, Operation, StepOutcome, StepRecord};
+pub use pci::{Near, PciNumaPolicy, PciPool, PciPools, PciRequest, PciShort};
+pub use pci_alias::{PciAlias, PciAliases};
+pub use project::{Limit, MaxPerHost, OverQuota, Quantum, Quota, ServerGroup};
+pub use report::HostReport;
+pub use request::{
+    Change, Destination, Funnel, FunnelStage, GroupPolicy, GroupView, NearMiss, Placement, Purpose,
+    Refusal, RequestSpec, SchedulerHints,
+};
+pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock, Units};
+pub use row::{HostState, Measured, Resident};
+pub use table::{HostTable, Slot, TableIdentity, TableRevision};
 pub use unit::{AllocationRatio, GiB, Mac, MiB, Vcpus, VlanId};
 pub use volume::{Attachment, Volume, VolumeSize, VolumeState};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{
-    Flavor, HostId, HostName, ImageProperties, InstanceId, Invalid, ProjectId, ResourceKind,
-    ServerGroupId, ZoneName,
+    Flavor, GuestTopology, HostId, HostName, ImageId, ImageProperties, InstanceId, Invalid,
+    PciRequest, ProjectId, ResourceKind, ServerGroupId, ZoneName,
 };
 
 /// How the members of a server group should lie.
@@ -34,9 +34,24 @@ pub struct GroupView {
     pub max_per_host: u32,
     /// How many members each host has; hosts without any are absent.
     pub members_by_host: BTreeMap<HostId, u32>,
+    /// The hosts of its members, of those too that are just being placed.
+    #[serde(default)]
+    pub hosts: BTreeSet<HostId>,
 }
 
 impl GroupView {
+    /// A group of which nobody is anywhere yet.
+    pub fn new(id: ServerGroupId, policy: GroupPolicy, max_per_host: u32) -> Self {
+        let (members_by_host, hosts) = Default::default();
+        Self { id, policy, max_per_host, members_by_host, hosts }
+    }
+
+    /// One more member is on `host`.
+    pub fn join(&mut self, host: HostId) {
+        *self.members_by_host.entry(host).or_default() += 1;
+        self.hosts.insert(host);
+    }
+
     /// How many members are on `host`.
     pub fn members_on(&self, host: HostId) -> u32 {
         self.members_by_host.get(&host).copied().unwrap_or(0)
@@ -123,6 +138,57 @@ pub struct RequestSpec {
     /// leave it to the scheduler.
     #[serde(default)]
     pub among: usize,
+    /// The image they start from; none when they start from a volume.
+    #[serde(default)]
+    pub image_id: Option<ImageId>,
+    /// What the host is wanted for.
+    #[serde(default)]
+    pub purpose: Purpose,
+    /// Where they should go, as far as that is known.
+    #[serde(default)]
+    pub destination: Option<Destination>,
+    /// Hosts that are not wanted, by name; upper and lower case are the same.
+    #[serde(default)]
+    pub ignore_hosts: Vec<HostName>,
+    /// Only these hosts, by name, and no filter is asked; upper and lower case are the same.
+    #[serde(default)]
+    pub force_hosts: Vec<HostName>,
+    /// Only hosts with these hypervisor names, and no filter is asked.
+    #[serde(default)]
+    pub force_nodes: Vec<String>,
+    /// The NUMA cells that each of them wants.
+    #[serde(default)]
+    pub numa: Option<Arc<GuestTopology>>,
+    /// The PCI devices that each of them wants.
+    #[serde(default)]
+    pub pci: Vec<PciRequest>,
+}
+
+/// What a host is wanted for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Purpose {
+    /// A server that is to come there.
+    #[default]
+    Place,
+    /// A server that is there and gets another image: only what depends on the image is asked.
+    Rebuild,
+    /// To be looked at: filters are asked although hosts are forced.
+    Check,
+}
+
+/// Where servers should go, as far as that is known.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Destination {
+    /// Only this host.
+    pub host: Option<HostName>,
+    /// Only this hypervisor of that host.
+    pub node: Option<String>,
+    /// The cell they come from, which weighers may prefer.
+    pub cell: Option<String>,
+    /// Whether they may leave that cell.
+    pub allow_cross_cell_move: bool,
 }
 
 impl RequestSpec {
@@ -138,6 +204,14 @@ impl RequestSpec {
             group: None,
             tried: BTreeSet::new(),
             among: 1,
+            image_id: None,
+            purpose: Purpose::Place,
+            destination: None,
+            ignore_hosts: Vec::new(),
+            force_hosts: Vec::new(),
+            force_nodes: Vec::new(),
+            numa: None,
+            pci: Vec::new(),
         }
     }
 }

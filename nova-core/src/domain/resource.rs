@@ -99,6 +99,7 @@ pub struct Stock<Q: Quantity> {
     total: Q,
     reserved: Q,
     ratio: AllocationRatio,
+    units: Units,
 }
 
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -106,6 +107,26 @@ struct StockFields<Q> {
     total: Q,
     reserved: Q,
     ratio: AllocationRatio,
+    #[serde(default)]
+    units: Units,
+}
+
+/// In which amounts one guest may have a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Units {
+    /// The least; at least 1.
+    pub min: u64,
+    /// The most; none is the total, so that no guest over-commits against itself.
+    pub max: Option<u64>,
+    /// Every amount is a multiple of this; at least 1.
+    pub step: u64,
+}
+
+impl Default for Units {
+    /// Any amount from one unit to the total.
+    fn default() -> Self {
+        Self { min: 1, max: None, step: 1 }
+    }
 }
 
 /// A unit that can be stocked: [`Vcpus`], [`MiB`] or [`GiB`].
@@ -135,7 +156,7 @@ impl Quantity for GiB {
 impl<Q: Quantity> Stock<Q> {
     /// A stock without reserve and without over-commit.
     pub fn new(total: Q) -> Self {
-        Self { total, reserved: Q::default(), ratio: AllocationRatio::ONE }
+        Self { total, reserved: Q::default(), ratio: AllocationRatio::ONE, units: Units::default() }
     }
 
     /// Keeps `reserved` for the host itself.
@@ -156,6 +177,18 @@ impl<Q: Quantity> Stock<Q> {
         Self { ratio, ..self }
     }
 
+    /// Gives it out only in these amounts.
+    ///
+    /// # Errors
+    /// [`Invalid`] when the least amount or the step is zero, or the least is above the most.
+    pub fn with_units(self, units: Units) -> Result<Self, Invalid> {
+        if units.min == 0 || units.step == 0 || units.max.is_some_and(|max| max < units.min) {
+            let allowed = "min and step of at least 1, max of at least min";
+            return Err(Invalid::new("units", format!("{units:?}"), allowed));
+        }
+        Ok(Self { units, ..self })
+    }
+
     /// How much there is.
     pub fn total(&self) -> Q {
         self.total
@@ -171,17 +204,29 @@ impl<Q: Quantity> Stock<Q> {
         self.ratio
     }
 
+    /// In which amounts one guest may have it.
+    pub fn units(&self) -> Units {
+        self.units
+    }
+
     /// What may be promised in all: `(total - reserved) * ratio`.
     pub fn capacity(&self) -> f64 {
         (self.total.amount() - self.reserved.amount()) as f64 * self.ratio.get()
     }
 
-    /// Whether `wanted` fits beside `used`.
-    ///
-    /// A guest may not over-commit against itself: it never gets more than the host physically
-    /// has, however high the ratio (what placement calls `max_unit`).
+    /// The most that one guest may have. Unless [`units`](Self::units) say otherwise that is all
+    /// there is: a guest may not over-commit against itself, however high the ratio.
+    pub fn most(&self) -> u64 {
+        self.units.max.unwrap_or(self.total.amount())
+    }
+
+    /// Whether `wanted` fits beside `used`. Nothing fits anywhere.
     pub fn fits(&self, used: Q, wanted: Q) -> bool {
-        wanted <= self.total && (used.amount() as f64 + wanted.amount() as f64) <= self.capacity()
+        let (used, wanted) = (used.amount(), wanted.amount());
+        let allowed = wanted >= self.units.min
+            && wanted <= self.most()
+            && wanted.is_multiple_of(self.units.step);
+        wanted == 0 || (allowed && (used as f64 + wanted as f64) <= self.capacity())
     }
 }
 
@@ -189,13 +234,21 @@ impl<Q: Quantity> TryFrom<StockFields<Q>> for Stock<Q> {
     type Error = Invalid;
 
     fn try_from(fields: StockFields<Q>) -> Result<Self, Invalid> {
-        Self::new(fields.total).with_ratio(fields.ratio).with_reserved(fields.reserved)
+        Self::new(fields.total)
+            .with_ratio(fields.ratio)
+            .with_reserved(fields.reserved)?
+            .with_units(fields.units)
     }
 }
 
 impl<Q: Quantity> From<Stock<Q>> for StockFields<Q> {
     fn from(stock: Stock<Q>) -> Self {
-        Self { total: stock.total, reserved: stock.reserved, ratio: stock.ratio }
+        Self {
+            total: stock.total,
+            reserved: stock.reserved,
+            ratio: stock.ratio,
+            units: stock.units,
+        }
     }
 }
 
@@ -242,6 +295,12 @@ impl Inventory {
         }
     }
 
+    /// The first kind of resource of which more is `used` than may be promised; none when it is not.
+    pub fn exceeded(&self, used: &Resources) -> Option<ResourceKind> {
+        let over = |kind: &ResourceKind| kind.of(used) as f64 > self.capacity(*kind);
+        ResourceKind::ALL.into_iter().find(over)
+    }
+
     /// The capacity of one kind: `(total - reserved) * ratio`.
     pub fn capacity(&self, kind: ResourceKind) -> f64 {
         match kind {
@@ -277,6 +336,20 @@ mod tests {
     fn a_guest_never_overcommits_against_itself() {
         assert!(!stock(100, 0, 4.0).fits(MiB(0), MiB(101)));
         assert!(stock(100, 0, 4.0).fits(MiB(300), MiB(100)));
+    }
+
+    #[test]
+    fn units_say_in_which_amounts_it_is_given_out() {
+        let units = Units { min: 8, max: Some(24), step: 8 };
+        let stock = stock(100, 0, 1.0).with_units(units).unwrap();
+        let fits = |wanted| stock.fits(MiB(0), MiB(wanted));
+        assert_eq!([4, 8, 12, 24, 32].map(fits), [false, true, false, true, false]);
+        assert!(fits(0));
+        for units in
+            [Units { min: 0, ..units }, Units { step: 0, ..units }, Units { min: 25, ..units }]
+        {
+            assert!(stock.with_units(units).is_err(), "{units:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Time that passes only when it is told to.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -33,6 +34,9 @@ struct State {
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
     registered: u64,
 }
+
+/// Turns that every task gets before time moves on.
+const TURNS: usize = 64;
 
 impl VirtualClock {
     /// A clock at moment 0.
@@ -69,6 +73,38 @@ impl VirtualClock {
     /// When the next sleeper is due; none when nobody sleeps.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         self.lock().sleepers.first_key_value().map(|((moment, _), _)| *moment)
+    }
+
+    /// Does `work`, and moves on to the next moment that somebody waits for whenever everybody has
+    /// had their turn.
+    ///
+    /// For a runtime of one thread: on several, time would pass while others are at work.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use nova_core::{clock::{Clock, ClockExt, Timestamp}, memory::VirtualClock};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// let clock = VirtualClock::new();
+    /// runtime.block_on(clock.drive(clock.sleep(Duration::from_secs(3600))));
+    /// assert_eq!(clock.now(), Timestamp(3_600_000_000_000));
+    /// ```
+    pub async fn drive<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.run() => match never {},
+        }
+    }
+
+    async fn run(&self) -> Infallible {
+        loop {
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+            if let Some(moment) = self.next_wakeup() {
+                self.advance_to(moment);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Liveness, Placement,
-    Refusal, RequestSpec,
+    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid, Liveness,
+    Placement, Purpose, Refusal, RequestSpec,
 };
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
 
-/// The lowest host id that is enabled and up, in the zone, with room, and that neither the server
-/// group, nor the hints, nor an earlier attempt forbids.
+/// The lowest host id that is enabled and up, in the zone, with room, and that neither the
+/// destination, nor the server group, nor the hints, nor an earlier attempt forbids.
 ///
 /// It is a reference, not a policy: it reads no extra specs and no image properties, and explains
 /// with a funnel only.
@@ -18,7 +18,8 @@ use crate::seed::Seed;
 pub struct FirstFit;
 
 /// What a host has to pass, in this order, and what is said of a host that does not.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
+    Check { name: "destination", refusal: "not the destination", passes: is_destination },
     Check { name: "host-up", refusal: "disabled or down", passes: is_up },
     Check { name: "zone", refusal: "another zone", passes: is_in_zone },
     Check { name: "retry", refusal: "failed before", passes: is_new },
@@ -38,6 +39,14 @@ struct Check {
     passes: fn(&HostState, &RequestSpec) -> bool,
 }
 
+/// What is asked for this purpose: of what a rebuild asks, only the destination is read here.
+fn checks(request: &RequestSpec) -> &'static [Check] {
+    match request.purpose {
+        Purpose::Rebuild => &CHECKS[..1],
+        _ => &CHECKS,
+    }
+}
+
 impl FirstFit {
     fn place(
         hosts: &HostTable,
@@ -51,8 +60,10 @@ impl FirstFit {
         // Hosts that this answer has put something on; the others are read where they are.
         let mut taken: BTreeMap<HostId, HostState> = BTreeMap::new();
         for instance in request.instances.clone() {
-            let rows = || hosts.rows().iter().map(|row| taken.get(&row.id).unwrap_or(row));
-            let fits = |row: &&HostState| CHECKS.iter().all(|check| (check.passes)(row, &request));
+            let rows = || hosts.rows().map(|row| taken.get(&row.id).unwrap_or(row));
+            let fits = |row: &&HostState| {
+                checks(&request).iter().all(|check| (check.passes)(row, &request))
+            };
             let found: Vec<_> = rows().filter(fits).take(request.among.max(1)).collect();
             let Some(host) = found.get(chance.index(found.len().max(1))) else {
                 let instances = request.instances.len();
@@ -61,7 +72,7 @@ impl FirstFit {
             let mut host = HostState::clone(host);
             host.claim(instance, wanted);
             if let Some(group) = &mut request.group {
-                *group.members_by_host.entry(host.id).or_default() += 1;
+                group.join(host.id);
             }
             placement.hosts.push(host.id);
             taken.insert(host.id, host);
@@ -85,14 +96,19 @@ impl Scheduler for FirstFit {
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
         let funnel =
             match Self::place(hosts, &RequestSpec { among: 1, ..request.clone() }, Seed::new(0)) {
-                Ok(_) => funnel(hosts.rows().iter(), request),
+                Ok(_) => funnel(hosts.rows(), request),
                 Err(error) => error.funnel,
             };
         Refusal { funnel, nearest: Vec::new(), smallest_change: None }
     }
 
-    fn reads_extra_spec(&self, _: &str) -> bool {
-        false
+    fn check_extra_spec(&self, key: &str, _: &str) -> Result<(), Invalid> {
+        Err(Invalid::new("flavor.extra_specs", key, "none: this scheduler reads no extra spec"))
+    }
+
+    /// It reads none and refuses none.
+    fn check_hint(&self, _: &str, _: &[String]) -> Result<(), Invalid> {
+        Ok(())
     }
 }
 
@@ -100,6 +116,11 @@ impl std::fmt::Display for FirstFit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("first fit")
     }
+}
+
+fn is_destination(host: &HostState, request: &RequestSpec) -> bool {
+    let named = request.destination.as_ref().and_then(|destination| destination.host.as_ref());
+    named.is_none_or(|name| *name == host.name)
 }
 
 fn is_up(host: &HostState, _: &RequestSpec) -> bool {
@@ -131,7 +152,7 @@ fn suits_group(host: &HostState, request: &RequestSpec) -> bool {
     let Some(group) = &request.group else { return true };
     let here = group.members_on(host.id);
     match group.policy {
-        GroupPolicy::Affinity => group.members_by_host.is_empty() || here > 0,
+        GroupPolicy::Affinity => group.hosts.is_empty() || group.hosts.contains(&host.id),
         GroupPolicy::AntiAffinity => here < group.max_per_host,
         GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => true,
     }
@@ -141,7 +162,7 @@ fn suits_group(host: &HostState, request: &RequestSpec) -> bool {
 fn funnel<'a>(rows: impl Iterator<Item = &'a HostState>, request: &RequestSpec) -> Funnel {
     let mut left: Vec<&HostState> = rows.collect();
     let mut funnel = Funnel::default();
-    for check in &CHECKS {
+    for check in checks(request) {
         let hosts_in = left.len();
         left.retain(|row| (check.passes)(row, request));
         let refused = hosts_in - left.len();

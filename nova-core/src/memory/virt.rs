@@ -12,6 +12,7 @@ use crate::domain::{
     GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, PowerState,
     Reboot, Resources, Vcpus, VolumeId,
 };
+use crate::plant::{Bug, planted};
 use crate::port::{
     AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, ImageStoreExt as _, LiveMigrate,
     MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, VirtDriver, VirtError,
@@ -281,10 +282,10 @@ impl SnapshotGuests for MemoryHost {
 impl MoveGuests for MemoryHost {
     async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError> {
         self.with(instance, |guest| match guest.power {
-            PowerState::Shutdown => {
-                Ok(Parcel { instance, boot: guest.boot, disks: guest.disk.clone() })
+            power if power != PowerState::Shutdown && !planted(Bug::RunTwice) => {
+                Err(VirtError::WrongPower { instance, power, operation: "pack it" })
             }
-            power => Err(VirtError::WrongPower { instance, power, operation: "pack it" }),
+            _ => Ok(Parcel { instance, boot: guest.boot, disks: guest.disk.clone() }),
         })
     }
 

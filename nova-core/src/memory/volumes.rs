@@ -5,14 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::domain::{HostId, VolumeId, VolumeSize};
+use crate::domain::{Fence, HostId, RemovedFences, VolumeId, VolumeSize};
 use crate::port::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};
 
 /// Volumes that hold nothing: they have a size and a host, and every connection to them is
 /// [`Connection::Simulated`].
 #[derive(Debug, Default)]
 pub struct MemoryVolumes {
-    volumes: Mutex<BTreeMap<VolumeId, Made>>,
+    volumes: Mutex<Volumes>,
+}
+
+#[derive(Debug, Default)]
+struct Volumes {
+    made: BTreeMap<VolumeId, Made>,
+    removed: RemovedFences,
 }
 
 #[derive(Debug)]
@@ -20,6 +26,8 @@ struct Made {
     size: VolumeSize,
     connected_to: Option<HostId>,
     shared_with: Option<HostId>,
+    /// The highest of the calls that were carried out.
+    fence: Fence,
 }
 
 impl MemoryVolumes {
@@ -28,8 +36,18 @@ impl MemoryVolumes {
         Self::default()
     }
 
-    fn volumes(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Made>> {
+    fn volumes(&self) -> MutexGuard<'_, Volumes> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Volumes {
+    /// A volume, if it is there, for a call that was not overtaken.
+    fn volume(&mut self, volume: VolumeId, fence: Fence) -> Result<Option<&mut Made>, VolumeError> {
+        let made = self.made.get_mut(&volume);
+        let seen = made.as_ref().map_or_else(|| self.removed.seen(volume), |made| made.fence);
+        VolumeError::if_overtaken(volume, fence, seen)?;
+        Ok(made)
     }
 }
 
@@ -41,48 +59,72 @@ impl std::fmt::Display for MemoryVolumes {
 
 #[async_trait]
 impl VolumeDriver for MemoryVolumes {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
         let mut volumes = self.volumes();
-        let made =
-            volumes.entry(volume).or_insert(Made { size, connected_to: None, shared_with: None });
-        if made.size == size { Ok(()) } else { Err(VolumeError::Exists { volume }) }
-    }
-
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        let mut volumes = self.volumes();
-        if let Some(host) = volumes.get(&volume).and_then(|made| made.connected_to) {
-            return Err(VolumeError::Connected { volume, host });
+        match volumes.volume(volume, fence)? {
+            Some(made) if made.size != size => return Err(VolumeError::Exists { volume }),
+            Some(made) => made.fence = fence,
+            None => {
+                let made = Made { size, connected_to: None, shared_with: None, fence };
+                volumes.made.insert(volume, made);
+            }
         }
-        volumes.remove(&volume);
         Ok(())
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
         let mut volumes = self.volumes();
-        let made = volumes.get_mut(&volume).ok_or(VolumeError::NoSuchVolume { volume })?;
-        match made.connected_to {
-            Some(_) if made.shared_with == Some(host) => Ok(Connection::Simulated),
-            Some(other) if other != host => Err(VolumeError::Connected { volume, host: other }),
-            _ => {
-                made.connected_to = Some(host);
-                Ok(Connection::Simulated)
-            }
+        if let Some(host) = volumes.volume(volume, fence)?.and_then(|made| made.connected_to) {
+            return Err(VolumeError::Connected { volume, host });
         }
+        volumes.made.remove(&volume);
+        volumes.removed.note(volume, fence);
+        Ok(())
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        if let Some(made) = self.volumes().get_mut(&volume) {
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        let mut volumes = self.volumes();
+        let made = volumes.volume(volume, fence)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        match made.connected_to {
+            Some(_) if made.shared_with == Some(host) => {}
+            Some(other) if other != host => {
+                return Err(VolumeError::Connected { volume, host: other });
+            }
+            _ => made.connected_to = Some(host),
+        }
+        made.fence = fence;
+        Ok(Connection::Simulated)
+    }
+
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        if let Some(made) = self.volumes().volume(volume, fence)? {
             made.shared_with = made.shared_with.filter(|connected| *connected != host);
             if made.connected_to == Some(host) {
                 made.connected_to = made.shared_with.take();
             }
+            made.fence = fence;
         }
         Ok(())
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
         let volumes = self.volumes();
-        let facts = volumes.iter().map(|(volume, made)| VolumeFacts {
+        let facts = volumes.made.iter().map(|(volume, made)| VolumeFacts {
             volume: *volume,
             size: made.size,
             connected_to: made.connected_to,
@@ -103,18 +145,18 @@ impl ShareVolumes for MemoryVolumes {
         volume: VolumeId,
         from: HostId,
         to: HostId,
+        fence: Fence,
     ) -> Result<Connection, VolumeError> {
         let mut volumes = self.volumes();
-        let made = volumes.get_mut(&volume).ok_or(VolumeError::NoSuchVolume { volume })?;
+        let made = volumes.volume(volume, fence)?.ok_or(VolumeError::NoSuchVolume { volume })?;
         let has = |host| made.connected_to == Some(host) || made.shared_with == Some(host);
         match made.shared_with {
-            _ if !has(from) => Err(VolumeError::NotConnected { volume, host: from }),
-            _ if has(to) => Ok(Connection::Simulated),
-            Some(host) => Err(VolumeError::Connected { volume, host }),
-            None => {
-                made.shared_with = Some(to);
-                Ok(Connection::Simulated)
-            }
+            _ if !has(from) => return Err(VolumeError::NotConnected { volume, host: from }),
+            _ if has(to) => {}
+            Some(host) => return Err(VolumeError::Connected { volume, host }),
+            None => made.shared_with = Some(to),
         }
+        made.fence = fence;
+        Ok(Connection::Simulated)
     }
 }

@@ -97,6 +97,14 @@ pub enum ImageError {
         /// Size or checksum as found.
         found: String,
     },
+    /// There are more bytes than are taken.
+    #[error("image {image}: more than {limit} bytes")]
+    TooLarge {
+        /// The image.
+        image: ImageId,
+        /// The most bytes that are taken.
+        limit: u64,
+    },
     /// Reading or writing failed.
     #[error("image {image}: cannot {operation}")]
     Io {
@@ -120,9 +128,10 @@ impl ImageError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Io { .. } | Self::List { .. } => Class::Retry,
-            Self::NoSuchImage { .. } | Self::Exists { .. } | Self::Mismatch { .. } => {
-                Class::Permanent
-            }
+            Self::NoSuchImage { .. }
+            | Self::Exists { .. }
+            | Self::Mismatch { .. }
+            | Self::TooLarge { .. } => Class::Permanent,
         }
     }
 }

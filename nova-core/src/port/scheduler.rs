@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-use crate::domain::{Funnel, HostTable, Placement, Refusal, RequestSpec};
+use crate::domain::{Funnel, HostTable, Invalid, Placement, Refusal, RequestSpec};
 use crate::seed::Seed;
 
 /// Chooses hosts. A scheduler decides and does nothing: the same hosts, the same request and the
@@ -13,6 +13,8 @@ use crate::seed::Seed;
 /// - `select_never_overcommits`: every chosen host has room for all instances put on it by the
 ///   answer, beside what is claimed already;
 /// - `select_skips_hosts_that_are_down_or_disabled`;
+/// - `a_rebuild_is_asked_only_what_depends_on_the_image`: a host that is down, disabled or full is
+///   an answer to [`Purpose::Rebuild`](crate::domain::Purpose) when it is the destination;
 /// - `select_answers_for_every_instance_or_for_none`;
 /// - `explain_agrees_with_select`: where `select` finds no host, the last stage of the
 ///   explanation's funnel lets none through.
@@ -31,9 +33,18 @@ pub trait Scheduler: Display + Debug + Send + Sync + 'static {
     /// Why `request` finds no host, as fully as can be said; costs far more than `select`.
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal;
 
-    /// Whether any part of this scheduler reads the extra spec `key`. A flavor with a key that
-    /// nobody reads is refused when it is made, so that a typing mistake is not silently ignored.
-    fn reads_extra_spec(&self, key: &str) -> bool;
+    /// Whether this scheduler understands the extra spec `key` with this value: asked when a flavor
+    /// is made, so that a typing mistake is not silently ignored.
+    ///
+    /// # Errors
+    /// [`Invalid`] when no part of it reads the key, or one finds the value malformed.
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid>;
+
+    /// The same for the words of the custom hint `name`: asked when servers are asked for.
+    ///
+    /// # Errors
+    /// [`Invalid`] when no part of it reads the hint, or one finds the words malformed.
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid>;
 }
 
 /// No host can take the request.
@@ -60,8 +71,12 @@ impl<S: Scheduler + ?Sized> Scheduler for std::sync::Arc<S> {
         (**self).explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        (**self).reads_extra_spec(key)
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        (**self).check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        (**self).check_hint(name, words)
     }
 }
 

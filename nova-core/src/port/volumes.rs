@@ -5,7 +5,7 @@ use std::fmt::{Debug, Display};
 use async_trait::async_trait;
 
 use crate::class::Class;
-use crate::domain::{HostId, VolumeId, VolumeSize};
+use crate::domain::{Fence, HostId, VolumeId, VolumeSize};
 
 /// How a host reaches a volume it was connected to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,35 +43,73 @@ impl VolumeFacts {
 
 /// Makes volumes and connects them to hosts.
 ///
+/// # Fences
+/// A call may take effect long after whoever made it was replaced, when the volume is somebody
+/// else's. So every call that changes something carries a [`Fence`], higher than those of all
+/// calls for this volume that it may have overtaken. A driver keeps the highest fence of the calls
+/// that it carried out for each volume, together with what they did and for as long, also when they
+/// found nothing to do, and also when the volume was removed ([`RemovedFences`] is a way to);
+/// a `disconnect` of a volume that is not there may be forgotten, because who undoes a creation
+/// removes it.
+/// It answers a call with a lower one with [`VolumeError::Overtaken`] and changes nothing. The same
+/// fence comes again when a call is repeated. A call that is refused need not be remembered.
+///
+/// What each would do if it were late: `connect` and `share` give a volume that was freed to a host
+/// that must not write to it any more; `disconnect` takes it from a guest that got it meanwhile;
+/// `create` makes one that nobody knows of; and `remove` is what all of them must not outlive.
+///
+/// [`RemovedFences`]: crate::domain::RemovedFences
+///
 /// Laws: `create_is_repeatable`; `a_volume_is_connected_to_one_host`; `connect_is_repeatable`;
 /// `disconnect_is_repeatable`; `a_connected_volume_is_not_removed`; `remove_is_repeatable`;
-/// `list_is_sorted`; `a_shared_volume_is_connected_to_two_hosts`, `sharing_is_repeatable`,
-/// `sharing_ends_with_either_host` (of [`ShareVolumes`]).
+/// `list_is_sorted`; `a_call_that_was_overtaken_changes_nothing`,
+/// `finding_nothing_to_do_overtakes_too`, `a_removed_volume_is_not_made_again_by_a_late_call`;
+/// `a_shared_volume_is_connected_to_two_hosts`, `sharing_is_repeatable`,
+/// `sharing_ends_with_either_host`, `sharing_that_was_overtaken_changes_nothing` (of
+/// [`ShareVolumes`]).
 #[async_trait]
 pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
     /// Makes a volume; one that is there with the same size is success.
     ///
     /// # Errors
-    /// [`VolumeError::Exists`] when it is there with another size; [`VolumeError::Io`].
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError>;
+    /// [`VolumeError::Exists`] when it is there with another size; [`VolumeError::Overtaken`];
+    /// [`VolumeError::Io`].
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError>;
 
     /// Destroys a volume; one that is not there is success.
     ///
     /// # Errors
-    /// [`VolumeError::Connected`] while a host has it; [`VolumeError::Io`].
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError>;
+    /// [`VolumeError::Connected`] while a host has it; [`VolumeError::Overtaken`];
+    /// [`VolumeError::Io`].
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError>;
 
     /// Connects a volume to a host; again to the same host gives the same connection.
     ///
     /// # Errors
-    /// [`VolumeError::NoSuchVolume`]; [`VolumeError::Connected`] while another host has it.
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError>;
+    /// [`VolumeError::NoSuchVolume`]; [`VolumeError::Connected`] while another host has it;
+    /// [`VolumeError::Overtaken`]; [`VolumeError::Io`].
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError>;
 
     /// Takes a volume from a host; one that this host does not have is success.
     ///
     /// # Errors
-    /// [`VolumeError::Io`].
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError>;
+    /// [`VolumeError::Overtaken`]; [`VolumeError::Io`].
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError>;
 
     /// Every volume there is, sorted.
     ///
@@ -92,12 +130,14 @@ pub trait ShareVolumes: Send + Sync {
     ///
     /// # Errors
     /// [`VolumeError::NoSuchVolume`]; [`VolumeError::NotConnected`] when `from` does not have it,
-    /// [`VolumeError::Connected`] while it is shared with a third host; [`VolumeError::Io`].
+    /// [`VolumeError::Connected`] while it is shared with a third host;
+    /// [`VolumeError::Overtaken`]; [`VolumeError::Io`].
     async fn share(
         &self,
         volume: VolumeId,
         from: HostId,
         to: HostId,
+        fence: Fence,
     ) -> Result<Connection, VolumeError>;
 }
 
@@ -133,6 +173,16 @@ pub enum VolumeError {
         /// The host.
         host: HostId,
     },
+    /// A later call was carried out already.
+    #[error("volume {volume}: a call with fence {fence} comes after one with {seen}")]
+    Overtaken {
+        /// The volume.
+        volume: VolumeId,
+        /// The fence of the call.
+        fence: Fence,
+        /// The highest fence that was seen for the volume.
+        seen: Fence,
+    },
     /// Reading or writing failed.
     #[error("volume {volume}: cannot {operation}")]
     Io {
@@ -152,9 +202,18 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// Refuses a call for `volume` with `fence` where a higher one was `seen`.
+    ///
+    /// # Errors
+    /// [`VolumeError::Overtaken`].
+    pub fn if_overtaken(volume: VolumeId, fence: Fence, seen: Fence) -> Result<(), Self> {
+        if fence < seen { Err(Self::Overtaken { volume, fence, seen }) } else { Ok(()) }
+    }
+
     /// What a caller should do about it.
     pub const fn class(&self) -> Class {
         match self {
+            Self::Overtaken { .. } => Class::Conflict,
             Self::Io { .. } | Self::List { .. } => Class::Retry,
             Self::NoSuchVolume { .. }
             | Self::Exists { .. }
@@ -166,20 +225,35 @@ impl VolumeError {
 
 #[async_trait]
 impl<V: VolumeDriver + ?Sized> VolumeDriver for std::sync::Arc<V> {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
-        (**self).create(volume, size).await
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        (**self).create(volume, size, fence).await
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        (**self).remove(volume).await
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        (**self).remove(volume, fence).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        (**self).connect(volume, host).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        (**self).connect(volume, host, fence).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        (**self).disconnect(volume, host).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        (**self).disconnect(volume, host, fence).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {

@@ -82,6 +82,9 @@ impl<R: Record> Mirror<R> {
     /// As for [`new`](Self::new). What was applied before the error stays, and the next call tells
     /// about it.
     pub async fn catch_up(&mut self) -> Result<Vec<Key>, StoreError> {
+        if self.watch.has_ended() {
+            self.watch_anew().await?;
+        }
         loop {
             if self.stale {
                 self.untold.extend(self.records.keys().cloned());
@@ -99,23 +102,24 @@ impl<R: Record> Mirror<R> {
         Ok(std::mem::take(&mut self.untold).into_iter().collect())
     }
 
-    /// Waits for the next change below the prefix and applies it; false when the store is gone.
+    /// Waits for the next change below the prefix and applies it. When the watch has ended,
+    /// everything is read again.
     ///
     /// Giving up while it waits loses nothing.
     ///
     /// # Errors
     /// As for [`catch_up`](Self::catch_up).
-    pub async fn changed(&mut self) -> Result<bool, StoreError> {
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
         if !self.stale {
             match self.watch.next().await {
                 Some(event) => drop(self.take(event)?),
-                None => return Ok(false),
+                None => self.watch_anew().await?,
             }
         }
         if self.stale {
             self.reload().await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// One record.
@@ -174,6 +178,16 @@ impl<R: Record> Mirror<R> {
             }
         }
         Ok(Some(key))
+    }
+
+    /// Opens another watch in place of one that has ended. Only a reading can show what that one
+    /// did not tell any more.
+    async fn watch_anew(&mut self) -> Result<(), StoreError> {
+        self.stale = true;
+        let newest = Scan::new(self.prefix.clone()).with_limit(1);
+        let revision = self.store.scan(newest).await?.revision;
+        self.watch = self.store.watch(&self.prefix, revision).await?;
+        Ok(())
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
@@ -357,16 +371,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_ends_with_a_change_and_with_the_store() {
-        let store = MemoryStore::new();
-        let watch = store.watch(&Prefix::all(), Revision::default()).await.unwrap();
-        let (moody, mut mirror) = mirror().await;
-        commit(&moody, "a").await;
-        assert!(mirror.changed().await.unwrap());
+    async fn a_watch_that_ended_is_opened_anew_and_what_it_missed_is_read() {
+        let (store, mut mirror) = mirror().await;
+        commit(&store, "a b").await;
+        mirror.changed().await.unwrap();
         assert_eq!(mirror.len(), 1);
+        check(&mut mirror, "b", "a b").await;
         // A mirror keeps its store alive, so the end can only come through the watch.
-        mirror.watch = watch;
-        drop(store);
-        assert!(!mirror.changed().await.unwrap());
+        mirror.watch = Feed::new(Revision(0)).watch(&Prefix::all(), Revision(0));
+        commit(&store, "-a c").await;
+        check(&mut mirror, "a b c", "b c").await;
+        mirror.watch = Feed::new(Revision(0)).watch(&Prefix::all(), Revision(0));
+        commit(&store, "d").await;
+        mirror.changed().await.unwrap();
+        assert_eq!(mirror.len(), 3);
+        commit(&store, "e").await;
+        mirror.changed().await.unwrap();
+        check(&mut mirror, "", "b c d e").await;
     }
 }

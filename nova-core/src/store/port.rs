@@ -144,7 +144,9 @@ pub trait Store: Display + Debug + Send + Sync + 'static {
     /// Every later change arrives once, in the order of revisions. What is no longer remembered
     /// is never skipped silently: [`Event::Resync`](crate::store::Event::Resync) says that
     /// everything has to be read again. When a commit has returned, its changes are on their way
-    /// to every watch that was open before.
+    /// to every watch that was open before. A watch may end
+    /// ([`Watch::has_ended`](crate::store::Watch::has_ended)); whoever follows then opens another
+    /// and reads everything again.
     ///
     /// # Errors
     /// As for [`get`](Self::get).

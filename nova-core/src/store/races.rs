@@ -173,7 +173,7 @@ fn a_mirror_that_follows_while_others_write_ends_up_like_its_store() {
         block_on(async {
             let mut mirror = Mirror::<Ledger>::new(Arc::clone(&store)).await.unwrap();
             while mirror.len() < projects.len() {
-                assert!(mirror.changed().await.unwrap());
+                mirror.changed().await.unwrap();
             }
             let stored = store.read_all::<Ledger>(&Prefix::all()).await.unwrap();
             assert!(mirror.iter().eq(&stored));

@@ -195,12 +195,13 @@ pub struct Beat {
     pub unready: Option<String>,
 }
 
-/// A guest that its server has given up, on hosts that could not be asked whether it is gone.
+/// A guest that its server has given up, on hosts that could not be asked whether it is gone: the
+/// server was deleted, or a move of it is over or was given up.
 ///
 /// As long as this record is there, the addresses that it may still use and what it takes from
 /// those hosts belong to nobody else. Each host is crossed off when its agent has seen that the
 /// guest is gone, or when an operator has said that the host is down; with the last one the
-/// addresses are given back, and their quarantine begins.
+/// addresses of a server that does not live on are given back, and their quarantine begins.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Lingering {
     /// The guest.
@@ -218,6 +219,10 @@ pub struct Claim {
     pub instance: InstanceId,
     /// How much.
     pub amount: Resources,
+    /// Whether it was there, rightly, when its host came to offer less than is claimed of it. It
+    /// stays then, and is right beyond the host's capacity; what is claimed later has to fit.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// The limits of one project, where they are not the default.
@@ -386,6 +391,7 @@ mod tests {
             host: HostId::from_u128(1),
             instance: InstanceId::from_u128(2),
             amount: Resources::ZERO,
+            kept: false,
         };
         assert_eq!(claim.key(), keys::claim(claim.host, claim.instance));
         assert!(keys::claims_on(claim.host).covers(&claim.key()));

@@ -50,7 +50,7 @@ struct State {
     first: u64,
     /// Changes up to and including this revision may be forgotten.
     forgotten: Revision,
-    /// The store is gone; nothing will come any more.
+    /// Nothing will come any more.
     closed: bool,
 }
 
@@ -79,6 +79,25 @@ impl Feed {
         }
         drop(state);
         self.shared.news.notify_waiters();
+    }
+
+    /// Tells every watch to read everything again: for a store that follows another one and has
+    /// lost its own place there.
+    pub fn lose_place(&self) {
+        let mut state = self.shared.lock();
+        // One more than there are, so that a watch that has read all of them is behind too.
+        state.first += state.changes.len() as u64 + 1;
+        if let Some(newest) = state.changes.back().map(|change| change.revision) {
+            state.forgotten = newest;
+        }
+        state.changes.clear();
+        drop(state);
+        self.shared.news.notify_waiters();
+    }
+
+    /// Whether anybody has a watch.
+    pub fn is_watched(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
     }
 
     /// A watch on the keys below `prefix` from just after `after`.
@@ -110,6 +129,9 @@ impl Shared {
 }
 
 /// A position in the history of a store.
+///
+/// It ends when its store is gone, or when whoever tells for the store has lost it. Whoever still
+/// has to follow then opens another watch and reads everything again.
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
@@ -122,6 +144,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Whether it has ended: nothing comes after what is there already.
+    pub fn has_ended(&self) -> bool {
+        self.shared.lock().closed
+    }
+
     /// The next event, if it is there already.
     pub fn try_next(&mut self) -> Option<Event> {
         let state = self.shared.lock();
@@ -143,7 +170,7 @@ impl Watch {
         found.cloned().map(Event::Changed)
     }
 
-    /// The next event; none when the store is gone.
+    /// The next event; none when the watch has ended.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             let shared = Arc::clone(&self.shared);
@@ -251,12 +278,41 @@ mod tests {
         assert_eq!(said(&mut feed.watch(&Prefix::new(["a"]), Revision(1))), "");
     }
 
+    #[test]
+    fn a_store_that_lost_its_place_makes_every_watch_read_again() {
+        let feed = Feed::new(Revision(10));
+        let (mut whole, mut behind) =
+            (feed.watch(&Prefix::all(), Revision(10)), feed.watch(&Prefix::all(), Revision(10)));
+        feed.publish([change("a/x", 11)]);
+        assert_eq!(said(&mut whole), "a/x@r11");
+        feed.lose_place();
+        feed.publish([change("a/y", 14)]);
+        assert_eq!(said(&mut behind), "resync");
+        assert_eq!(said(&mut whole), "resync");
+        // What came before is nothing that this feed could tell about.
+        assert_eq!(said(&mut feed.watch(&Prefix::all(), Revision(10))), "resync");
+        feed.publish([change("a/z", 15)]);
+        assert_eq!(said(&mut whole), "a/z@r15");
+    }
+
+    #[test]
+    fn a_feed_knows_whether_anybody_watches() {
+        let feed = Feed::new(Revision(0));
+        assert!(!feed.is_watched());
+        let watch = feed.watch(&Prefix::all(), Revision(0));
+        assert!(feed.is_watched());
+        drop(watch);
+        assert!(!feed.is_watched());
+    }
+
     #[tokio::test]
     async fn a_watch_tells_what_is_left_and_then_ends_with_its_store() {
         let feed = Feed::new(Revision(0));
         let mut watch = feed.watch(&Prefix::all(), Revision(0));
         feed.publish([change("a", 1)]);
+        assert!(!watch.has_ended());
         drop(feed);
+        assert!(watch.has_ended());
         assert_eq!(watch.next().await, Some(Event::Changed(change("a", 1))));
         assert_eq!(watch.next().await, None);
         assert_eq!(watch.try_next(), None);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock as _, ClockExt as _};
 use crate::cloud::CloudOptions;
+use crate::cloud::steps::Doing;
 use crate::doctor::Finding;
 use crate::domain::{Instance, OpId, OpState};
 use crate::plant::{Bug, plant, probe};
@@ -56,8 +57,17 @@ pub struct Crashed {
 const AWAY: Duration = Duration::from_secs(2);
 
 /// The cloud in which somebody dies.
-const SIZE: Size =
-    Size { conductors: 1, hosts: 3, users: 1, operations: 0, vcpus: 8, quota: None, rush: false };
+const SIZE: Size = Size {
+    conductors: 1,
+    hosts: 3,
+    users: 1,
+    operations: 0,
+    vcpus: 8,
+    quota: None,
+    rush: false,
+    pairs: false,
+    silence: false,
+};
 
 impl Crashes {
     /// Deaths in a cloud of these parts.
@@ -71,8 +81,8 @@ impl Crashes {
         Self { bug: Some(bug), ..self }
     }
 
-    /// Every site there is: each moment of each step, and of each undo, of each kind of
-    /// operation, with everybody who may die there.
+    /// Every site there is: each moment of each step of each kind of operation, and of each undo
+    /// after each step that cannot be done, with everybody who may die there.
     pub fn sites() -> Vec<Site> {
         sites()
     }
@@ -81,6 +91,14 @@ impl Crashes {
     /// one after the other. A site that is not reached is a finding.
     pub fn run(&self, deaths: &[Site]) -> Crashed {
         self.replay(deaths, Log::default())
+    }
+
+    /// What the mistake that was made on purpose brings about at these sites: what is found there
+    /// without it too is not its doing.
+    pub fn catches(&self, deaths: &[Site]) -> Option<Finding> {
+        let found = self.bug.and_then(|_| self.run(deaths).findings.into_iter().next())?;
+        let sober = Self { bug: None, ..self.clone() };
+        sober.run(deaths).findings.is_empty().then_some(found)
     }
 
     /// The same, written into `log`.
@@ -95,6 +113,10 @@ impl Crashes {
         let Some(first) = deaths.first() else { return broken("no site".to_owned()) };
         if deaths.iter().any(|site| site.kind != first.kind) {
             return broken("sites of more than one operation".to_owned());
+        }
+        let failing = deaths.iter().find_map(|site| site.failing);
+        if deaths.iter().any(|site| site.failing.is_some_and(|step| Some(step) != failing)) {
+            return broken("more than one step that fails".to_owned());
         }
         let runtime = match tokio::runtime::Builder::new_current_thread().build() {
             Ok(runtime) => runtime,
@@ -127,9 +149,13 @@ impl Crashes {
         runtime.shutdown_background();
         match ended {
             Ok(findings) => {
-                let points = watch.recovery().into_iter();
-                let recovery =
-                    points.flat_map(|(doing, moment)| at(&first.kind, doing, &[moment])).collect();
+                // What went back by itself goes back again when its last step fails.
+                let failing = failing.or(ways_back(&first.kind).last());
+                let of = |(doing, moment)| {
+                    let back = !matches!(doing, Doing::Step(_));
+                    at(&first.kind, doing, failing.filter(|_| back), moment)
+                };
+                let recovery = watch.recovery().into_iter().flat_map(of).collect();
                 Crashed { findings, recovery, hash: log.hash(), log: log.lines() }
             }
             Err(error) => broken(error.to_string()),
@@ -170,6 +196,7 @@ impl Case {
             project: project.clone(),
             image,
             rush: false,
+            pairs: false,
         };
         let mut setting = Setting::new(user("user"), operator);
         setting.furnish(kind).await?;
@@ -182,10 +209,9 @@ impl Case {
             None => None,
         };
 
-        // What goes back has to have come as far as it can go back from: then everything is undone.
-        let back = self.deaths.iter().any(Site::is_backward);
-        let refuse = ways_back(kind).last().filter(|_| back);
-        self.probe.arm(self.deaths.iter().map(|site| (site.doing, site.moment)), refuse);
+        let failing = self.deaths.iter().find_map(|site| site.failing);
+        let back = failing.is_some();
+        self.probe.arm(self.deaths.iter().map(|site| (site.doing, site.moment)), failing);
         let id = setting.begin(kind).await?;
         for (nth, site) in self.deaths.iter().enumerate() {
             self.reached(nth + 1, site).await?;

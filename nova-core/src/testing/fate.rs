@@ -90,6 +90,10 @@ faults! {
     StorageSlow "storage-slow" 0.1;
     /// What a conductor says reaches nobody for a while; the store it reaches.
     CutConductor "cut-conductor" 0.08;
+    /// A process hears of changes in the store late.
+    WatchLag "watch-lag" 0.05;
+    /// A process hears nothing more of the store until it reads everything again.
+    WatchLost "watch-lost" 0.01;
 }
 
 /// One fault that happened: the nth opportunity for it in its run.
@@ -169,7 +173,13 @@ impl Fate {
 
     /// Nothing ever happens.
     pub fn kind() -> Self {
-        Self::swarm(Seed::new(0), Allow::Only(BTreeSet::new()))
+        let (kinds, fired) = (BTreeMap::new(), Vec::new());
+        Self { state: Mutex::new(State { awake: false, allow: Allow::Drawn, kinds, fired }) }
+    }
+
+    /// Whether `fault` can ever happen in this run.
+    pub fn draws(&self, fault: Fault) -> bool {
+        self.lock().kinds.get(&fault).is_some_and(|kind| kind.strength > 0.0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

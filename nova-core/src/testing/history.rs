@@ -25,6 +25,7 @@ use crate::plant::{Bug, plant};
 use crate::port::{MessageBus, NetError, NetworkSpec};
 use crate::seed::{Chance, Seed};
 use crate::store::{MemoryStore, Store};
+use crate::testing::alone::alone;
 use crate::testing::late::LateStore;
 use crate::testing::linear::{Call, Model};
 use crate::testing::simulation::Planted;
@@ -143,33 +144,7 @@ const SERVERS: u64 = 3;
 /// Those of setting the cloud up; none is expected.
 pub fn record(seed: u64, bug: Option<Bug>) -> Result<Histories, ApiError> {
     let _planted = Planted(plant(bug));
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|source| ApiError::Unsuitable {
-        what: "runtime".to_owned(),
-        reason: source.to_string(),
-    })?;
-    let clock = Arc::new(VirtualClock::new());
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            histories = go(Seed::new(seed), Arc::clone(&clock)) => histories,
-            () = pump(&clock) => Err(Invalid::new("clock", "", "one that goes on").into()),
-        }
-    })
-}
-
-/// Turns that every task gets before the clock moves.
-const TURNS: usize = 64;
-
-async fn pump(clock: &VirtualClock) {
-    loop {
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
-        if let Some(moment) = clock.next_wakeup() {
-            clock.advance_to(moment);
-        }
-    }
+    alone(async |clock| go(Seed::new(seed), clock).await)
 }
 
 async fn go(seed: Seed, virtual_clock: Arc<VirtualClock>) -> Result<Histories, ApiError> {

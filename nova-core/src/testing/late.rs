@@ -14,13 +14,14 @@ use crate::store::{
     Entry, Event, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch,
 };
 
-/// The longest way to the store, and back from it, in microseconds.
-const WAY_MAX_US: u64 = 20_000;
+/// The longest way to the store, and back from it.
+const WAY_MAX: Duration = Duration::from_millis(20);
 
 /// How late watchers hear of a change.
 const LAG: Duration = Duration::from_millis(200);
 
-/// One process's end of a store that takes its time. Nothing fails.
+/// One process's end of a store that takes its time: up to 20 ms to the store for a commit, and as
+/// long for the answer; 200 ms until watchers hear of it. Nothing fails.
 #[derive(Debug)]
 pub struct LateStore {
     store: Arc<dyn Store>,
@@ -30,6 +31,8 @@ pub struct LateStore {
     since: Revision,
     /// How long each way takes.
     ways: Mutex<Chance>,
+    way_max: Duration,
+    lag: Duration,
 }
 
 impl LateStore {
@@ -46,7 +49,20 @@ impl LateStore {
         let since = store.scan(Scan::new(Prefix::all()).with_limit(1)).await?.revision;
         let (store, clock) = (Arc::clone(store), Arc::clone(clock));
         let ways = Mutex::new(seed.child("ways").chance());
-        Ok(Self { store, clock, feed: Feed::new(since), since, ways })
+        let feed = Feed::new(since);
+        Ok(Self { store, clock, feed, since, ways, way_max: WAY_MAX, lag: LAG })
+    }
+
+    /// A commit takes up to so long to reach the store, and its answer as long to come back.
+    #[must_use]
+    pub fn with_way(self, way_max: Duration) -> Self {
+        Self { way_max, ..self }
+    }
+
+    /// Watchers hear of a change so late.
+    #[must_use]
+    pub fn with_lag(self, lag: Duration) -> Self {
+        Self { lag, ..self }
     }
 
     /// Tells what happened, late, for as long as it is polled.
@@ -59,9 +75,13 @@ impl LateStore {
                 biased;
                 event = watch.next() => match event {
                     Some(Event::Changed(change)) => {
-                        news.push_back((self.clock.now().after(LAG), change));
+                        news.push_back((self.clock.now().after(self.lag), change));
                     }
-                    _ => return,
+                    Some(Event::Resync) => {
+                        news.clear();
+                        self.feed.lose_place();
+                    }
+                    None => return,
                 },
                 () = async {
                     match due {
@@ -70,6 +90,7 @@ impl LateStore {
                     }
                 } => {
                     let now = self.clock.now();
+                    // A commit is told as a whole.
                     let due = news.iter().take_while(|(due, _)| *due <= now).count();
                     self.feed.publish(news.drain(..due).map(|(_, change)| change));
                 }
@@ -80,7 +101,8 @@ impl LateStore {
     async fn way(&self) {
         let time = {
             let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-            Duration::from_micros(ways.below(WAY_MAX_US))
+            let longest = u64::try_from(self.way_max.as_micros()).unwrap_or(u64::MAX);
+            Duration::from_micros(ways.below(longest))
         };
         self.clock.sleep_until(self.clock.now().after(time)).await;
     }

@@ -20,6 +20,7 @@
 //! It does not replace the suites of the ports (`conformance`): those say which law a part
 //! breaks, this says what comes of it.
 
+mod alone;
 mod audit;
 mod bus;
 mod client;
@@ -35,6 +36,7 @@ mod process;
 mod run;
 mod scenario;
 mod scheduler;
+mod silence;
 mod simulation;
 mod sites;
 mod storage;
@@ -45,6 +47,7 @@ mod world;
 
 pub use crate::cloud::steps::Moment;
 pub use crate::plant::Bug;
+pub use alone::alone;
 pub use bus::{ChaosBus, Cuts};
 pub use crash::{Crashed, Crashes};
 pub use fate::{Allow, Fate, Fault, Fired, Strike};

@@ -18,6 +18,7 @@ use crate::testing::client::Client;
 use crate::testing::fate::{Allow, Fate};
 use crate::testing::parts::Parts;
 use crate::testing::process::Log;
+use crate::testing::silence::fall_silent;
 use crate::testing::simulation::{Outcome, Tally};
 use crate::testing::users::User;
 use crate::testing::weather::{operate, rage};
@@ -199,6 +200,7 @@ async fn play(
         project: projects[n].clone(),
         image,
         rush: size.rush,
+        pairs: size.pairs,
     };
     let working = (0..size.users).map(|n| tokio::spawn(user(n, "user").work(size.operations)));
     let working: Vec<_> = working.collect();
@@ -220,8 +222,16 @@ async fn play(
     rest(world, &mut operator).await?;
     scene.rested(world).await;
 
+    let mut cleaners: Vec<User> = (0..size.users).map(|n| user(n, "cleaner")).collect();
+    if size.silence {
+        let client = Client::new(world, "quiet", "quiet", promises);
+        let project = "quiet".parse().map_err(broken)?;
+        let mut quiet = User { client, project, image, rush: false, pairs: false };
+        fall_silent(world, &mut quiet).await?;
+        rest(world, &mut operator).await?;
+        cleaners.push(quiet);
+    }
     world.log.note(world.clock.now(), "everything is given back");
-    let cleaners = (0..size.users).map(|n| user(n, "cleaner")).collect();
     give_back(world, scene, &mut operator, cleaners, &before).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{HostTable, Liveness, Placement, Refusal, RequestSpec};
+use crate::domain::{HostTable, Invalid, Liveness, Placement, Refusal, RequestSpec};
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
 use crate::testing::fate::{Fate, Fault};
@@ -35,7 +35,7 @@ impl<S: Scheduler + ?Sized> Scheduler for ChaosScheduler<S> {
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
         if let Some(mut strike) = self.fate.strikes(Fault::WrongHost) {
-            let up = hosts.rows().iter().filter(|host| host.liveness == Liveness::Up);
+            let up = hosts.rows().filter(|host| host.liveness == Liveness::Up);
             let up: Vec<_> = up.map(|host| host.id).collect();
             if let Some(host) = up.get(strike.index(up.len())) {
                 return Ok(Placement { hosts: vec![*host] });
@@ -48,7 +48,11 @@ impl<S: Scheduler + ?Sized> Scheduler for ChaosScheduler<S> {
         self.scheduler.explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        self.scheduler.reads_extra_spec(key)
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        self.scheduler.check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        self.scheduler.check_hint(name, words)
     }
 }

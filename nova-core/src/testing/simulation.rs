@@ -95,6 +95,15 @@ impl Simulation {
         run(&self.parts, seed, allow, log)
     }
 
+    /// Whether `outcome` found the mistake that was made on purpose: what its seed finds without
+    /// it too is not its doing.
+    pub fn catches(&self, outcome: &Outcome) -> bool {
+        let sober = Self { bug: None, ..self.clone() };
+        self.bug.is_some()
+            && !outcome.findings.is_empty()
+            && sober.run(outcome.seed).findings.is_empty()
+    }
+
     /// Looks for fewer faults with which the seed of `outcome` still finds something: first
     /// without whole kinds, then without ever smaller parts of the schedule, in at most `runs`
     /// runs. What is left is a schedule for [`Allow::Only`].

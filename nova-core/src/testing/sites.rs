@@ -37,11 +37,14 @@ impl Victim {
     }
 }
 
-/// One place for one death: an operation, a moment of one of its steps, and who dies there.
+/// One place for one death: an operation, a moment of one of its steps or of an undo, and who
+/// dies there.
 #[derive(Clone, PartialEq)]
 pub struct Site {
     pub(crate) kind: OpKind,
     pub(crate) doing: Doing,
+    /// What cannot be done, so that the operation goes back.
+    pub(crate) failing: Option<Step>,
     /// Where in the step.
     pub moment: Moment,
     /// Who dies.
@@ -58,11 +61,6 @@ impl Site {
     pub fn step(&self) -> String {
         self.doing.name()
     }
-
-    /// Whether the operation has to go back for this.
-    pub(crate) fn is_backward(&self) -> bool {
-        !matches!(self.doing, Doing::Step(_))
-    }
 }
 
 impl fmt::Display for Site {
@@ -72,8 +70,11 @@ impl fmt::Display for Site {
             Moment::Done => "done",
             Moment::Recorded => "recorded",
         };
-        let (operation, step) = (self.operation(), self.step());
-        write!(f, "{operation}/{step}/{moment}/{}", self.victim.name())
+        write!(f, "{}/", self.operation())?;
+        if let Some(failing) = self.failing {
+            write!(f, "{} fails/", failing.name())?;
+        }
+        write!(f, "{}/{moment}/{}", self.step(), self.victim.name())
     }
 }
 
@@ -203,11 +204,15 @@ pub(crate) fn victims(kind: &OpKind, doing: Doing) -> Vec<Victim> {
 pub(crate) fn sites() -> Vec<Site> {
     let mut sites = Vec::new();
     for kind in kinds() {
-        let forward = steps(&kind).iter().map(|step| Doing::Step(*step));
-        let back = ways_back(&kind).rev().map(Doing::Undo).chain([Doing::GiveUp]);
-        let back = back.filter(|_| goes_back(&kind, 0));
-        for doing in forward.chain(back) {
-            sites.extend(at(&kind, doing, &[Moment::Begins, Moment::Done, Moment::Recorded]));
+        let mut here = |doing, failing| {
+            let moments = [Moment::Begins, Moment::Done, Moment::Recorded];
+            sites.extend(moments.into_iter().flat_map(|moment| at(&kind, doing, failing, moment)));
+        };
+        steps(&kind).iter().for_each(|step| here(Doing::Step(*step), None));
+        let ways: Vec<Step> = ways_back(&kind).collect();
+        for (nth, failing) in ways.iter().enumerate() {
+            let back = ways[..=nth].iter().rev().map(|step| Doing::Undo(*step));
+            back.chain([Doing::GiveUp]).for_each(|doing| here(doing, Some(*failing)));
         }
     }
     sites
@@ -219,12 +224,8 @@ pub(crate) fn ways_back(kind: &OpKind) -> impl DoubleEndedIterator<Item = Step> 
     list.filter(|(at, _)| goes_back(kind, *at)).map(|(_, step)| *step)
 }
 
-/// The sites of one thing that a runner does.
-pub(crate) fn at(kind: &OpKind, doing: Doing, moments: &[Moment]) -> Vec<Site> {
-    let of = |moment: &Moment| {
-        let (kind, moment) = (kind.clone(), *moment);
-        let victims = victims(&kind, doing).into_iter();
-        victims.map(move |victim| Site { kind: kind.clone(), doing, moment, victim })
-    };
-    moments.iter().flat_map(of).collect()
+/// The sites of one moment of what a runner does.
+pub(crate) fn at(kind: &OpKind, doing: Doing, failing: Option<Step>, moment: Moment) -> Vec<Site> {
+    let site = |victim| Site { kind: kind.clone(), doing, failing, moment, victim };
+    victims(kind, doing).into_iter().map(site).collect()
 }

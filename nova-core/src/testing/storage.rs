@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
-use crate::domain::{HostId, ImageContent, ImageId, VolumeId, VolumeSize};
+use crate::domain::{Fence, HostId, ImageContent, ImageId, VolumeId, VolumeSize};
 use crate::port::{
     Connection, ImageBytes, ImageError, ImageStore, ShareVolumes, VolumeDriver, VolumeError,
     VolumeFacts,
@@ -94,20 +94,35 @@ impl<S: ?Sized> ChaosStorage<S> {
 
 #[async_trait]
 impl<D: VolumeDriver + ?Sized> VolumeDriver for ChaosStorage<D> {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
-        self.change(volume, "create", self.storage.create(volume, size)).await
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.change(volume, "create", self.storage.create(volume, size, fence)).await
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        self.change(volume, "remove", self.storage.remove(volume)).await
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.change(volume, "remove", self.storage.remove(volume, fence)).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        self.change(volume, "connect", self.storage.connect(volume, host)).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.change(volume, "connect", self.storage.connect(volume, host, fence)).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        self.change(volume, "disconnect", self.storage.disconnect(volume, host)).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.change(volume, "disconnect", self.storage.disconnect(volume, host, fence)).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
@@ -127,10 +142,11 @@ impl<D: VolumeDriver + ?Sized> ShareVolumes for ChaosStorage<D> {
         volume: VolumeId,
         from: HostId,
         to: HostId,
+        fence: Fence,
     ) -> Result<Connection, VolumeError> {
         let unable = || VolumeError::NotConnected { volume, host: from };
         let sharing = self.storage.sharing().ok_or_else(unable)?;
-        self.change(volume, "share", sharing.share(volume, from, to)).await
+        self.change(volume, "share", sharing.share(volume, from, to, fence)).await
     }
 }
 

@@ -1,4 +1,5 @@
-//! A store that conflicts for nothing, forgets to answer, and is gone for a while.
+//! A store that conflicts for nothing, forgets to answer, is gone for a while, and tells its
+//! watchers late or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
 use crate::store::{
-    Entry, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch, Write,
+    Entry, Event, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch, Write,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -102,6 +103,52 @@ impl<S: Store + ?Sized> Store for ChaosStore<S> {
 
     async fn watch(&self, prefix: &Prefix, after: Revision) -> Result<Watch, StoreError> {
         self.reach("watch").await?;
-        self.store.watch(prefix, after).await
+        let watch = self.store.watch(prefix, after).await?;
+        let fate = self.process.fate();
+        if !fate.draws(Fault::WatchLag) && !fate.draws(Fault::WatchLost) {
+            return Ok(watch);
+        }
+        let feed = Feed::new(after);
+        let told = feed.watch(prefix, after);
+        tokio::spawn(tell(watch, feed, Arc::clone(&self.process)));
+        Ok(told)
+    }
+}
+
+/// How late a watch tells: later than most decisions take, and sooner than a host counts as down.
+const LAG_MIN: Duration = Duration::from_millis(5);
+const LAG_MAX: Duration = Duration::from_secs(3);
+
+/// Tells `process` what `watch` tells, for as long as it listens: late now and then, and until
+/// its place in the watch is lost.
+async fn tell(mut watch: Watch, feed: Feed, process: Arc<Process>) {
+    let mut news = Vec::new();
+    while let Some(event) = watch.next().await {
+        if !feed.is_watched() {
+            return;
+        }
+        if let Some(mut strike) = process.fate().strikes(Fault::WatchLag) {
+            process.note("hears late of the store");
+            process.world().sleep(strike.time(LAG_MIN, LAG_MAX)).await;
+        }
+        // A commit is told as a whole.
+        news.push(event);
+        news.extend(std::iter::from_fn(|| watch.try_next()));
+        if let Some(mut strike) = process.fate().strikes(Fault::WatchLost) {
+            if strike.unit() < 0.5 {
+                process.note("its watch ends");
+                return;
+            }
+            process.note("its watch loses its place");
+            news.clear();
+            feed.lose_place();
+        }
+        if news.contains(&Event::Resync) {
+            feed.lose_place();
+        }
+        feed.publish(news.drain(..).filter_map(|event| match event {
+            Event::Changed(change) => Some(change),
+            Event::Resync => None,
+        }));
     }
 }

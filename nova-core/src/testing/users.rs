@@ -19,6 +19,8 @@ pub(crate) struct User {
     pub(crate) image: ImageId,
     /// Whether it asks at the same moments as others.
     pub(crate) rush: bool,
+    /// Whether its servers come in pairs, and belong to groups.
+    pub(crate) pairs: bool,
 }
 
 /// Everything a user can see.
@@ -106,7 +108,10 @@ impl User {
         let chance = &mut self.client.chance;
         let flavor = if chance.happens(0.8) { "small" } else { "large" };
         let mut spec = ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, self.image);
-        if chance.happens(0.5) {
+        if self.pairs && sight.groups.is_empty() {
+            return self.group(sight).await;
+        }
+        if self.pairs || chance.happens(0.5) {
             spec.group = pick(chance, &sight.groups).copied();
         }
         if chance.happens(0.1)
@@ -121,6 +126,13 @@ impl User {
             spec = spec.with_hints(hints);
         }
         let impatient = chance.happens(0.12);
+        if self.pairs {
+            self.ask(|project, request| {
+                let spec = spec.clone();
+                async move { project.create_server(request, &spec).await }
+            })
+            .await?;
+        }
         let made = self
             .ask(|project, request| {
                 let spec = spec.clone();

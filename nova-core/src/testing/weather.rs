@@ -100,7 +100,7 @@ fn befall(world: &World, process: &crate::testing::process::Process) {
     }
 }
 
-async fn host_of(world: &World, name: &HostName) -> Option<HostId> {
+pub(crate) async fn host_of(world: &World, name: &HostName) -> Option<HostId> {
     use crate::store::StoreExt as _;
     let key = crate::store::record::keys::host_name(name);
     let claim = world.store.read::<crate::store::record::NameClaim>(&key).await.ok()??;

@@ -34,6 +34,10 @@ pub(crate) struct Size {
     pub(crate) quota: Option<u64>,
     /// Everybody asks at the same moments.
     pub(crate) rush: bool,
+    /// Servers come in pairs, and belong to groups.
+    pub(crate) pairs: bool,
+    /// When everything has come to rest, a host falls silent.
+    pub(crate) silence: bool,
 }
 
 impl Size {
@@ -43,6 +47,8 @@ impl Size {
         Self {
             quota: tight.happens(0.4).then(|| 2 + tight.below(3)),
             rush: tight.happens(0.4),
+            pairs: tight.happens(0.3),
+            silence: tight.happens(0.2),
             conductors: 1 + chance.index(3),
             hosts: 2 + chance.index(5),
             users: 1 + chance.index(3),

@@ -10,7 +10,7 @@ use nova_core::port::VirtDriver;
 
 use crate::moves::{check_home, furnished, home, trouble_elsewhere};
 use crate::stubborn::{Stubborn, Trouble};
-use crate::world::{World, pump, run, spec};
+use crate::world::{World, run, spec};
 
 /// The host of a server loses its power, and an operator says so.
 pub(crate) async fn lose_host(world: &mut World, id: InstanceId) -> HostId {
@@ -276,11 +276,7 @@ fn evacuating_and_rebuilding_go_on_after_a_restart_in_any_of_their_steps() {
                 world.done(accepted).await;
                 check_home(&world, id, volume, PowerState::Running, "").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use nova_core::cloud::{Admin, ApiError, Cloud, CloudOptions, GroupSpec, Ports, ServerSpec};
 use nova_core::domain::{
-    Action, FailedCheck, FloatingPool, GroupPolicy, HostTable, InterfaceName, Limit, NetworkKind,
-    OpState, Placement, Quantum, Quota, Refusal, RequestSpec, ResourceKind, VmState,
+    Action, FailedCheck, FloatingPool, GroupPolicy, HostTable, InterfaceName, Invalid, Limit,
+    NetworkKind, OpState, Placement, Quantum, Quota, Refusal, RequestSpec, ResourceKind, VmState,
 };
 use nova_core::memory::FirstFit;
 use nova_core::port::{NetError, NetworkSpec, NoValidHost, Scheduler};
@@ -133,7 +133,7 @@ impl Scheduler for Blind {
         request: &RequestSpec,
         _: Seed,
     ) -> Result<Placement, NoValidHost> {
-        let first = hosts.rows().iter().map(|host| host.id).take(1);
+        let first = hosts.rows().map(|host| host.id).take(1);
         let mut placement = FirstFit
             .select(hosts, request, Seed::new(1))
             .unwrap_or_else(|_| Placement { hosts: Vec::new() });
@@ -145,8 +145,12 @@ impl Scheduler for Blind {
         FirstFit.explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, _: &str) -> bool {
-        false
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        FirstFit.check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        FirstFit.check_hint(name, words)
     }
 }
 

@@ -10,149 +10,44 @@ use async_trait::async_trait;
 use nova_core::clock::Clock;
 use nova_core::cloud::{ApiError, Ports};
 use nova_core::domain::{
-    FloatingPool, HostFacts, HostId, HostTable, InstanceId, InterfaceName, Liveness, Network,
-    NetworkId, OpState, Placement, Port, PowerState, Reboot, Refusal, RequestSpec, VmState,
+    FloatingPool, HostId, HostTable, InstanceId, InterfaceName, Invalid, Liveness, Network,
+    NetworkId, OpState, Placement, Port, PowerState, Refusal, RequestSpec, VmState,
 };
 use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
 use nova_core::port::{
-    AttachVolumes, FloatingIps, Guest, GuestSpec, ImageStore, MoveGuests, NetError, NetworkManager,
-    NetworkSpec, NoValidHost, PauseGuests, PortRequest, RescueGuests, Scheduler, SnapshotGuests,
-    VirtDriver, VirtError,
+    FloatingIps, NetError, NetworkManager, NetworkSpec, NoValidHost, PortRequest, Scheduler,
+    VirtDriver,
 };
 use nova_core::seed::Seed;
 use nova_core::store::Draft;
 
+use crate::moody::{Mood, Moody};
 use crate::world::{HOST, World, run, run_with, spec};
 
-/// A host whose switches make it fail.
-#[derive(Debug, Default)]
-struct Switches {
-    /// It cannot say which guests it has.
-    blind: AtomicBool,
-    /// It has lost sight of its guests, and says that there are none.
-    forgetful: AtomicBool,
-    /// It cannot remove a guest.
-    clinging: AtomicBool,
-    /// Making a guest panics so many times.
-    panics: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct Broken {
-    host: Arc<MemoryHost>,
-    switches: Arc<Switches>,
-}
-
-impl Broken {
-    fn new() -> (Self, Arc<MemoryHost>, Arc<Switches>) {
-        let (host, switches) = (Arc::new(MemoryHost::new(HOST)), Arc::new(Switches::default()));
-        (Self { host: Arc::clone(&host), switches: Arc::clone(&switches) }, host, switches)
-    }
-}
-
-impl Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("broken host")
-    }
+/// A host with a mood, and what is really on it.
+fn moody(world: &World, mood: Mood) -> (Arc<Moody>, Arc<MemoryHost>) {
+    let host = Arc::new(MemoryHost::new(HOST));
+    (Moody::over(world, &host, mood), host)
 }
 
 fn on(switch: &AtomicBool) -> bool {
     switch.load(Ordering::SeqCst)
 }
 
-fn failure(operation: &'static str) -> VirtError {
-    VirtError::Host { operation, source: "no connection".into() }
-}
-
-#[async_trait]
-impl VirtDriver for Broken {
-    async fn facts(&self) -> Result<HostFacts, VirtError> {
-        self.host.facts().await
-    }
-
-    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
-        match on(&self.switches.blind) {
-            true => Err(failure("list guests")),
-            false if on(&self.switches.forgetful) => Ok(Vec::new()),
-            false => self.host.guests().await,
-        }
-    }
-
-    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
-        match on(&self.switches.forgetful) {
-            true => Ok(None),
-            false => self.host.guest(instance).await,
-        }
-    }
-
-    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
-        let left = self.switches.panics.load(Ordering::SeqCst);
-        if left > 0 {
-            self.switches.panics.store(left - 1, Ordering::SeqCst);
-            panic!("the driver lost its mind");
-        }
-        self.host.create(spec, images).await
-    }
-
-    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
-        match on(&self.switches.clinging) {
-            true => Err(failure("remove a guest")),
-            false => self.host.remove(instance).await,
-        }
-    }
-
-    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
-        self.host.start(instance).await
-    }
-
-    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
-        self.host.stop(instance).await
-    }
-
-    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
-        self.host.reboot(instance, how, boot).await
-    }
-
-    fn pausing(&self) -> Option<&dyn PauseGuests> {
-        self.host.pausing()
-    }
-
-    fn volumes(&self) -> Option<&dyn AttachVolumes> {
-        self.host.volumes()
-    }
-
-    fn moving(&self) -> Option<&dyn MoveGuests> {
-        self.host.moving()
-    }
-
-    fn live(&self) -> Option<&dyn nova_core::port::LiveMigrate> {
-        self.host.live()
-    }
-
-    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
-        self.host.snapshots()
-    }
-
-    fn rescuing(&self) -> Option<&dyn RescueGuests> {
-        self.host.rescuing()
-    }
-}
-
 /// A host that cannot be put in order says why, takes no orders, and is ready when it can be.
-fn not_ready(trouble: fn(&Switches) -> &AtomicBool, reason: &'static str) {
+fn not_ready(refuses: &'static str) {
     run(async move |world: &mut World| {
-        let (driver, host, switches) = Broken::new();
+        let (driver, host) = moody(world, Mood::Refuses(refuses));
         host.plant_guest(InstanceId::from_u128(99));
-        trouble(&switches).store(true, Ordering::SeqCst);
         world.cloud.stop_host(&"alpha".parse().unwrap()).await;
         world.cloud.stop_host(&"beta".parse().unwrap()).await;
         world.pass(Duration::from_secs(10)).await;
-        let id = world.cloud.add_host(spec("gamma"), driver).await.unwrap();
+        let id = world.cloud.add_host(spec("gamma"), Arc::clone(&driver)).await.unwrap();
         for _ in 0..3 {
             let hosts = world.admin().hosts().await.unwrap();
             let gamma = hosts.iter().find(|host| host.host.id == id).unwrap();
             assert_eq!(gamma.liveness, Liveness::Down);
-            assert!(gamma.unready.as_ref().unwrap().contains(reason), "{gamma:?}");
+            assert!(gamma.unready.as_ref().unwrap().contains(refuses), "{gamma:?}");
             world.pass(Duration::from_secs(20)).await;
         }
         let project = world.project();
@@ -162,7 +57,7 @@ fn not_ready(trouble: fn(&Switches) -> &AtomicBool, reason: &'static str) {
         assert!(matches!(failed.state, OpState::Failed(_)), "{failed:?}");
         assert_eq!(host.guests().await.unwrap().len(), 1);
 
-        trouble(&switches).store(false, Ordering::SeqCst);
+        driver.turns(Mood::Well);
         world.pass(Duration::from_secs(10)).await;
         assert_eq!(host.guests().await.unwrap(), []);
         let hosts = world.admin().hosts().await.unwrap();
@@ -174,12 +69,12 @@ fn not_ready(trouble: fn(&Switches) -> &AtomicBool, reason: &'static str) {
 
 #[test]
 fn a_host_that_cannot_list_its_guests_is_not_ready_and_says_why() {
-    not_ready(|switches| &switches.blind, "list guests");
+    not_ready("list");
 }
 
 #[test]
 fn a_host_that_cannot_remove_what_nobody_owns_is_not_ready_and_says_why() {
-    not_ready(|switches| &switches.clinging, "remove a guest");
+    not_ready("remove");
 }
 
 #[test]
@@ -189,17 +84,17 @@ fn a_guest_that_was_lost_from_sight_is_adopted_again() {
             world.cloud.stop_host(&name.parse().unwrap()).await;
         }
         world.pass(Duration::from_secs(10)).await;
-        let (driver, host, switches) = Broken::new();
-        let gamma = world.cloud.add_host(spec("gamma"), driver).await.unwrap();
+        let (driver, host) = moody(world, Mood::Well);
+        let gamma = world.cloud.add_host(spec("gamma"), Arc::clone(&driver)).await.unwrap();
         let (one, two) = (world.boot("one").await.instance.id, world.boot("two").await.instance.id);
-        switches.forgetful.store(true, Ordering::SeqCst);
+        driver.turns(Mood::Forgetful);
         world.cloud.stop_host(&"gamma".parse().unwrap()).await;
-        let again = Broken { host: Arc::clone(&host), switches: Arc::clone(&switches) };
-        assert_eq!(world.cloud.add_host(spec("gamma"), again).await.unwrap(), gamma);
+        let again = world.cloud.add_host(spec("gamma"), Arc::clone(&driver)).await;
+        assert_eq!(again.unwrap(), gamma);
         let state = async |id| world.project().server(id).await.unwrap().instance.state;
         assert_eq!((state(one).await, state(two).await), (VmState::Error, VmState::Error));
         host.stop(two).await.unwrap();
-        switches.forgetful.store(false, Ordering::SeqCst);
+        driver.turns(Mood::Well);
         world.pass(Duration::from_secs(10)).await;
         assert_eq!((state(one).await, state(two).await), (VmState::Active, VmState::Stopped));
         assert_eq!(world.project().server(one).await.unwrap().instance.fault, None);
@@ -224,8 +119,7 @@ fn a_driver_that_panics_fails_one_attempt_and_not_the_host() {
             world.cloud.stop_host(&name.parse().unwrap()).await;
         }
         world.pass(Duration::from_secs(10)).await;
-        let (driver, _, switches) = Broken::new();
-        switches.panics.store(2, Ordering::SeqCst);
+        let (driver, _) = moody(world, Mood::Panics(2));
         let gamma = world.cloud.add_host(spec("gamma"), driver).await.unwrap();
         let began = world.cloud.ports().clock.now();
         assert_eq!(world.boot("web").await.instance.host, Some(gamma));
@@ -264,8 +158,12 @@ impl Scheduler for Panicking {
         FirstFit.explain(hosts, request)
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        FirstFit.reads_extra_spec(key)
+    fn check_extra_spec(&self, key: &str, value: &str) -> Result<(), Invalid> {
+        FirstFit.check_extra_spec(key, value)
+    }
+
+    fn check_hint(&self, name: &str, words: &[String]) -> Result<(), Invalid> {
+        FirstFit.check_hint(name, words)
     }
 }
 

@@ -8,10 +8,11 @@ use nova_core::cloud::{ApiError, Cloud, CloudOptions};
 use nova_core::domain::{Admission, HostId, InstanceId, OpId, OpState, PowerState, VmState};
 use nova_core::port::VirtDriver;
 
-use crate::elsewhere::restart;
+use crate::anew::{slow, until};
+use crate::elsewhere::{others, restart};
 use crate::moves::{check_home, furnished, home};
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
 /// Servers on one host with room for all of them elsewhere: one with everything, one that runs,
 /// one that is paused, and one that is stopped.
@@ -259,11 +260,53 @@ fn a_drain_goes_on_after_a_restart_in_the_middle() {
                 assert_eq!(ended.state, OpState::Done, "{verb}: {ended:#?}");
                 check_left(&world, host, &ids, volume).await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
+}
+
+#[test]
+fn a_drain_lends_what_it_moves_their_images() {
+    for (verb, trouble) in [("send", None), ("unpack", Some(Trouble::NotLive))] {
+        run(async |world: &mut World| {
+            let admin = world.admin();
+            let (web, _) = furnished(world).await;
+            let host = home(world, web).await;
+            let begun = Arc::new(AtomicBool::new(false));
+            let op = match trouble {
+                None => begin(world, host, verb, &begun).await,
+                Some(trouble) => {
+                    let other = others(world, web).await[0];
+                    let slow = slow(world, verb, &begun);
+                    restart(world, other, Some(&slow)).await;
+                    restart(world, host, Some(&trouble)).await;
+                    let op = drain(world, host).await;
+                    until(&begun).await;
+                    op
+                }
+            };
+            let refused = admin.delete_image(admin.new_request(), world.image).await;
+            assert!(matches!(refused, Err(ApiError::InUse { .. })), "{verb}: {refused:?}");
+            let ended = admin.wait(op).await.unwrap();
+            assert_eq!(ended.state, OpState::Done, "{ended:#?}");
+            admin.delete_image(admin.new_request(), world.image).await.unwrap();
+            world.healthy().await;
+        });
+    }
+}
+
+#[test]
+fn a_server_whose_image_is_gone_is_named_and_not_begun_with() {
+    run(async |world: &mut World| {
+        let admin = world.admin();
+        let web = world.boot("web").await.instance.id;
+        admin.delete_image(admin.new_request(), world.image).await.unwrap();
+        let op = drain(world, home(world, web).await).await;
+        let ended = admin.wait(op).await.unwrap();
+        let OpState::Failed(fault) = &ended.state else { panic!("{ended:#?}") };
+        assert!(fault.message.contains("image"), "{fault:?}");
+        assert!(fault.message.contains(&web.to_string()), "{fault:?}");
+        assert!(ended.journal.iter().all(|record| !format!("{record:?}").contains("begins")));
+        world.healthy().await;
+    });
 }

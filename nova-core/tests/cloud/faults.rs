@@ -6,116 +6,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nova_core::clock::Clock;
 use nova_core::cloud::{Cloud, CloudOptions, Ports};
-use nova_core::domain::{HostFacts, InstanceId, Liveness, OpState, PowerState, Reboot, VmState};
-use nova_core::memory::{LocalBus, MemoryHost, VirtualClock};
-use nova_core::port::{
-    AttachVolumes, BusError, Guest, GuestSpec, ImageStore, Inbox, MessageBus, MoveGuests,
-    PauseGuests, Payload, RescueGuests, SnapshotGuests, Topic, VirtDriver, VirtError,
-};
+use nova_core::domain::{InstanceId, Liveness, OpState, PowerState, VmState};
+use nova_core::memory::{LocalBus, MemoryHost};
+use nova_core::port::{BusError, Inbox, MessageBus, Payload, Topic, VirtDriver as _};
 
-use crate::world::{HOST, World, pump, run, run_with, spec};
+use crate::stubborn::{Stubborn, Trouble};
+use crate::world::{HOST, World, run, run_with, spec};
 
-/// How a host makes guests.
-#[derive(Debug)]
-enum Making {
-    /// It never can.
-    Never,
-    /// It takes this long; the flag says that it has begun.
-    Slow { clock: Arc<VirtualClock>, time: Duration, begun: Arc<AtomicBool> },
+/// A host that makes no guest.
+fn barren() -> Stubborn {
+    Stubborn::new(Arc::new(MemoryHost::new(HOST)), Trouble::NeverCreate)
 }
 
-/// A host that is odd about making guests, and ordinary otherwise.
-#[derive(Debug)]
-struct Odd {
-    host: MemoryHost,
-    making: Making,
-}
-
-impl Odd {
-    fn barren() -> Self {
-        Self { host: MemoryHost::new(HOST), making: Making::Never }
-    }
-}
-
-impl Display for Odd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("odd host")
-    }
-}
-
-#[async_trait]
-impl VirtDriver for Odd {
-    async fn facts(&self) -> Result<HostFacts, VirtError> {
-        self.host.facts().await
-    }
-
-    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
-        self.host.guests().await
-    }
-
-    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
-        self.host.guest(instance).await
-    }
-
-    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
-        match &self.making {
-            Making::Never => Err(VirtError::NoRoom { instance: spec.instance }),
-            Making::Slow { clock, time, begun } => {
-                begun.store(true, Ordering::SeqCst);
-                clock.sleep_until(clock.now().after(*time)).await;
-                self.host.create(spec, images).await
-            }
-        }
-    }
-
-    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
-        self.host.remove(instance).await
-    }
-
-    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
-        self.host.start(instance).await
-    }
-
-    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
-        self.host.stop(instance).await
-    }
-
-    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
-        self.host.reboot(instance, how, boot).await
-    }
-
-    fn pausing(&self) -> Option<&dyn PauseGuests> {
-        self.host.pausing()
-    }
-
-    fn volumes(&self) -> Option<&dyn AttachVolumes> {
-        self.host.volumes()
-    }
-
-    fn moving(&self) -> Option<&dyn MoveGuests> {
-        self.host.moving()
-    }
-
-    fn live(&self) -> Option<&dyn nova_core::port::LiveMigrate> {
-        self.host.live()
-    }
-
-    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
-        self.host.snapshots()
-    }
-
-    fn rescuing(&self) -> Option<&dyn RescueGuests> {
-        self.host.rescuing()
-    }
+/// A host that takes twenty seconds to make a guest; `begun` says that it has begun.
+fn slow(world: &World, begun: &Arc<AtomicBool>) -> Stubborn {
+    let (verb, time, begun) = ("create", Duration::from_secs(20), Arc::clone(begun));
+    let slow = Trouble::Slow { verb, clock: Arc::clone(&world.clock), time, begun };
+    Stubborn::new(Arc::new(MemoryHost::new(HOST)), slow)
 }
 
 #[test]
 fn a_host_that_cannot_make_the_guest_is_left_for_another() {
     run(async |world: &mut World| {
         for name in ["alpha", "beta"] {
-            world.cloud.add_host(spec(name), Odd::barren()).await.unwrap();
+            world.cloud.add_host(spec(name), barren()).await.unwrap();
         }
         let good = world.add_host("gamma").await;
         let server = world.boot("web").await.instance;
@@ -130,7 +45,7 @@ fn a_host_that_cannot_make_the_guest_is_left_for_another() {
 fn a_server_that_no_host_can_make_fails_and_holds_nothing() {
     run(async |world: &mut World| {
         for name in ["alpha", "beta"] {
-            world.cloud.add_host(spec(name), Odd::barren()).await.unwrap();
+            world.cloud.add_host(spec(name), barren()).await.unwrap();
         }
         let project = world.project();
         let before = world.admin().census().await.unwrap();
@@ -243,11 +158,7 @@ fn what_was_accepted_before_a_restart_is_done_after_it() {
             let op = world.ended(accepted.operation).await;
             assert_eq!(op.state, OpState::Done, "{op:#?}");
         };
-        tokio::select! {
-            biased;
-            () = work => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(work).await;
     });
 }
 
@@ -255,16 +166,11 @@ fn what_was_accepted_before_a_restart_is_done_after_it() {
 fn a_server_that_is_deleted_while_it_is_made_leaves_nothing() {
     run(async |world: &mut World| {
         let entered = Arc::new(AtomicBool::new(false));
-        let mut slow = Vec::new();
+        let mut drivers = Vec::new();
         for name in ["alpha", "beta"] {
-            let making = Making::Slow {
-                clock: Arc::clone(&world.clock),
-                time: Duration::from_secs(20),
-                begun: Arc::clone(&entered),
-            };
-            let driver = Arc::new(Odd { host: MemoryHost::new(HOST), making });
+            let driver = Arc::new(slow(world, &entered));
             world.cloud.add_host(spec(name), Arc::clone(&driver)).await.unwrap();
-            slow.push(driver);
+            drivers.push(driver);
         }
         let project = world.project();
         let wanted = world.server("web", "small");
@@ -275,7 +181,7 @@ fn a_server_that_is_deleted_while_it_is_made_leaves_nothing() {
         world.done(project.delete_server(project.new_request(), created.id).await).await;
         let op = world.ended(created.operation).await;
         assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
-        for driver in slow {
+        for driver in drivers {
             assert_eq!(driver.guests().await.unwrap(), []);
         }
         let hosts = world.admin().hosts().await.unwrap();
@@ -291,13 +197,7 @@ fn what_was_begun_before_a_restart_waits_for_its_host() {
         let mut world = World::new(|ports| ports).await;
         let begun = Arc::new(AtomicBool::new(false));
         for name in ["alpha", "beta"] {
-            let making = Making::Slow {
-                clock: Arc::clone(&world.clock),
-                time: Duration::from_secs(20),
-                begun: Arc::clone(&begun),
-            };
-            let driver = Odd { host: MemoryHost::new(HOST), making };
-            world.cloud.add_host(spec(name), driver).await.unwrap();
+            world.cloud.add_host(spec(name), slow(&world, &begun)).await.unwrap();
         }
         let project = world.project();
         let wanted = world.server("web", "small");
@@ -319,10 +219,6 @@ fn what_was_begun_before_a_restart_waits_for_its_host() {
             assert_eq!(op.state, OpState::Done, "{op:#?}");
             assert_eq!(op.tried, std::collections::BTreeSet::new());
         };
-        tokio::select! {
-            biased;
-            () = work => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(work).await;
     });
 }

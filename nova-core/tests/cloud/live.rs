@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use nova_core::cloud::{ApiError, Cloud, CloudOptions, Ports};
 use nova_core::doctor::{Snapshot, Strictness, examine};
 use nova_core::domain::{
-    HostId, InstanceId, OpId, OpState, Operation, PowerState, VmState, VolumeId, VolumeSize,
+    Fence, HostId, InstanceId, OpId, OpState, Operation, PowerState, VmState, VolumeId, VolumeSize,
 };
 use nova_core::memory::MemoryVolumes;
 use nova_core::port::{
@@ -19,7 +19,7 @@ use crate::anew::{host_returns, lose_host};
 use crate::elsewhere::{others, restart};
 use crate::moves::{check_home, furnished, home};
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run, run_with};
+use crate::world::{World, run, run_with};
 
 /// Nothing is wrong at this moment, whatever is under way.
 pub(crate) async fn check_moment(world: &World) {
@@ -108,20 +108,35 @@ impl std::fmt::Display for Single {
 
 #[async_trait]
 impl VolumeDriver for Single {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
-        self.0.create(volume, size).await
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.0.create(volume, size, fence).await
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        self.0.remove(volume).await
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.0.remove(volume, fence).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        self.0.connect(volume, host).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.0.connect(volume, host, fence).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        self.0.disconnect(volume, host).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.0.disconnect(volume, host, fence).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
@@ -300,11 +315,7 @@ fn a_live_migration_goes_on_after_a_restart_in_any_of_its_steps() {
                 assert_eq!(op.state, OpState::Done, "{verb}: {op:#?}");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

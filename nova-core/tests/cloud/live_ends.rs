@@ -145,7 +145,7 @@ fn declared(host: HostId, fate: Fate) -> Option<HostId> {
 
 #[test]
 fn a_destination_that_loses_power_before_the_cut_over_leaves_the_server_where_it_is() {
-    for fate in [Fate::Blink, Fate::Declared, Fate::Wiped] {
+    for fate in [Fate::Blink, Fate::Declared] {
         run(async |world: &mut World| {
             let way = reach(world, Stage::Sent).await;
             befall(world, way.new, fate).await;
@@ -156,6 +156,18 @@ fn a_destination_that_loses_power_before_the_cut_over_leaves_the_server_where_it
             check_end(world, &way, lost, PowerState::Running).await;
         });
     }
+}
+
+#[test]
+fn a_destination_that_was_made_anew_is_sent_the_frozen_guest_again() {
+    run(async |world: &mut World| {
+        let way = reach(world, Stage::Sent).await;
+        befall(world, way.new, Fate::Wiped).await;
+        restart(world, way.old, None).await;
+        let op = check(world, &way, way.new, PowerState::Running, "written before").await;
+        assert_eq!(op.state, OpState::Done, "{op:#?}");
+        check_end(world, &way, None, PowerState::Running).await;
+    });
 }
 
 #[test]

@@ -1,27 +1,35 @@
 //! The cloud as its users meet it, on reference parts.
 
 mod anew;
+mod apart;
 mod behind;
 mod broken;
+mod cells;
 mod chaos;
 mod doctor;
 mod drain;
 mod elsewhere;
 mod faults;
+mod fence;
 mod histories;
+mod kinds;
 mod life;
 mod linger;
 mod live;
 mod live_ends;
+mod moody;
 mod moves;
 mod older;
 mod operator;
+mod overload;
 mod regressions;
 mod removal;
 mod rescue;
+mod rescue_lost;
 mod shelf;
 mod sites;
 mod snapshots;
 mod starts;
 mod stubborn;
+mod uploads;
 mod world;

@@ -13,7 +13,7 @@ use nova_core::memory::MemoryHost;
 use nova_core::port::VirtDriver;
 
 use crate::stubborn::{Stubborn, Trouble};
-use crate::world::{HOST, World, pump, run, spec};
+use crate::world::{HOST, World, run, spec};
 
 /// A server with a volume, a floating IP and something on its disk.
 pub(crate) async fn furnished(world: &World) -> (InstanceId, VolumeId) {
@@ -199,6 +199,34 @@ fn where_the_other_host_cannot_take_it_everything_is_as_before() {
 }
 
 #[test]
+fn a_server_whose_guest_is_lost_is_not_moved_nor_shelved_and_calls_for_nobody() {
+    for verb in ["migrate", "shelve"] {
+        lost(verb);
+    }
+}
+
+fn lost(verb: &'static str) {
+    run(async move |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let id = world.boot("web").await.instance.id;
+        let host = home(world, id).await;
+        world.hosts[&host].remove(id).await.unwrap();
+        let accepted = match verb {
+            "shelve" => project.shelve_server(project.new_request(), id).await.unwrap(),
+            _ => admin.migrate_server(admin.new_request(), id).await.unwrap(),
+        };
+        let op = world.ended(accepted.operation).await;
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        world.pass(Duration::from_secs(20)).await;
+        let server = project.server(id).await.unwrap().instance;
+        assert_eq!((server.state, server.host), (VmState::Error, Some(host)));
+        assert_eq!((server.task, server.migration), (None, None));
+        world.done(project.delete_server(project.new_request(), id).await).await;
+        world.healthy().await;
+    });
+}
+
+#[test]
 fn a_server_that_is_deleted_while_it_moves_leaves_nothing_on_either_host() {
     run(async |world: &mut World| {
         let (admin, project) = (world.admin(), world.project());
@@ -272,11 +300,7 @@ fn a_move_goes_on_after_a_restart_in_any_of_its_steps() {
                 assert_eq!(op.state, OpState::Done, "{verb}: {op:#?}");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

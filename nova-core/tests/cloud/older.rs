@@ -7,7 +7,7 @@ use nova_core::domain::{Instance, OpState, Operation};
 use nova_core::store::record::keys;
 use nova_core::store::{Key, Store, Txn, Write};
 
-use crate::world::{World, pump};
+use crate::world::World;
 
 /// Changes a record as a tree, as a release would have written it that knew less.
 pub(crate) async fn rewrite(
@@ -54,10 +54,6 @@ fn an_operation_of_the_first_step_lists_ends_by_those_of_today() {
             assert_eq!((op.state, op.steps_version), (OpState::Done, 1));
             world.healthy().await;
         };
-        tokio::select! {
-            biased;
-            () = work => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(work).await;
     });
 }

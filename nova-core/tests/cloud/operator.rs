@@ -7,13 +7,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::cloud::{ApiError, Cloud, CloudOptions};
 use nova_core::domain::{
-    ImageContent, ImageId, InstanceId, OpId, OpState, PowerState, Reboot, VmState, VolumeState,
+    Attachment, HostId, ImageContent, ImageId, InstanceId, OpId, OpState, PowerState, Reboot,
+    Vcpus, VmState, Volume, VolumeState,
 };
 use nova_core::memory::MemoryImages;
-use nova_core::port::{ImageBytes, ImageError, ImageStore};
+use nova_core::port::{ImageBytes, ImageError, ImageStore, VirtDriver as _};
+use nova_core::store::record::keys;
+use nova_core::store::{StoreExt as _, Txn};
 
-use crate::anew::trouble_everywhere;
-use crate::moves::{furnished, home};
+use crate::anew::{lose_host, slow, trouble_everywhere, until};
+use crate::elsewhere::{self, others};
+use crate::linger::silence;
+use crate::live::check_moment;
+use crate::moves::{check_home, furnished, home};
 use crate::snapshots::restart;
 use crate::stubborn::Trouble;
 use crate::world::{World, run, run_with};
@@ -187,6 +193,165 @@ fn a_move_whose_end_is_abandoned_leaves_the_server_where_it_is_and_nothing_elsew
             world.healthy().await;
         });
     }
+}
+
+/// A confirmation that cannot remove the guest where it was before.
+async fn stuck_confirmation(world: &mut World) -> (InstanceId, OpId, HostId) {
+    let (admin, project) = (world.admin(), world.project());
+    let id = world.boot("web").await.instance.id;
+    let old = home(world, id).await;
+    world.done(admin.migrate_server(admin.new_request(), id).await).await;
+    elsewhere::restart(world, old, Some(&Trouble::NeverRemove)).await;
+    let accepted = project.confirm_resize(project.new_request(), id).await.unwrap();
+    let op = world.ended(accepted.operation).await;
+    assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+    (id, op.id, old)
+}
+
+async fn claimed_on(world: &World, host: HostId) -> Vcpus {
+    let hosts = world.admin().hosts().await.unwrap();
+    hosts.iter().find(|row| row.host.id == host).unwrap().used.vcpus
+}
+
+#[test]
+fn what_an_abandoned_move_leaves_on_a_silent_host_keeps_its_claim_until_the_host_has_spoken() {
+    for speaks in ["host", "operator"] {
+        run(async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let (id, op, old) = stuck_confirmation(world).await;
+            silence(world, old).await;
+            admin.abandon_operation(admin.new_request(), op).await.unwrap();
+            world.pass(Duration::from_secs(600)).await;
+            check_moment(world).await;
+            assert_eq!(claimed_on(world, old).await, Vcpus(2));
+            world.done(project.reboot(project.new_request(), id, Reboot::Hard).await).await;
+            assert_ne!(home(world, id).await, old);
+            if speaks == "host" {
+                elsewhere::restart(world, old, None).await;
+                assert_eq!(world.hosts[&old].guest(id).await.unwrap(), None);
+                world.healthy().await;
+            } else {
+                admin.force_down(admin.new_request(), old, "burnt").await.unwrap();
+                world.pass(CloudOptions::default().sweep_interval * 2).await;
+                world.healthy_but_for(old).await;
+            }
+            assert_eq!(claimed_on(world, old).await, Vcpus(0), "{speaks}");
+        });
+    }
+}
+
+#[test]
+fn what_an_abandoned_move_leaves_on_a_host_that_is_lost_is_given_back_at_once() {
+    run(async |world: &mut World| {
+        let admin = world.admin();
+        let (_, op, old) = stuck_confirmation(world).await;
+        admin.force_down(admin.new_request(), old, "burnt").await.unwrap();
+        admin.abandon_operation(admin.new_request(), op).await.unwrap();
+        assert_eq!(claimed_on(world, old).await, Vcpus(0));
+        check_moment(world).await;
+    });
+}
+
+#[test]
+fn a_server_does_not_go_where_an_abandoned_move_may_have_left_something() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (id, op, old) = stuck_confirmation(world).await;
+        admin.abandon_operation(admin.new_request(), op).await.unwrap();
+        world.done(project.reboot(project.new_request(), id, Reboot::Hard).await).await;
+        // The host answers, and its agent cannot remove the guest.
+        world.pass(CloudOptions::default().sweep_interval * 2).await;
+        assert_eq!(claimed_on(world, old).await, Vcpus(2));
+        let moved = admin.migrate_server(admin.new_request(), id).await.unwrap();
+        world.pass(Duration::from_secs(60)).await;
+        let op = admin.operation(moved.operation).await.unwrap();
+        assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+        elsewhere::restart(world, old, None).await;
+        world.done(admin.migrate_server(admin.new_request(), id).await).await;
+        assert_eq!(home(world, id).await, old);
+        world.healthy().await;
+    });
+}
+
+/// What abandoning an operation is refused for: the host, and what it may still use.
+async fn refused(world: &World, op: OpId) -> (String, String) {
+    let admin = world.admin();
+    let before = admin.operation(op).await.unwrap();
+    let census = admin.census().await.unwrap();
+    match admin.abandon_operation(admin.new_request(), op).await {
+        Err(ApiError::StillUsed { operation, host, what }) => {
+            assert_eq!(operation, op.to_string());
+            assert_eq!(admin.operation(op).await.unwrap(), before);
+            assert_eq!(admin.census().await.unwrap(), census);
+            (host, what)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_move_is_not_abandoned_while_its_other_end_is_connected_to_a_volume() {
+    run(async |world: &mut World| {
+        let admin = world.admin();
+        let (id, volume) = furnished(world).await;
+        let old = home(world, id).await;
+        elsewhere::restart(world, old, Some(&Trouble::NeverRemove)).await;
+        let moved = admin.live_migrate_server(admin.new_request(), id).await.unwrap();
+        let op = world.ended(moved.operation).await;
+        assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+        assert_ne!(home(world, id).await, old);
+        let name = admin.hosts().await.unwrap();
+        let name = name.iter().find(|row| row.host.id == old).unwrap().host.name.to_string();
+        let held = (name, format!("volume {volume}"));
+        assert_eq!(refused(world, op.id).await, held);
+        silence(world, old).await;
+        assert_eq!(refused(world, op.id).await, held);
+        // What the refusal says to do helps.
+        admin.force_down(admin.new_request(), old, "burnt").await.unwrap();
+        world.done(admin.retry_operation(admin.new_request(), op.id).await).await;
+        check_home(world, id, volume, PowerState::Running, "written before").await;
+    });
+}
+
+#[test]
+fn what_was_being_made_anew_elsewhere_is_not_abandoned_before_its_host_is_declared_down() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (id, volume) = furnished(world).await;
+        world.done(project.stop(project.new_request(), id).await).await;
+        let (old, there) = (home(world, id).await, others(world, id).await[0]);
+        lose_host(world, id).await;
+        let begun = Arc::default();
+        elsewhere::restart(world, there, Some(&slow(world, "stop", &begun))).await;
+        admin.evacuate_server(admin.new_request(), id).await.unwrap();
+        until(&begun).await;
+        elsewhere::restart(world, there, Some(&Trouble::NeverRemove)).await;
+        let deleted = project.delete_server(project.new_request(), id).await.unwrap();
+        let op = world.ended(deleted.operation).await;
+        assert!(matches!(op.state, OpState::NeedsOperator(_)), "{op:#?}");
+        let running = world.hosts[&there].guest(id).await.unwrap().unwrap();
+        assert_eq!(running.power, PowerState::Running);
+        assert_eq!(home(world, id).await, old);
+        assert_eq!(refused(world, op.id).await.1, format!("server {id}"));
+        silence(world, there).await;
+        assert_eq!(refused(world, op.id).await.1, format!("server {id}"));
+
+        // The volume was on its way already: between two steps its record is ahead.
+        let store = &world.cloud.ports().store;
+        let known = store.read::<Volume>(&keys::volume(volume)).await.unwrap().unwrap();
+        let ahead = Some(Attachment { instance: id, host: there });
+        let mut txn = Txn::new();
+        txn.replace(&known, &Volume { attachment: ahead, ..known.value.clone() });
+        store.commit(txn).await.unwrap();
+        world.hosts[&there].stop(id).await.unwrap();
+        admin.force_down(admin.new_request(), there, "burnt").await.unwrap();
+        admin.abandon_operation(admin.new_request(), op.id).await.unwrap();
+        assert_eq!(claimed_on(world, there).await, Vcpus(0));
+        check_moment(world).await;
+        world.add_host("gamma").await;
+        world.done(admin.evacuate_server(admin.new_request(), id).await).await;
+        check_home(world, id, volume, PowerState::Running, "").await;
+    });
 }
 
 /// An image store that neither takes nor removes anything, and will not, while it is told so.

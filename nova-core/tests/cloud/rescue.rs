@@ -11,18 +11,18 @@ use crate::anew::{other_image, slow, trouble_everywhere, until};
 use crate::moves::{check_home, furnished, home};
 use crate::snapshots::restart;
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
-async fn is_rescued(world: &World, id: InstanceId) -> bool {
+pub(crate) async fn is_rescued(world: &World, id: InstanceId) -> bool {
     world.hosts[&home(world, id).await].rescued(id).await.unwrap()
 }
 
-async fn rescue(world: &World, id: InstanceId) {
+pub(crate) async fn rescue(world: &World, id: InstanceId) {
     let project = world.project();
     world.done(project.rescue_server(project.new_request(), id, None).await).await;
 }
 
-async fn unrescue(world: &World, id: InstanceId) {
+pub(crate) async fn unrescue(world: &World, id: InstanceId) {
     let project = world.project();
     world.done(project.unrescue_server(project.new_request(), id).await).await;
 }
@@ -61,7 +61,12 @@ fn a_rescued_server_runs_from_another_disk_and_then_from_its_own() {
 
 #[test]
 fn a_server_that_cannot_be_rescued_is_as_it_was() {
-    for stopped in [false, true] {
+    for (stopped, trouble) in [
+        (false, Trouble::NoRescue),
+        (true, Trouble::NoRescue),
+        (false, Trouble::RescuesNone),
+        (true, Trouble::RescuesNone),
+    ] {
         run(async |world: &mut World| {
             let project = world.project();
             let (id, volume) = furnished(world).await;
@@ -69,7 +74,7 @@ fn a_server_that_cannot_be_rescued_is_as_it_was() {
                 world.done(project.stop(project.new_request(), id).await).await;
             }
             let before = project.server(id).await.unwrap().instance;
-            trouble_everywhere(world, &Trouble::NoRescue).await;
+            trouble_everywhere(world, &trouble).await;
             let accepted = project.rescue_server(project.new_request(), id, None).await.unwrap();
             let op = world.ended(accepted.operation).await;
             assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
@@ -137,7 +142,7 @@ fn a_rescued_server_whose_guest_is_gone_is_in_error() {
         world.hosts[&home(world, id).await].remove(id).await.unwrap();
         world.pass(CloudOptions::default().sweep_interval * 2).await;
         let server = project.server(id).await.unwrap().instance;
-        assert_eq!((server.state, server.rescue), (VmState::Error, None));
+        assert_eq!((server.state, server.rescue), (VmState::Error, Some(world.image)));
     });
 }
 
@@ -167,11 +172,7 @@ fn rescuing_goes_on_after_a_restart() {
                 assert_eq!(is_rescued(&world, id).await, verb == "rescue");
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

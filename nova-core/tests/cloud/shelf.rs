@@ -13,7 +13,7 @@ use crate::anew::{slow, trouble_everywhere, until};
 use crate::moves::{check_home, furnished, home};
 use crate::snapshots::restart;
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
 /// The server is nowhere but in its image, and keeps what is its own.
 async fn check_shelved(world: &World, id: InstanceId, volume: VolumeId) {
@@ -239,11 +239,7 @@ fn shelving_and_unshelving_go_on_after_a_restart_in_any_of_their_steps() {
                 }
                 check_home(&world, id, volume, PowerState::Running, "written before").await;
             };
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = pump(&clock) => {}
-            }
+            clock.drive(work).await;
         });
     }
 }

@@ -34,7 +34,7 @@ fn every_operation_has_sites_and_its_word() {
 
 /// One site in so many is run here, besides the first of each operation; `examples/chaos.rs` runs
 /// all of them.
-const SITES_SHARE: usize = 17;
+const SITES_SHARE: usize = 31;
 
 #[test]
 fn nothing_is_wrong_after_a_death_at_a_site() {
@@ -44,6 +44,36 @@ fn nothing_is_wrong_after_a_death_at_a_site() {
     let sites: Vec<Site> = share.map(|(_, site)| site).collect();
     let found = found(&Crashes::new(Parts::default()), &sites);
     assert!(found.is_empty(), "{} of {}:\n{}", found.len(), sites.len(), found.join("\n"));
+}
+
+#[test]
+fn going_back_begins_at_each_step_that_can_be_undone() {
+    let sites: BTreeSet<String> = Crashes::sites().iter().map(ToString::to_string).collect();
+    for site in [
+        "create server/place fails/undo place/done/conductor",
+        "create server/spawn fails/undo place/begins/conductor",
+        "create server/finish fails/undo spawn/recorded/power-here",
+        "live migrate server/cut over fails/undo carry live/done/agent-there",
+        "migrate server/carry fails/give up/begins/conductor",
+    ] {
+        assert!(sites.contains(site), "{site}");
+    }
+    let beyond = |site: &&String| site.contains("/go on fails/");
+    assert_eq!(sites.iter().find(beyond), None, "nothing leads back from there");
+    let later = |site: &&String| site.contains("/wire fails/undo spawn/");
+    assert_eq!(sites.iter().find(later), None, "it was never begun");
+}
+
+#[test]
+fn a_move_that_fails_when_its_volumes_have_left_has_them_back_where_it_was() {
+    let of = |site: &Site| {
+        let site = site.to_string();
+        site.contains("/hand over fails/undo let go/") && site.ends_with("/conductor")
+    };
+    let sites: Vec<Site> = Crashes::sites().into_iter().filter(of).collect();
+    assert!(!sites.is_empty());
+    let found = found(&Crashes::new(Parts::default()), &sites);
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use nova_core::cloud::{ApiError, Cloud, CloudOptions, ServerSpec};
 use nova_core::domain::{
     Image, ImageId, ImageState, InstanceId, OpState, PowerState, StepOutcome, StepRecord, VmState,
 };
+use nova_core::port::Topic;
 use nova_core::store::record::keys;
 use nova_core::store::{StoreExt as _, Txn};
 
 use crate::anew::{other_image, slow, trouble_everywhere, until};
 use crate::moves::home;
 use crate::stubborn::Trouble;
-use crate::world::{World, pump, run};
+use crate::world::{World, run};
 
 async fn snapshot(world: &World, id: InstanceId) -> ImageId {
     let project = world.project();
@@ -108,6 +110,29 @@ fn an_answer_that_was_lost_costs_no_second_copy() {
 }
 
 #[test]
+fn an_image_that_was_given_up_is_taken_back_by_a_host_that_hung_when_it_had_stored_it() {
+    run(async |world: &mut World| {
+        let id = written(world).await;
+        // The bytes are stored, and the driver says so when nobody listens any more.
+        let (verb, clock, begun) = ("snapshot", Arc::clone(&world.clock), Arc::default());
+        let time = CloudOptions::default().order_limit * 10;
+        trouble_everywhere(world, &Trouble::Slow { verb, clock, time, begun }).await;
+        let (ports, host) = (world.cloud.ports(), home(world, id).await);
+        // No record is of this image: whoever wanted it has given it up since.
+        let image = ImageId::from_u128(77);
+        let order = format!(
+            r#"{{"generation":99,"order":{{"snapshot":
+                {{"instance":"{id}","image":"{image}","format":"raw"}}}}}}"#
+        );
+        let (order, limit) = (Arc::from(order.into_bytes()), Duration::from_secs(3600));
+        let answer = ports.bus.call(&Topic::agent(host), order, limit).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("the image was given up"), "{answer}");
+        assert!(!ports.images.list().await.unwrap().contains(&image));
+    });
+}
+
+#[test]
 fn a_server_that_is_deleted_while_an_image_is_taken_leaves_nothing() {
     run(async |world: &mut World| {
         let project = world.project();
@@ -177,11 +202,7 @@ fn a_snapshot_goes_on_after_a_restart() {
             assert_eq!(image(&world, taken).await.unwrap().state, ImageState::Active);
             world.healthy().await;
         };
-        tokio::select! {
-            biased;
-            () = work => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(work).await;
     });
 }
 

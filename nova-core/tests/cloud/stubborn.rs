@@ -20,6 +20,8 @@ use nova_core::port::{
 pub(crate) enum Trouble {
     /// It makes no guest.
     NoCreate,
+    /// It makes no guest, and will not, however often it is asked.
+    NeverCreate,
     /// It takes no guest of another host.
     NoUnpack,
     /// It starts none.
@@ -42,6 +44,10 @@ pub(crate) enum Trouble {
     NoRescue,
     /// It ends no rescue.
     NoUnrescue,
+    /// It knows nothing of rescuing.
+    RescuesNone,
+    /// A guest that it rescues does not come up, and it ends no rescue, however often it is asked.
+    NeverUnrescue,
     /// It removes none.
     NoRemove,
     /// It removes none, and will not, however often it is asked.
@@ -65,15 +71,18 @@ impl Stubborn {
 
     async fn pass(&self, verb: &'static str) -> Result<(), VirtError> {
         let refused = match &self.trouble {
-            Trouble::NoCreate => "create",
+            Trouble::NoCreate | Trouble::NeverCreate => "create",
             Trouble::NoUnpack => "unpack",
             Trouble::NoStart => "start",
             Trouble::NoPlug => "plug",
-            Trouble::NotLive | Trouble::FalseReceipt | Trouble::DeadReceipt => return Ok(()),
+            Trouble::NotLive
+            | Trouble::RescuesNone
+            | Trouble::FalseReceipt
+            | Trouble::DeadReceipt => return Ok(()),
             Trouble::No(verb) => verb,
             Trouble::NoSnapshot => "snapshot",
             Trouble::NoRescue => "rescue",
-            Trouble::NoUnrescue => "unrescue",
+            Trouble::NoUnrescue | Trouble::NeverUnrescue => "unrescue",
             Trouble::NoStop => "stop",
             Trouble::NoRemove | Trouble::NeverRemove => "remove",
             Trouble::NeverUnplug => "unplug",
@@ -85,7 +94,14 @@ impl Stubborn {
                 return Ok(());
             }
         };
-        if refused == verb && matches!(self.trouble, Trouble::NeverRemove | Trouble::NeverUnplug) {
+        let never = matches!(
+            self.trouble,
+            Trouble::NeverCreate
+                | Trouble::NeverRemove
+                | Trouble::NeverUnplug
+                | Trouble::NeverUnrescue
+        );
+        if refused == verb && never {
             let instance = InstanceId::from_u128(0);
             return Err(VirtError::NoRoom { instance });
         }
@@ -165,7 +181,7 @@ impl VirtDriver for Stubborn {
     }
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
-        Some(self)
+        (!matches!(self.trouble, Trouble::RescuesNone)).then_some(self as &dyn RescueGuests)
     }
 }
 
@@ -191,7 +207,12 @@ impl RescueGuests for Stubborn {
         images: &dyn ImageStore,
     ) -> Result<(), VirtError> {
         self.pass("rescue").await?;
-        self.host.rescue(instance, image, images).await
+        self.host.rescue(instance, image, images).await?;
+        if matches!(self.trouble, Trouble::NeverUnrescue) {
+            self.host.stop(instance).await?;
+            return Err(VirtError::NoRoom { instance });
+        }
+        Ok(())
     }
 
     async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {

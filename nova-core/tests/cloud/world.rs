@@ -33,13 +33,17 @@ pub(crate) const HOST: Resources =
 impl World {
     /// Two hosts, one network, one image, and the flavors `small` and `huge`.
     pub(crate) async fn new(change: impl FnOnce(Ports) -> Ports) -> Self {
+        Self::over(change, CloudOptions::default()).await
+    }
+
+    async fn over(change: impl FnOnce(Ports) -> Ports, options: CloudOptions) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let ports = Ports::over(
             Arc::new(MemoryStore::new()),
             Arc::clone(&clock) as Arc<dyn Clock>,
             Seed::new(7),
         );
-        let cloud = Cloud::start(change(ports), CloudOptions::default()).await.unwrap();
+        let cloud = Cloud::start(change(ports), options).await.unwrap();
         let mut world = Self { clock, cloud, hosts: BTreeMap::new(), image: ImageId::from_u128(0) };
         for name in ["alpha", "beta"] {
             world.add_host(name).await;
@@ -156,28 +160,18 @@ pub(crate) fn run(test: impl AsyncFnOnce(&mut World)) {
 }
 
 pub(crate) fn run_with(change: impl FnOnce(Ports) -> Ports, test: impl AsyncFnOnce(&mut World)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let mut world = World::new(change).await;
-        let clock = Arc::clone(&world.clock);
-        tokio::select! {
-            biased;
-            () = test(&mut world) => {}
-            () = pump(&clock) => {}
-        }
-    });
+    run_over(change, CloudOptions::default(), test);
 }
 
-/// Turns that every task gets before the clock moves to the next moment somebody waits for.
-const TURNS: usize = 64;
-
-pub(crate) async fn pump(clock: &VirtualClock) {
-    loop {
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
-        if let Some(moment) = clock.next_wakeup() {
-            clock.advance_to(moment);
-        }
-    }
+pub(crate) fn run_over(
+    change: impl FnOnce(Ports) -> Ports,
+    options: CloudOptions,
+    test: impl AsyncFnOnce(&mut World),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::over(change, options).await;
+        let clock = Arc::clone(&world.clock);
+        clock.drive(test(&mut world)).await;
+    });
 }

@@ -97,7 +97,8 @@ impl World {
 
     /// Puts an instance on a host, or takes it away.
     pub(crate) async fn claim(&self, n: u128, on: u128) {
-        let claim = Claim { host: host(on), instance: instance(n), amount: Resources::ZERO };
+        let (host, instance) = (host(on), instance(n));
+        let claim = Claim { host, instance, amount: Resources::ZERO, kept: false };
         let mut txn = Txn::new();
         txn.put(&claim);
         self.store.commit(txn).await.unwrap();

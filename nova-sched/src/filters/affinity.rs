@@ -16,8 +16,8 @@ impl Filter for Affinity {
     fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
         let Some(group) = &request.group else { return Verdict::Pass };
         let passes = group.policy != GroupPolicy::Affinity
-            || group.members_by_host.is_empty()
-            || group.members_on(host.id) > 0;
+            || group.hosts.is_empty()
+            || group.hosts.contains(&host.id);
         Verdict::pass_if(passes, Reason("the group is on another host"))
     }
 

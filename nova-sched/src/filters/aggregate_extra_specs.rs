@@ -1,9 +1,10 @@
 //! Extra specs of the flavor against metadata of the host's aggregates.
 
-use nova_core::domain::{HostState, RequestSpec};
+use nova_core::domain::{HostState, Invalid, RequestSpec};
 
-use super::extra_specs_ops::{Mismatch, matches};
-use crate::{Filter, Reason, Runs, Verdict};
+use super::aggregates;
+use super::extra_specs_ops::{Mismatch, checked, matches, matches_as_nova};
+use crate::{Filter, Reads, Reason, Rules, Runs, Verdict};
 
 /// Passes hosts whose aggregates meet every extra spec of the flavor.
 ///
@@ -11,12 +12,15 @@ use crate::{Filter, Reason, Runs, Verdict};
 /// scopes are not its business. Some aggregate of the host must have the key, and one of its
 /// values must meet the requirement. A value in metadata may be several, joined by commas.
 ///
-/// The language of requirements is that of Nova's `AggregateInstanceExtraSpecsFilter`, with one
-/// difference: a requirement that is malformed, or a value that is no number where a number is
-/// compared, rejects the host for a reason of its own. Nova raises an error, which fails the whole
-/// request, or reads the beginning and ignores the rest.
+/// The language of requirements is that of Nova's `AggregateInstanceExtraSpecsFilter`. A
+/// requirement that is malformed, or a value that is no number where a number is compared, rejects
+/// the host for a reason of its own. Under [Nova's rules](Rules::Nova) it fails the whole request,
+/// where it is not read halfway and ignored.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct AggregateExtraSpecs;
+pub struct AggregateExtraSpecs {
+    /// Whose rules hold.
+    pub rules: Rules,
+}
 
 const SCOPE: &str = "aggregate_instance_extra_specs:";
 
@@ -34,11 +38,16 @@ impl Filter for AggregateExtraSpecs {
         let specs = request.flavor.extra_specs().iter();
         let ours = specs.filter_map(|(key, value)| Some((unscoped(key)?, value)));
         for (key, requirement) in ours {
-            if let Err(reason) = meets(host, key, requirement) {
-                return Verdict::Reject(reason);
+            let verdict = self.meets(host, key, requirement);
+            if verdict != Verdict::Pass {
+                return verdict;
             }
         }
         Verdict::Pass
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {
@@ -49,8 +58,8 @@ impl Filter for AggregateExtraSpecs {
         request.flavor.extra_specs().iter().any(|(key, _)| unscoped(key).is_some())
     }
 
-    fn reads_extra_spec(&self, key: &str) -> bool {
-        unscoped(key).is_some()
+    fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        unscoped(key).map(|_| checked(key, value))
     }
 }
 
@@ -59,20 +68,25 @@ fn unscoped(key: &str) -> Option<&str> {
     key.strip_prefix(SCOPE).or_else(|| (!key.contains(':')).then_some(key))
 }
 
-fn meets(host: &HostState, key: &str, requirement: &str) -> Result<(), Reason> {
-    let mut nearest = NO_KEY;
-    let values = host.aggregates.iter().filter_map(|aggregate| aggregate.metadata.get(key));
-    for value in values.flat_map(|value| value.split(',')).map(str::trim) {
-        match matches(value, requirement) {
-            Ok(()) => return Ok(()),
-            Err(Mismatch::Malformed) => return Err(MALFORMED),
-            Err(Mismatch::ValueIsNoNumber) => nearest = NO_NUMBER,
-            // A value that is no number is worth telling even when others are numbers.
-            Err(Mismatch::Other) if nearest == NO_NUMBER => {}
-            Err(Mismatch::Other) => nearest = NO_MATCH,
+impl AggregateExtraSpecs {
+    fn meets(&self, host: &HostState, key: &str, requirement: &str) -> Verdict {
+        let mut nearest = Verdict::Reject(NO_KEY);
+        for value in aggregates::values(host, key).flat_map(aggregates::pieces) {
+            let met = match self.rules {
+                Rules::Strict => matches(value, requirement),
+                Rules::Nova => matches_as_nova(value, requirement),
+            };
+            match met {
+                Ok(()) => return Verdict::Pass,
+                // Worth telling even when other values could be compared.
+                Err(Mismatch::Malformed) => nearest = Verdict::Error(MALFORMED),
+                Err(Mismatch::ValueIsNoNumber) => nearest = Verdict::Error(NO_NUMBER),
+                Err(Mismatch::Other) if matches!(nearest, Verdict::Error(_)) => {}
+                Err(Mismatch::Other) => nearest = Verdict::Reject(NO_MATCH),
+            }
         }
+        nearest
     }
-    Err(nearest)
 }
 
 #[cfg(test)]
@@ -84,7 +98,7 @@ mod tests {
     /// One extra spec, and the metadata of each aggregate of the host.
     fn check(spec: (&str, &str), aggregates: &[&[(&str, &str)]], expected: Result<(), Reason>) {
         check_filter(
-            AggregateExtraSpecs,
+            AggregateExtraSpecs::default(),
             |host| aggregates.iter().for_each(|metadata| join_aggregate(host, metadata)),
             |request| set_spec(request, spec.0, spec.1),
             expected.map_err(|reason| reason.0),
@@ -121,8 +135,10 @@ mod tests {
 
     #[test]
     fn a_flavor_may_have_its_keys_and_no_others() {
-        let reads = ["ssd", "aggregate_instance_extra_specs:ssd", "hw:ssd", "capabilities:ssd"]
-            .map(|key| AggregateExtraSpecs.reads_extra_spec(key));
-        assert_eq!(reads, [true, true, false, false]);
+        let says = |key, value| AggregateExtraSpecs::default().extra_spec(key, value);
+        assert_eq!(says("ssd", "true"), Some(Ok(())));
+        assert_eq!(says("aggregate_instance_extra_specs:ssd", "true"), Some(Ok(())));
+        assert!(matches!(says("ssd", ">= many"), Some(Err(_))));
+        assert_eq!((says("hw:ssd", "true"), says("capabilities:ssd", "true")), (None, None));
     }
 }

@@ -30,19 +30,12 @@ impl Filter for Capacity {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use nova_core::domain::{
         AllocationRatio, GiB, InstanceId, Inventory, MiB, Resources, Stock, Vcpus,
     };
 
     use super::*;
-    use crate::filters::check;
-    use crate::testkit::flavor;
-
-    fn wants(vcpus: u32, memory: u64, disk: u64) -> impl FnOnce(&mut RequestSpec) {
-        move |request| request.flavor = Arc::new(flavor(vcpus, memory, disk))
-    }
+    use crate::filters::{check, wants};
 
     fn with(change: impl FnOnce(&mut Inventory)) -> impl FnOnce(&mut HostState) {
         move |host| change(&mut host.inventory)

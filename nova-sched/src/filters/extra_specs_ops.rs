@@ -18,6 +18,8 @@
 //! `s== a b` and `<or> v1 v2` match nothing, where Nova would take them for `s== a` and
 //! `<or> v1`.
 
+use nova_core::domain::Invalid;
+
 /// Why a value does not meet a requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
@@ -53,6 +55,61 @@ pub(crate) fn matches(value: &str, requirement: &str) -> Result<(), Mismatch> {
             holds(wanted.all(|word| value.contains(word)))
         }
         "<or>" => any_of(value, words),
+        _ => holds(value == requirement),
+    }
+}
+
+/// Whether `requirement` is well-formed, whatever it is compared with.
+pub(crate) fn checked(key: &str, requirement: &str) -> Result<(), Invalid> {
+    match matches("", requirement) {
+        Err(Mismatch::Malformed) => {
+            let said = format!("{key} = {requirement}");
+            let allowed = "an operator with its operands: = >= == != <= with a number, \
+                           s== s!= s< s<= s> s>= <in> with a word, <all-in> with words, \
+                           <or> a <or> b; or a plain value";
+            Err(Invalid::new("extra spec", said, allowed))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `value` meets `requirement` in Nova, which reads as far as it needs.
+///
+/// Words behind the operand are not looked at, `<or>` takes every second word whatever is between
+/// them, and an operator without an operand meets nothing. What is [malformed](Mismatch::Malformed)
+/// or [no number](Mismatch::ValueIsNoNumber) raises an error there.
+pub(crate) fn matches_as_nova(value: &str, requirement: &str) -> Result<(), Mismatch> {
+    let mut words = requirement.split_whitespace();
+    let Some(operator) = words.next() else { return holds(value == requirement) };
+    let operand = words.next();
+    let compare = |compare: fn(f64, f64) -> bool| {
+        let Some(wanted) = operand else { return Err(Mismatch::Other) };
+        let value = number(value).ok_or(Mismatch::ValueIsNoNumber)?;
+        holds(compare(value, number(wanted).ok_or(Mismatch::Malformed)?))
+    };
+    let text = |compare: fn(&str, &str) -> bool| {
+        holds(operand.is_some_and(|wanted| compare(value, wanted)))
+    };
+    match operator {
+        "=" | ">=" => compare(|value, wanted| value >= wanted),
+        "==" => compare(|value, wanted| value == wanted),
+        "!=" => compare(|value, wanted| value != wanted),
+        "<=" => compare(|value, wanted| value <= wanted),
+        "s==" => text(|value, wanted| value == wanted),
+        "s!=" => text(|value, wanted| value != wanted),
+        "s<" => text(|value, wanted| value < wanted),
+        "s<=" => text(|value, wanted| value <= wanted),
+        "s>" => text(|value, wanted| value > wanted),
+        "s>=" => text(|value, wanted| value >= wanted),
+        "<in>" => text(|value, wanted| value.contains(wanted)),
+        "<all-in>" => {
+            let mut wanted = operand.into_iter().chain(words).peekable();
+            holds(wanted.peek().is_some() && wanted.all(|word| value.contains(word)))
+        }
+        "<or>" => {
+            let wanted = operand.ok_or(Mismatch::Malformed)?;
+            holds(value == wanted || words.skip(1).step_by(2).any(|word| value == word))
+        }
         _ => holds(value == requirement),
     }
 }
@@ -146,6 +203,39 @@ mod tests {
             ("true", "True", false),
         ] {
             check(value, requirement, if expected { Ok(()) } else { Err(Mismatch::Other) });
+        }
+    }
+
+    #[test]
+    fn nova_reads_no_further_than_it_needs() {
+        let check = |value: &str, requirement: &str, expected| {
+            let met = matches_as_nova(value, requirement);
+            assert_eq!(met, expected, "{value:?} against {requirement:?}");
+        };
+        let (yes, no) = (Ok(()), Err(Mismatch::Other));
+        check("v2", "<or> v1 v2", no);
+        check("v1", "<or> v1 v2", yes);
+        check("v3", "<or> v1 v2 v3", yes);
+        check("v1", "<or> v1 <or>", yes);
+        check("v1", "<or>", Err(Mismatch::Malformed));
+        check("a", "<in>", no);
+        check("a", "<all-in>", no);
+        check("aes mmx", "<all-in> aes mmx", yes);
+        check("a", "s== a b", yes);
+        check("5", ">=", no);
+        check("5", "= 4 or more", yes);
+        check("5", ">= four", Err(Mismatch::Malformed));
+        check("abc", ">= 4", Err(Mismatch::ValueIsNoNumber));
+        check("5", "> 4", no);
+        check("", "", yes);
+    }
+
+    #[test]
+    fn a_malformed_requirement_is_refused_with_what_is_allowed() {
+        let error = checked("capabilities:x", ">= four").unwrap_err().to_string();
+        assert!(error.contains("capabilities:x = >= four") && error.contains("<or> a <or> b"));
+        for good in ["", "true", ">= 4", "<or> a <or> b", "a b"] {
+            assert_eq!(checked("x", good), Ok(()));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use nova_core::domain::{Admission, HostState, Liveness, RequestSpec};
 
-use crate::{Filter, Reason, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Runs, Verdict};
 
 /// Passes hosts that an operator enabled and that are up. Nova calls it `ComputeFilter`.
 ///
@@ -21,6 +21,10 @@ impl Filter for HostUp {
         } else {
             Verdict::pass_if(host.liveness == Liveness::Up, Reason("down"))
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

@@ -3,7 +3,7 @@
 use nova_core::domain::{GuestKind, HostState, RequestSpec};
 
 use super::version;
-use crate::{Filter, Reason, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Rules, Runs, Verdict};
 
 /// Passes hosts that run a kind of guest with the image's `hw_architecture`, `img_hv_type` and
 /// `hw_vm_mode`, as far as it has them, on a hypervisor whose version meets
@@ -13,11 +13,15 @@ use crate::{Filter, Reason, Runs, Verdict};
 /// `x86_64`). The version is looked at only together with one of the other three, and not on hosts
 /// that report none, as in Nova.
 ///
-/// Two differences from Nova's filter of this name: each property is compared with its own part of
-/// a guest kind, where Nova takes any part; and a malformed version requirement rejects the host,
-/// where Nova's whole request fails.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct ImageProperties;
+/// Each property is compared with its own part of a guest kind; under [Nova's rules](Rules::Nova)
+/// with any part.
+#[derive(Debug, Default, Clone)]
+pub struct ImageProperties {
+    /// The architecture of images that say none.
+    pub default_architecture: Option<String>,
+    /// Whose rules hold.
+    pub rules: Rules,
+}
 
 impl Filter for ImageProperties {
     fn name(&self) -> &str {
@@ -25,7 +29,7 @@ impl Filter for ImageProperties {
     }
 
     fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
-        let wanted = Wanted::of(request);
+        let wanted = self.wanted(request);
         if wanted.is_nothing() {
             return Verdict::Pass;
         }
@@ -33,26 +37,48 @@ impl Filter for ImageProperties {
             return Verdict::Reject(Reason("says of no kind of guest that it runs it"));
         }
         if let Some(required) = request.image.get("img_hv_requested_version")
-            && host.hypervisor_version > 0
+            && let Some(version) = host.hypervisor_version.filter(|version| *version > 0)
         {
-            match version::meets(host.hypervisor_version, required) {
+            match version::meets(version, required) {
                 Some(true) => {}
                 Some(false) => {
                     return Verdict::Reject(Reason("another hypervisor version"));
                 }
-                None => return Verdict::Reject(Reason("the image's version is malformed")),
+                None => return Verdict::Error(Reason("the image's version is malformed")),
             }
         }
-        let passes = host.guest_kinds.iter().any(|kind| wanted.is_met_by(kind));
+        let passes = host.guest_kinds.iter().any(|kind| match self.rules {
+            Rules::Strict => wanted.is_met_by(kind),
+            Rules::Nova => wanted.is_met_anywhere_in(kind),
+        });
         Verdict::pass_if(passes, Reason("does not run this kind of guest"))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {
         Runs::OncePerRequest
     }
 
+    fn on_rebuild(&self) -> bool {
+        true
+    }
+
     fn concerns(&self, request: &RequestSpec) -> bool {
-        !Wanted::of(request).is_nothing()
+        !self.wanted(request).is_nothing()
+    }
+}
+
+impl ImageProperties {
+    fn wanted<'a>(&'a self, request: &'a RequestSpec) -> Wanted<'a> {
+        let get = |key| request.image.get(key).filter(|value| !value.is_empty());
+        Wanted {
+            architecture: get("hw_architecture").or(self.default_architecture.as_deref()),
+            hypervisor: get("img_hv_type"),
+            vm_mode: get("hw_vm_mode"),
+        }
     }
 }
 
@@ -62,16 +88,7 @@ struct Wanted<'a> {
     vm_mode: Option<&'a str>,
 }
 
-impl<'a> Wanted<'a> {
-    fn of(request: &'a RequestSpec) -> Self {
-        let get = |key| request.image.get(key).filter(|value| !value.is_empty());
-        Self {
-            architecture: get("hw_architecture"),
-            hypervisor: get("img_hv_type"),
-            vm_mode: get("hw_vm_mode"),
-        }
-    }
-
+impl Wanted<'_> {
     fn is_nothing(&self) -> bool {
         self.architecture.is_none() && self.hypervisor.is_none() && self.vm_mode.is_none()
     }
@@ -81,6 +98,12 @@ impl<'a> Wanted<'a> {
         met(self.architecture, &kind.architecture)
             && met(self.hypervisor, &kind.hypervisor)
             && met(self.vm_mode, &kind.vm_mode)
+    }
+
+    fn is_met_anywhere_in(&self, kind: &GuestKind) -> bool {
+        let parts = [&kind.architecture, &kind.hypervisor, &kind.vm_mode];
+        let mut wanted = [self.architecture, self.hypervisor, self.vm_mode].into_iter().flatten();
+        wanted.all(|wanted| parts.iter().any(|part| same(wanted, part)))
     }
 }
 
@@ -113,8 +136,8 @@ mod tests {
     fn check(properties: &[(&str, &str)], expected: Result<(), &str>) {
         let properties = nova_core::domain::ImageProperties::new(properties.iter().copied());
         check_filter(
-            ImageProperties,
-            |host| host.hypervisor_version = 6_002_000,
+            ImageProperties::default(),
+            |host| host.hypervisor_version = Some(6_002_000),
             |request| request.image = properties.unwrap(),
             expected,
         );
@@ -133,8 +156,27 @@ mod tests {
         check(&[("hw_architecture", "AMD64"), ("hw_vm_mode", "hvm")], Ok(()));
         check(&[("hw_architecture", "aarch64")], OTHER);
         check(&[("hw_architecture", "x86_64"), ("img_hv_type", "lxc")], OTHER);
-        // Nova would let this pass, because some part of the guest kind is called so.
         check(&[("hw_architecture", "kvm")], OTHER);
+    }
+
+    #[test]
+    fn nova_lets_any_part_of_a_guest_kind_be_the_wanted_one() {
+        let image = |r: &mut RequestSpec| {
+            let kvm = [("hw_architecture", "kvm")];
+            r.image = nova_core::domain::ImageProperties::new(kvm).unwrap();
+        };
+        let nova = ImageProperties { rules: Rules::Nova, ..ImageProperties::default() };
+        check_filter(nova, |_| {}, image, Ok(()));
+    }
+
+    #[test]
+    fn images_that_say_no_architecture_are_of_the_default_one() {
+        let of = |architecture: &str| ImageProperties {
+            default_architecture: Some(architecture.to_owned()),
+            ..ImageProperties::default()
+        };
+        check_filter(of("x86_64"), |_| {}, |_| {}, Ok(()));
+        check_filter(of("aarch64"), |_| {}, |_| {}, Err("does not run this kind of guest"));
     }
 
     #[test]
@@ -150,7 +192,7 @@ mod tests {
     fn a_host_that_says_nothing_of_its_guests_takes_no_image_that_asks() {
         let asks = [("hw_architecture", "x86_64")];
         check_filter(
-            ImageProperties,
+            ImageProperties::default(),
             |host| host.guest_kinds = Arc::from([]),
             |request| request.image = nova_core::domain::ImageProperties::new(asks).unwrap(),
             Err("says of no kind of guest that it runs it"),

@@ -2,7 +2,7 @@
 
 use nova_core::domain::{HostState, RequestSpec};
 
-use crate::{Filter, Reason, Runs, Verdict};
+use crate::{Filter, Reads, Reason, Runs, Verdict};
 
 /// Passes hosts of the zone that the request names; without one, all.
 ///
@@ -19,6 +19,10 @@ impl Filter for Zone {
     fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
         let passes = request.zone.as_ref().is_none_or(|zone| *zone == host.zone);
         Verdict::pass_if(passes, Reason("in another zone"))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Class
     }
 
     fn runs(&self) -> Runs {

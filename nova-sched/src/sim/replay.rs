@@ -114,7 +114,7 @@ struct Samples {
 impl<'s> Replay<'s> {
     /// A replay on `hosts`, which need not be empty, with virtual time at 0.
     pub fn new(scheduler: &'s dyn Scheduler, hosts: HostTable, seed: Seed) -> Self {
-        let used = hosts.rows().iter().map(|row| *row.used()).sum();
+        let used = hosts.rows().map(|row| *row.used()).sum();
         let mut replay = Self {
             scheduler,
             seed: seed.child("replay"),
@@ -129,7 +129,7 @@ impl<'s> Replay<'s> {
             counts: Counts::default(),
             samples: Samples::default(),
         };
-        let in_use = replay.hosts.rows().iter().filter(|row| row.instance_count() > 0).count();
+        let in_use = replay.hosts.rows().filter(|row| row.instance_count() > 0).count();
         replay.meters.hosts.set(in_use as u64);
         replay.read_meters();
         replay
@@ -316,14 +316,14 @@ impl<'s> Replay<'s> {
 
     fn fragmentation(&self) -> f64 {
         let free = |row: &nova_core::domain::HostState| row.free(ResourceKind::Vcpus).max(0.0);
-        let all_free = total(self.hosts.rows().iter().map(free));
+        let all_free = total(self.hosts.rows().map(free));
         let arrivals: u64 = self.shapes.values().map(|shape| shape.arrivals).sum();
         if all_free <= 0.0 || arrivals == 0 {
             return 0.0;
         }
         let unusable = |shape: &Shape| -> f64 {
             let wanted = shape.flavor.resources();
-            total(self.hosts.rows().iter().filter(|row| row.lacks(&wanted).is_some()).map(free))
+            total(self.hosts.rows().filter(|row| row.lacks(&wanted).is_some()).map(free))
         };
         let weighted = |shape: &Shape| shape.arrivals as f64 * unusable(shape);
         total(self.shapes.values().map(weighted)) / (arrivals as f64 * all_free)
@@ -333,7 +333,7 @@ impl<'s> Replay<'s> {
         let counts = &self.counts;
         let seconds = self.measured_s;
         let usage = |kind: ResourceKind, meter: &Meter| {
-            let capacity = total(self.hosts.rows().iter().map(|row| row.inventory.capacity(kind)));
+            let capacity = total(self.hosts.rows().map(|row| row.inventory.capacity(kind)));
             let share = |amount: f64| if capacity > 0.0 { amount / capacity } else { 0.0 };
             let (peak, mean) = (meter.peak(), meter.mean(seconds));
             let (peak_share, mean_share) = (share(peak as f64), share(mean));
@@ -344,7 +344,7 @@ impl<'s> Replay<'s> {
             RejectedFor { filter, reason, vms: *vms, hosts: *hosts }
         };
         Report {
-            hosts: self.hosts.rows().len() as u64,
+            hosts: self.hosts.len() as u64,
             requests: counts.requests,
             placed: counts.placed,
             rejected: counts.requests - counts.placed,

@@ -17,9 +17,11 @@ impl Weigher for Cpu {
     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
         let vcpus = &host.inventory.vcpus;
         // Nova counts the reserve as used, so that here the ratio does not apply to it.
-        f64::from(vcpus.total().get()) * vcpus.ratio().get()
-            - f64::from(vcpus.reserved().get())
-            - f64::from(host.used().vcpus.get())
+        f64::from(vcpus.total().get()) * vcpus.ratio().get() - host.vcpus_used() as f64
+    }
+
+    fn by_host(&self) -> bool {
+        true
     }
 
     fn ends(&self) -> Ends {

@@ -4,8 +4,8 @@ use nova_core::domain::{HostState, RequestSpec};
 
 use crate::{Ends, Weigher};
 
-/// Disk that is physically free, in gibibytes: what is there less what is reserved and claimed,
-/// without the allocation ratio. Positive multipliers spread, negative ones pack.
+/// Disk that is physically free, in mebibytes: what was measured, or what is there less what is
+/// reserved and claimed; without the allocation ratio. Positive multipliers spread, negative ones pack.
 ///
 /// Swap counts as disk, as it does when it is claimed; Nova's own bookkeeping in the scheduler
 /// forgets it.
@@ -18,8 +18,11 @@ impl Weigher for Disk {
     }
 
     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
-        let disk = &host.inventory.disk;
-        disk.total().get() as f64 - disk.reserved().get() as f64 - host.used().disk.get() as f64
+        host.free_disk() as f64
+    }
+
+    fn by_host(&self) -> bool {
+        true
     }
 
     fn ends(&self) -> Ends {
@@ -36,11 +39,11 @@ mod tests {
 
     #[test]
     fn what_is_claimed_and_what_is_reserved_are_not_free() {
-        check(Disk, |_| {}, |_| {}, 100.0);
-        check(Disk, claim, |_| {}, 90.0);
+        check(Disk, |_| {}, |_| {}, 100.0 * 1024.0);
+        check(Disk, claim, |_| {}, 90.0 * 1024.0);
         let reserve = |h: &mut HostState| {
             h.inventory.disk = Stock::new(GiB(100)).with_reserved(GiB(30)).unwrap();
         };
-        check(Disk, reserve, |_| {}, 70.0);
+        check(Disk, reserve, |_| {}, 70.0 * 1024.0);
     }
 }

@@ -17,6 +17,10 @@ impl Weigher for IoOps {
         f64::from(host.io_ops)
     }
 
+    fn by_host(&self) -> bool {
+        true
+    }
+
     fn ends(&self) -> Ends {
         Ends::at_least(0.0)
     }

@@ -4,8 +4,8 @@ use nova_core::domain::{HostState, RequestSpec};
 
 use crate::{Ends, Weigher};
 
-/// Memory that is physically free, in mebibytes: what is there less what is reserved and claimed,
-/// as in Nova without the allocation ratio. Positive multipliers spread, negative ones pack.
+/// Memory that is physically free, in mebibytes: what was measured, or what is there less what is
+/// reserved and claimed; without the allocation ratio, as in Nova. Positive multipliers spread, negative ones pack.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Ram;
 
@@ -15,10 +15,11 @@ impl Weigher for Ram {
     }
 
     fn weigh(&self, host: &HostState, _: &RequestSpec) -> f64 {
-        let memory = &host.inventory.memory;
-        memory.total().get() as f64
-            - memory.reserved().get() as f64
-            - host.used().memory.get() as f64
+        host.free_memory() as f64
+    }
+
+    fn by_host(&self) -> bool {
+        true
     }
 
     fn ends(&self) -> Ends {

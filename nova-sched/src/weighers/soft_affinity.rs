@@ -21,6 +21,10 @@ impl Weigher for SoftAffinity {
             _ => 0.0,
         }
     }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        request.group.as_ref().is_some_and(|group| group.policy == GroupPolicy::SoftAffinity)
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ impl Weigher for SoftAntiAffinity {
             _ => 0.0,
         }
     }
+
+    fn concerns(&self, request: &RequestSpec) -> bool {
+        request.group.as_ref().is_some_and(|group| group.policy == GroupPolicy::SoftAntiAffinity)
+    }
 }
 
 #[cfg(test)]

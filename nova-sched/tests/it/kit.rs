@@ -1,6 +1,5 @@
 //! Hosts and requests, drawn and by hand.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nova_core::domain::*;
@@ -25,12 +24,7 @@ pub(crate) fn request(count: u128, vcpus: u32, memory: u64) -> RequestSpec {
 }
 
 pub(crate) fn group(policy: GroupPolicy) -> GroupView {
-    GroupView {
-        id: ServerGroupId::from_u128(1),
-        policy,
-        max_per_host: 1,
-        members_by_host: BTreeMap::new(),
-    }
+    GroupView::new(ServerGroupId::from_u128(1), policy, 1)
 }
 
 pub(crate) fn ids(hosts: &[HostId]) -> Vec<u128> {

@@ -1,7 +1,11 @@
 //! nova-sched from outside: the laws of the port, properties of placement, explanations, replays.
 
+mod devices;
 mod explain;
 mod kit;
 mod laws;
+mod lookup;
+mod purpose;
 mod replay;
 mod select;
+mod vectors;

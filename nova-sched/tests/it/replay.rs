@@ -54,7 +54,7 @@ fn everything_that_leaves_gives_back_what_it_took() {
     let rows = "1,0,10,4,4096\n2,0,-1,1,100\n3,3,7,2,50\n4,9,50,4,1\n5,9,9,1,1\n";
     let (report, hosts) = replay(2, rows, OnBadRow::Refuse).unwrap();
     assert_eq!((report.departed, report.remaining), (report.placed - 1, 1));
-    let left: Resources = hosts.rows().iter().map(|row| *row.used()).sum();
+    let left: Resources = hosts.rows().map(|row| *row.used()).sum();
     assert_eq!(left, Resources { vcpus: Vcpus(1), memory: MiB(100), disk: GiB(0) });
 }
 
@@ -136,13 +136,16 @@ fn a_scheduler_that_overcommits_is_found_out() {
             _: &RequestSpec,
             _: Seed,
         ) -> Result<Placement, NoValidHost> {
-            Ok(Placement { hosts: vec![hosts.rows()[0].id] })
+            Ok(Placement { hosts: vec![hosts.rows().next().unwrap().id] })
         }
         fn explain(&self, _: &HostTable, _: &RequestSpec) -> Refusal {
             unreachable!("a replay does not ask for explanations")
         }
-        fn reads_extra_spec(&self, _: &str) -> bool {
-            false
+        fn check_extra_spec(&self, _: &str, _: &str) -> Result<(), Invalid> {
+            unreachable!("a replay makes no flavors")
+        }
+        fn check_hint(&self, _: &str, _: &[String]) -> Result<(), Invalid> {
+            unreachable!("a replay has no hints")
         }
     }
     let shape = Resources { vcpus: Vcpus(4), memory: MiB(4096), disk: GiB(0) };
@@ -189,7 +192,7 @@ fn the_head_of_a_real_trace_is_placed_alike_every_time() {
             let mut replay = Replay::new(&policy, uniform_hosts(60, shape).unwrap(), Seed::new(1));
             let trace = TraceReader::new(head.as_bytes()).unwrap();
             let report = replay.run(trace, OnBadRow::Refuse).unwrap();
-            let left: Resources = replay.hosts().rows().iter().map(|row| *row.used()).sum();
+            let left: Resources = replay.hosts().rows().map(|row| *row.used()).sum();
             (serde_json::to_string(&report).unwrap(), report, left)
         };
         let (json, report, left) = run();

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use nova_core::domain::{GiB, HostId, ImageId, VolumeId, VolumeSize};
+use nova_core::domain::{Fence, GiB, HostId, ImageId, VolumeId, VolumeSize};
 use nova_core::port::{Connection, ImageStore as _, VolumeDriver as _, VolumeError};
 use nova_virt::{DirImageStore, FileVolumes};
 use tokio::io::AsyncWriteExt as _;
@@ -21,7 +21,7 @@ fn size(gib: u64) -> VolumeSize {
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name != ".lock").collect();
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
     names.sort();
     names
 }
@@ -45,6 +45,28 @@ fn what_an_interrupted_put_left_is_gone_when_the_directory_is_opened() {
         assert_eq!(store.list().await.unwrap(), [IMAGE]);
         // And the id whose put was interrupted can be put.
         store.put(other, Box::new(Cursor::new(b"again"))).await.unwrap();
+    });
+}
+
+#[test]
+fn what_an_interrupted_put_left_is_gone_after_the_next_put() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirImageStore::at(directory.path()).unwrap();
+        // Another process dies while this one runs.
+        let dead = directory.path().join(format!("{}.0.part", ImageId::from_u128(2)));
+        std::fs::write(&dead, "half").unwrap();
+        let (reader, mut writer) = tokio::io::duplex(16);
+        let (put, ()) = tokio::join!(store.put(IMAGE, Box::new(reader)), async {
+            writer.write_all(&[1; 1000]).await.unwrap();
+            assert!(!dead.exists());
+            // One that is under way is none.
+            store.put(ImageId::from_u128(3), Box::new(Cursor::new(b"x"))).await.unwrap();
+            drop(writer);
+        });
+        assert_eq!(put.unwrap().size_bytes, 1000);
+        let parts = names(directory.path()).into_iter().filter(|name| name.ends_with(".part"));
+        assert_eq!(parts.count(), 0);
     });
 }
 
@@ -94,8 +116,9 @@ fn a_volume_is_a_sparse_file_of_its_size_that_keeps_its_bytes() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let volumes = FileVolumes::at(directory.path()).unwrap();
-        volumes.create(VOLUME, size(3)).await.unwrap();
-        let Connection::File { path } = volumes.connect(VOLUME, HOST).await.unwrap() else {
+        volumes.create(VOLUME, size(3), Fence(1)).await.unwrap();
+        let Connection::File { path } = volumes.connect(VOLUME, HOST, Fence(1)).await.unwrap()
+        else {
             panic!("not a file");
         };
         let metadata = std::fs::metadata(&path).unwrap();
@@ -105,8 +128,8 @@ fn a_volume_is_a_sparse_file_of_its_size_that_keeps_its_bytes() {
         std::os::unix::fs::FileExt::write_all_at(&written, b"kept", 1 << 30).unwrap();
 
         let volumes = FileVolumes::at(directory.path()).unwrap();
-        volumes.create(VOLUME, size(3)).await.unwrap();
-        let again = volumes.connect(VOLUME, HOST).await.unwrap();
+        volumes.create(VOLUME, size(3), Fence(1)).await.unwrap();
+        let again = volumes.connect(VOLUME, HOST, Fence(1)).await.unwrap();
         assert_eq!(again, Connection::File { path: path.clone() });
         let mut bytes = [0; 4];
         let file = std::fs::File::open(&path).unwrap();
@@ -123,7 +146,7 @@ fn what_an_interrupted_create_or_remove_left_is_gone_and_holds_no_old_bytes() {
         let file = directory.path().join(format!("{VOLUME}.volume"));
         // Made, or no longer described, when the process was killed.
         std::fs::write(&file, "secret of another project").unwrap();
-        volumes.create(VOLUME, size(1)).await.unwrap();
+        volumes.create(VOLUME, size(1), Fence(1)).await.unwrap();
         let mut bytes = [1; 6];
         let made = std::fs::File::open(&file).unwrap();
         std::os::unix::fs::FileExt::read_exact_at(&made, &mut bytes, 0).unwrap();
@@ -141,9 +164,9 @@ fn volumes_are_refused_beyond_the_limit_and_what_the_file_system_can_hold() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let volumes = FileVolumes::at(directory.path()).unwrap().with_limit(GiB(3));
-        volumes.create(VOLUME, size(2)).await.unwrap();
+        volumes.create(VOLUME, size(2), Fence(1)).await.unwrap();
         let second = VolumeId::from_u128(2);
-        match volumes.create(second, size(2)).await {
+        match volumes.create(second, size(2), Fence(1)).await {
             Err(VolumeError::Io { volume, source, .. }) => {
                 assert_eq!(volume, second);
                 assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
@@ -151,8 +174,8 @@ fn volumes_are_refused_beyond_the_limit_and_what_the_file_system_can_hold() {
             other => panic!("{other:?}"),
         }
         assert_eq!(volumes.list().await.unwrap().len(), 1);
-        volumes.create(VOLUME, size(2)).await.unwrap();
-        volumes.create(second, size(1)).await.unwrap();
+        volumes.create(VOLUME, size(2), Fence(1)).await.unwrap();
+        volumes.create(second, size(1), Fence(1)).await.unwrap();
     });
 }
 
@@ -161,15 +184,15 @@ fn a_volume_whose_file_was_lost_is_not_connected() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let volumes = FileVolumes::at(directory.path()).unwrap();
-        volumes.create(VOLUME, size(1)).await.unwrap();
+        volumes.create(VOLUME, size(1), Fence(1)).await.unwrap();
         let file = directory.path().join(format!("{VOLUME}.volume"));
         std::fs::write(&file, "short").unwrap();
-        let short = volumes.connect(VOLUME, HOST).await;
+        let short = volumes.connect(VOLUME, HOST, Fence(1)).await;
         assert!(matches!(short, Err(VolumeError::Io { .. })), "{short:?}");
         std::fs::remove_file(&file).unwrap();
-        let lost = volumes.connect(VOLUME, HOST).await;
+        let lost = volumes.connect(VOLUME, HOST, Fence(1)).await;
         assert!(matches!(lost, Err(VolumeError::Io { .. })), "{lost:?}");
-        volumes.remove(VOLUME).await.unwrap();
+        volumes.remove(VOLUME, Fence(1)).await.unwrap();
         assert_eq!(names(directory.path()), [""; 0]);
     });
 }
@@ -182,9 +205,11 @@ fn two_processes_that_connect_at_once_do_not_both_win() {
         let two = FileVolumes::at(directory.path()).unwrap();
         for number in 0..20 {
             let volume = VolumeId::from_u128(number);
-            one.create(volume, size(1)).await.unwrap();
-            let (a, b) =
-                tokio::join!(one.connect(volume, HOST), two.connect(volume, HostId::from_u128(2)));
+            one.create(volume, size(1), Fence(1)).await.unwrap();
+            let (a, b) = tokio::join!(
+                one.connect(volume, HOST, Fence(1)),
+                two.connect(volume, HostId::from_u128(2), Fence(1))
+            );
             assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
         }
     });

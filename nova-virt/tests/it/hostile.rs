@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nova_core::class::Class;
-use nova_core::domain::{GiB, HostId, ImageId, VolumeId, VolumeSize};
+use nova_core::domain::{Fence, GiB, HostId, ImageId, VolumeId, VolumeSize};
 use nova_core::port::{
     ImageError, ImageStore as _, VirtDriver as _, VirtError, VolumeDriver as _, VolumeError,
 };
@@ -144,16 +144,16 @@ fn a_damaged_description_of_a_volume_is_told_by_every_verb_and_destroys_nothing(
         let volumes = FileVolumes::at(directory.path()).unwrap();
         let (volume, host) = (VolumeId::from_u128(1), HostId::from_u128(1));
         let size = VolumeSize::new(GiB(1)).unwrap();
-        volumes.create(volume, size).await.unwrap();
+        volumes.create(volume, size, Fence(1)).await.unwrap();
         for text in HOSTILE {
             std::fs::write(directory.path().join(format!("{volume}.json")), text).unwrap();
             let listed = volumes.list().await;
             assert!(matches!(listed, Err(VolumeError::List { .. })), "{text}: {listed:?}");
             for result in [
-                volumes.create(volume, size).await,
-                volumes.connect(volume, host).await.map(|_| ()),
-                volumes.disconnect(volume, host).await,
-                volumes.remove(volume).await,
+                volumes.create(volume, size, Fence(1)).await,
+                volumes.connect(volume, host, Fence(1)).await.map(|_| ()),
+                volumes.disconnect(volume, host, Fence(1)).await,
+                volumes.remove(volume, Fence(1)).await,
             ] {
                 assert!(matches!(result, Err(VolumeError::Io { .. })), "{text}: {result:?}");
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nova_core::domain::{GiB, ImageId, PowerState, VolumeId, VolumeSize};
+use nova_core::domain::{Fence, GiB, ImageId, PowerState, VolumeId, VolumeSize};
 use nova_core::port::{ImageStore as _, VirtDriver as _, VolumeDriver as _};
 use nova_virt::sim::Capacity;
 use nova_virt::{DirImageStore, FileVolumes, SimHost, SimOptions};
@@ -37,7 +37,7 @@ fn the_process_that_is_killed() {
             let bytes = std::io::Cursor::new(vec![7; 1 << 20]);
             store.put(ImageId::from_u128(number), Box::new(bytes)).await.ok();
             let size = VolumeSize::new(GiB(1)).unwrap();
-            volumes.create(VolumeId::from_u128(number), size).await.unwrap();
+            volumes.create(VolumeId::from_u128(number), size, Fence(1)).await.unwrap();
             host.create(&guest(number, &image), &images).await.unwrap();
             // Everything for this number was answered.
             std::fs::write(directory.join(format!("answered-{number}")), "").unwrap();

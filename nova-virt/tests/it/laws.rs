@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::conformance::virt::Subject;
 use nova_core::domain::{
-    HostFacts, HostId, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
-    VolumeSize,
+    Fence, HostFacts, HostId, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot,
+    VolumeId, VolumeSize,
 };
 use nova_core::port::{
     AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
@@ -328,20 +328,35 @@ impl ImageStore for Reopened {
 
 #[async_trait]
 impl VolumeDriver for Reopened {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
-        self.file_volumes().create(volume, size).await
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.file_volumes().create(volume, size, fence).await
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        self.file_volumes().remove(volume).await
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.file_volumes().remove(volume, fence).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        self.file_volumes().connect(volume, host).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.file_volumes().connect(volume, host, fence).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        self.file_volumes().disconnect(volume, host).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.file_volumes().disconnect(volume, host, fence).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
@@ -360,8 +375,9 @@ impl ShareVolumes for Reopened {
         volume: VolumeId,
         from: HostId,
         to: HostId,
+        fence: Fence,
     ) -> Result<Connection, VolumeError> {
-        self.file_volumes().share(volume, from, to).await
+        self.file_volumes().share(volume, from, to, fence).await
     }
 }
 
@@ -410,20 +426,35 @@ impl ImageStore for Kept<DirImageStore> {
 
 #[async_trait]
 impl VolumeDriver for Kept<FileVolumes> {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
-        self.subject.create(volume, size).await
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.subject.create(volume, size, fence).await
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
-        self.subject.remove(volume).await
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.subject.remove(volume, fence).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        self.subject.connect(volume, host).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.subject.connect(volume, host, fence).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        self.subject.disconnect(volume, host).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.subject.disconnect(volume, host, fence).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {

@@ -12,8 +12,8 @@ use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
     AddressState, Admission, Aggregate, AggregateId, FixedIp, Flavor, FlavorName, FloatingIp,
-    ForcedDown, Host, HostId, Invalid, OpId, Operation, ProjectId, Quota, RequestId, Resources,
-    VlanClaim,
+    ForcedDown, GuestTopology, Host, HostId, ImageProperties, Invalid, OpId, Operation, PciRequest,
+    ProjectId, Quota, RequestId, Resources, VlanClaim,
 };
 use crate::store::record::{Ledger, NameClaim, ProjectQuota, Record, keys};
 use crate::store::{Guard, StoreExt as _, Txn, Versioned, Write};
@@ -50,7 +50,8 @@ impl Admin {
     pub async fn hosts(&self) -> Result<Vec<HostStatus>, ApiError> {
         let door = &self.door;
         let mut view = door.fresh().await?;
-        let rows = view.hosts(door.now(), door.options.down_after).rows().to_vec();
+        let rows =
+            view.hosts(door.now(), door.options.down_after).rows().cloned().collect::<Vec<_>>();
         let status = rows.into_iter().filter_map(|row| {
             Some(HostStatus {
                 host: view.hosts.get(&keys::host(row.id))?.value.clone(),
@@ -273,8 +274,9 @@ impl Admin {
     /// Makes a flavor.
     ///
     /// # Errors
-    /// [`ApiError::Invalid`] for a number out of range, or for an extra spec that no filter
-    /// reads, unless the spec keeps those; [`ApiError::Exists`].
+    /// [`ApiError::Invalid`] for a number out of range, for an extra spec that no filter reads or
+    /// one finds malformed, unless the spec keeps those, and for NUMA cells or PCI devices that no
+    /// server can have; [`ApiError::Exists`].
     pub async fn create_flavor(
         &self,
         request: RequestId,
@@ -282,13 +284,13 @@ impl Admin {
     ) -> Result<Flavor, ApiError> {
         let flavor = spec.flavor()?;
         let scheduler = &self.door.ports.scheduler;
-        let unread = |(key, _): &(&str, &str)| !scheduler.reads_extra_spec(key);
-        if let (UnknownKeys::Refuse, Some((key, _))) =
-            (spec.unknown_keys, flavor.extra_specs().iter().find(unread))
-        {
-            let allowed = "a key that a filter of the scheduler reads";
-            return Err(Invalid::new("flavor.extra_specs", key, allowed).into());
+        if spec.unknown_keys == UnknownKeys::Refuse {
+            let mut specs = flavor.extra_specs().iter();
+            specs.try_for_each(|(key, value)| scheduler.check_extra_spec(key, value))?;
         }
+        GuestTopology::check_flavor(&flavor)?;
+        let aliases = &self.door.options.pci_aliases;
+        PciRequest::from_specs(&flavor, &ImageProperties::default(), aliases)?;
         accept!(self, request, "create flavor", spec, {
             let view = self.door.fresh().await?;
             if view.flavors.contains_key(&flavor.key()) {
@@ -374,7 +376,7 @@ impl Admin {
         let mut view = self.door.fresh().await?;
         let used = view.hosts(self.door.now(), self.door.options.down_after);
         let used: BTreeMap<HostId, Resources> =
-            used.rows().iter().map(|row| (row.id, *row.used())).collect();
+            used.rows().map(|row| (row.id, *row.used())).collect();
         let mut records = view.count();
         let mut resting = BTreeMap::new();
         let now = self.door.now();

@@ -19,16 +19,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Hosts that are asked at the same time.
 const ASKED_MAX: usize = 64;
 
-/// How often the outside is looked at before what seems wrong with it is believed. Hosts and
-/// volumes cannot be seen at the same moment as the records; what is in between is over at the
+/// How often the outside is looked at before what seems wrong with it is believed. Hosts, volumes
+/// and images cannot be seen at the same moment as the records; what is in between is over at the
 /// next look, what is wrong stays.
 const LOOKS_MAX: u32 = 4;
 
 impl Admin {
     /// Examines the whole cloud: all records at one moment, the guests of every host that
-    /// answers, and the volumes. Nothing is changed.
+    /// answers, the volumes and the images' bytes. Nothing is changed.
     ///
-    /// A finding within the records counts at once. One that concerns hosts or volumes counts
+    /// A finding within the records counts at once. One that concerns hosts, volumes or bytes counts
     /// when it is seen again and again, since those go on while they are being looked at. Hosts
     /// that do not answer soon are listed as such.
     ///
@@ -40,9 +40,17 @@ impl Admin {
         loop {
             look += 1;
             let records = Snapshot::read(&*self.door.ports.store).await?;
-            let (snapshot, unasked, volumes_unasked) = self.look_outside(records.clone()).await?;
+            let mut snapshot = records.clone();
+            let unasked = self.look_at_hosts(&mut snapshot).await?;
+            // After the hosts: a volume that is plugged in was connected before, and is still
+            // unless it has been pulled out since.
+            let volumes = self.door.ports.volumes.list().await;
+            let volumes = volumes.map(|volumes| snapshot.real_volumes = Some(volumes));
+            let images = self.door.ports.images.list().await;
+            let images = images.map(|images| snapshot.real_images = Some(images));
             let mut checkup = Checkup::of(&snapshot, &unasked);
-            checkup.volumes_unasked = volumes_unasked;
+            checkup.volumes_unasked = volumes.err().map(|error| error.to_string());
+            checkup.images_unasked = images.err().map(|error| error.to_string());
             let inside = examine(&records, checkup.strictness);
             let seen = suspects.as_ref();
             checkup.findings.retain(|finding| {
@@ -55,11 +63,11 @@ impl Admin {
         }
     }
 
-    /// Adds what the hosts and the volume driver say, and why some of them said nothing.
-    async fn look_outside(
+    /// Adds what the hosts say, and tells why some of them said nothing.
+    async fn look_at_hosts(
         &self,
-        mut snapshot: Snapshot,
-    ) -> Result<(Snapshot, BTreeMap<HostId, String>, Option<String>), ApiError> {
+        snapshot: &mut Snapshot,
+    ) -> Result<BTreeMap<HostId, String>, ApiError> {
         let mut unasked = BTreeMap::new();
         let mut live = Vec::new();
         for status in self.hosts().await? {
@@ -88,11 +96,6 @@ impl Admin {
                 }
             }
         }
-        // Volumes last: one that is plugged in was connected before, and is still unless it has
-        // been pulled out since.
-        Ok(match self.door.ports.volumes.list().await {
-            Ok(volumes) => (snapshot.with_volumes(volumes), unasked, None),
-            Err(error) => (snapshot, unasked, Some(error.to_string())),
-        })
+        Ok(unasked)
     }
 }

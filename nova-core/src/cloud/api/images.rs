@@ -3,15 +3,16 @@
 use crate::cloud::api::admin::{Admin, SCOPE};
 use crate::cloud::api::project::Project;
 use crate::cloud::api::specs::ImageSpec;
+use crate::cloud::api::upload::receive;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::api::{ACCEPT_ATTEMPTS_MAX, Door, Plan};
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::view::{View, reach};
 use crate::domain::{
     Action, Image, ImageContent, ImageFormat, ImageId, ImageState, Instance, InstanceId, Label,
     MiB, OpKind, ProjectId, RequestId,
 };
-use crate::port::{ImageBytes, ImageError, ImageStoreExt as _};
+use crate::port::ImageBytes;
 use crate::seed::Seed;
 use crate::store::record::keys;
 use crate::store::{StoreError, StoreExt as _, Txn, Versioned};
@@ -23,7 +24,8 @@ impl Admin {
     /// finished by asking again; the bytes that had arrived completely are used.
     ///
     /// # Errors
-    /// [`ApiError::Image`] when the bytes could not be read or kept.
+    /// [`ApiError::Image`] when the bytes could not be read or kept, or are more than
+    /// [`transfer_limit`](crate::cloud::CloudOptions::transfer_limit).
     pub async fn register_image(
         &self,
         request: RequestId,
@@ -33,13 +35,13 @@ impl Admin {
         let images = &self.door.ports.images;
         let seed = Seed::new(0).child("image").child(request.as_str());
         let id = ImageId::draw(&mut seed.chance());
-        let known = self.door.write(SCOPE, request.clone(), "register image", spec);
-        if let Some(answer) = known.known().await? {
+        let write = self.door.write(SCOPE, request, "register image", spec)?;
+        if let Some(answer) = write.known().await? {
             return Ok(answer);
         }
-        let content = images.ensure(id, bytes).await;
-        let content = content.map_err(|source: ImageError| ApiError::Image { source })?;
-        accept!(self, request, "register image", spec, {
+        let content = receive(&**images, id, bytes, self.door.options.transfer_limit).await;
+        let content = content.map_err(|source| ApiError::Image { source })?;
+        accept!(self, write, {
             let view = self.door.fresh().await?;
             if view.images.contains_key(&keys::image(id)) {
                 return Err(ApiError::Exists { what: "image", id: id.to_string() });
@@ -219,6 +221,6 @@ impl Door {
                 return Err(ApiError::InUse { what: "image", id: id.to_string(), by });
             }
         }
-        Err(ApiError::Busy { attempts: ACCEPT_ATTEMPTS_MAX, key: key.to_string() })
+        Err(Overload::Conflicts { attempts: ACCEPT_ATTEMPTS_MAX, key: key.to_string() }.into())
     }
 }

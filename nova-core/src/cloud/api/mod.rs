@@ -15,8 +15,11 @@
 /// A macro and not a function with a closure, because the future of such a function cannot be
 /// sent to another thread (the compiler cannot see that it may), and users spawn these calls.
 macro_rules! accept {
-    ($handle:expr, $request:expr, $what:literal, $content:expr, $plan:block) => {{
-        let mut write = $handle.door.write($handle.scope(), $request, $what, $content);
+    ($handle:expr, $request:expr, $what:literal, $content:expr, $plan:block) => {
+        accept!($handle, $handle.door.write($handle.scope(), $request, $what, $content)?, $plan)
+    };
+    ($handle:expr, $write:expr, $plan:block) => {{
+        let mut write = $write;
         loop {
             write.see().await?;
             // Most writes meet nobody. Those that did stand in line, so that many who write at
@@ -47,7 +50,7 @@ mod doctor;
 mod drain;
 mod images;
 mod live;
-mod moves;
+pub(crate) mod moves;
 mod networks;
 mod operations;
 mod project;
@@ -55,6 +58,7 @@ mod rescue;
 mod servers;
 mod shelf;
 mod specs;
+mod upload;
 mod views;
 mod volumes;
 
@@ -63,7 +67,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 pub use admin::Admin;
 pub use project::Project;
@@ -75,7 +79,7 @@ pub use views::{Accepted, Census, HostStatus, NetworkUse, PoolUse, Server};
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::cloud::accept;
-use crate::cloud::error::ApiError;
+use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::options::CloudOptions;
 use crate::cloud::order::Wake;
 use crate::cloud::ports::Ports;
@@ -85,7 +89,7 @@ use crate::plant::{Bug, planted};
 use crate::port::{MessageBusExt as _, Topic};
 use crate::seed::Chance;
 use crate::store::record::{Request, keys};
-use crate::store::{Event, Key, Prefix, StoreError, StoreExt as _, Txn};
+use crate::store::{Key, Prefix, StoreError, StoreExt as _, Txn};
 
 /// Conflicts at one write before the caller is told to come back. More than this mean that the
 /// store is overloaded, not that somebody was lucky.
@@ -100,6 +104,8 @@ pub(crate) struct Door {
     pub(crate) ids: std::sync::Mutex<Chance>,
     /// Writes that conflicted once go one after the other.
     pub(crate) turn: Mutex<()>,
+    /// How many more writes it takes into its hands.
+    pub(crate) writes: Semaphore,
 }
 
 /// A write as it was planned.
@@ -117,6 +123,12 @@ impl<T> Plan<T> {
 }
 
 impl Door {
+    pub(crate) fn new(ports: Ports, options: CloudOptions, view: Arc<Mutex<View>>) -> Self {
+        let ids = std::sync::Mutex::new(ports.seed.child("ids").chance());
+        let (turn, writes) = (Mutex::new(()), Semaphore::new(options.writes_max));
+        Self { ports, options, view, ids, turn, writes }
+    }
+
     /// Draws a new id.
     pub(crate) fn draw<T>(&self, id: impl FnOnce(&mut Chance) -> T) -> T {
         id(&mut self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
@@ -141,17 +153,21 @@ impl Door {
         self.ports.clock.now()
     }
 
-    /// Begins a write, which is accepted once for its request id.
+    /// Begins a write, which is accepted once for its request id. One too many is refused at once:
+    /// it would only wait, and keep what it waits with.
     pub(crate) fn write<T>(
         &self,
         scope: &str,
         id: RequestId,
         what: &'static str,
         content: &impl Serialize,
-    ) -> Acceptance<'_, T> {
+    ) -> Result<Acceptance<'_, T>, ApiError> {
+        let limit = self.options.writes_max;
+        let place = self.writes.try_acquire().map_err(|_| Overload::Writes { limit })?;
         let key = keys::request(scope, &id);
-        Acceptance {
+        Ok(Acceptance {
             door: self,
+            _place: place,
             request: Request {
                 scope: scope.to_owned(),
                 id,
@@ -165,6 +181,18 @@ impl Door {
             behind: false,
             refused: false,
             answer: PhantomData,
+        })
+    }
+
+    /// Whether one more operation may begin. Those that other writes may be about to begin here
+    /// count as if they had.
+    async fn admit(&self) -> Result<(), ApiError> {
+        let limit = self.options.operations_open_max;
+        let begun = self.fresh().await?.open_operations.len();
+        let writes = self.options.writes_max.saturating_sub(self.writes.available_permits());
+        match begun + writes > limit {
+            true => Err(Overload::Operations { limit }.into()),
+            false => Ok(()),
         }
     }
 
@@ -189,12 +217,10 @@ impl Door {
         let mut op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
         let mut watch = store.watch(&Prefix::of_key(&key), op.revision).await?;
         while !op.value.state.is_final() {
-            match watch.next().await {
-                Some(Event::Changed(_) | Event::Resync) => {
-                    op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
-                }
-                None => return Err(missing()),
+            if watch.next().await.is_none() {
+                watch = store.watch(&Prefix::of_key(&key), op.revision).await?;
             }
+            op = store.read::<Operation>(&key).await?.ok_or_else(missing)?;
         }
         Ok(op.value)
     }
@@ -203,6 +229,7 @@ impl Door {
 /// A write on its way to being accepted; [`accept!`] drives it.
 pub(crate) struct Acceptance<'d, T> {
     door: &'d Door,
+    _place: SemaphorePermit<'d>,
     request: Request,
     key: Key,
     last: Key,
@@ -262,6 +289,9 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
         if !planted(Bug::ForgetRequest) {
             txn.create(&self.request);
         }
+        if wake.is_some() {
+            self.door.admit().await?;
+        }
         let ports = &self.door.ports;
         match ports.store.commit(txn).await {
             Ok(_) => {
@@ -282,7 +312,7 @@ impl<T: Serialize + DeserializeOwned> Acceptance<'_, T> {
         if self.attempts < ACCEPT_ATTEMPTS_MAX {
             Ok(None)
         } else {
-            Err(ApiError::Busy { attempts: self.attempts, key: self.last.to_string() })
+            Err(Overload::Conflicts { attempts: self.attempts, key: self.last.to_string() }.into())
         }
     }
 }

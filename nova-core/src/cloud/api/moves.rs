@@ -4,13 +4,12 @@ use crate::cloud::accept::leaving;
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
 use crate::cloud::api::project::Project;
-use crate::cloud::api::servers::boots;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
-    Action, Flavor, FlavorName, HostId, Image, ImageId, Instance, InstanceId, Liveness, OpKind,
-    RequestId,
+    Action, Flavor, FlavorName, GuestTopology, HostId, Image, ImageId, Instance, InstanceId,
+    Liveness, OpKind, RequestId,
 };
 use crate::store::record::keys;
 use crate::store::{Txn, Versioned};
@@ -25,7 +24,8 @@ impl Project {
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for the flavor
-    /// it has, one with a smaller disk, or one too small for its image; [`ApiError::OverQuota`].
+    /// it has, one with a smaller disk, or one too small for its image; [`ApiError::Invalid`] for
+    /// one that its image contradicts; [`ApiError::OverQuota`].
     pub async fn resize_server(
         &self,
         request: RequestId,
@@ -39,7 +39,8 @@ impl Project {
             let wanted = &known.ok_or_else(|| ApiError::not_found("flavor", flavor))?.value;
             let mut txn = Txn::new();
             let image = view.lend(instance.value.image, &self.id, &mut txn)?;
-            suits(wanted, &instance.value, image)?;
+            suits(wanted, &instance.value)?;
+            self.door.boots(wanted, image)?;
             let migration = leaving(&instance.value, wanted.clone());
             let lent = Some(image.id);
             let moved = Instance { migration, lent, ..instance.value.clone() };
@@ -55,11 +56,14 @@ impl Project {
 
     /// Makes a server anew from an image, which may be the one it has, on the host that it is on.
     /// It keeps its addresses and volumes; what is on its other disks is lost. Where the new
-    /// guest cannot be made, the server is left in error, and can be rebuilt again.
+    /// guest cannot be made, the server is left in error, and can be rebuilt again. The operation
+    /// fails, and the server is as it was, where the scheduler says that its host may not run
+    /// another image.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
-    /// whose flavor is too small for the image.
+    /// whose flavor is too small for the image, or whose NUMA cells would change with it;
+    /// [`ApiError::Invalid`] for an image that contradicts the flavor.
     pub async fn rebuild_server(
         &self,
         request: RequestId,
@@ -70,7 +74,9 @@ impl Project {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let mut txn = Txn::new();
-            boots(&instance.value.flavor, view.lend(image, &self.id, &mut txn)?)?;
+            let lent = view.lend(image, &self.id, &mut txn)?;
+            self.door.boots(&instance.value.flavor, lent)?;
+            keeps_cells(&view, &instance.value, lent)?;
             let borrowing = Instance { lent: Some(image), ..instance.value.clone() };
             let instance = &Versioned { value: borrowing, revision: instance.revision };
             let kind = OpKind::Rebuild { instance: id, image };
@@ -150,8 +156,8 @@ impl Admin {
     }
 
     /// Makes a server anew on another host, because its own is lost: from its image, with its
-    /// addresses and volumes; what was on its other disks is lost with the host. When the host
-    /// comes back, its agent removes the old guest.
+    /// addresses and volumes; what was on its other disks is lost with the host. One that was
+    /// rescued is so no more. When the host comes back, its agent removes the old guest.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] unless the
@@ -212,15 +218,36 @@ pub(crate) fn departing(
     txn: &mut Txn,
 ) -> Result<Versioned<Instance>, ApiError> {
     let server = view.instances.get(&keys::instance(id));
-    let server = server.ok_or_else(|| ApiError::not_found("server", id))?;
+    setting_out(view, server.ok_or_else(|| ApiError::not_found("server", id))?, txn)
+}
+
+/// As [`departing`], for whoever has the server's record.
+pub(crate) fn setting_out(
+    view: &View,
+    server: &Versioned<Instance>,
+    txn: &mut Txn,
+) -> Result<Versioned<Instance>, ApiError> {
     let image = view.lend(server.value.image, &server.value.project, txn)?;
     let migration = leaving(&server.value, server.value.flavor.clone());
     let value = Instance { migration, lent: Some(image.id), ..server.value.clone() };
     Ok(Versioned { value, revision: server.revision })
 }
 
-/// Whether a server with this image may get this flavor.
-fn suits(flavor: &Flavor, server: &Instance, image: &Image) -> Result<(), ApiError> {
+/// Whether a server keeps its NUMA cells when it is made anew from `image`, as it has to on the
+/// host that it is on.
+fn keeps_cells(view: &View, server: &Instance, image: &Image) -> Result<(), ApiError> {
+    let cells = |properties| GuestTopology::from_specs(&server.flavor, properties);
+    let Some(old) = view.images.get(&keys::image(server.source())) else { return Ok(()) };
+    if cells(&old.value.properties).is_ok_and(|old| Ok(old) != cells(&image.properties)) {
+        let what = format!("image {} for server {}", image.name, server.id);
+        let reason = "its NUMA cells would be others".to_owned();
+        return Err(ApiError::Unsuitable { what, reason });
+    }
+    Ok(())
+}
+
+/// Whether a server may get this flavor, whatever its image.
+fn suits(flavor: &Flavor, server: &Instance) -> Result<(), ApiError> {
     let refuse = |reason: &str| {
         let what = format!("flavor {} for server {}", flavor.name(), server.id);
         Err(ApiError::Unsuitable { what, reason: reason.to_owned() })
@@ -232,5 +259,5 @@ fn suits(flavor: &Flavor, server: &Instance, image: &Image) -> Result<(), ApiErr
     if new.root_disk() < old.root_disk() || new.ephemeral_disk() < old.ephemeral_disk() {
         return refuse("its disks cannot shrink");
     }
-    boots(flavor, image)
+    Ok(())
 }

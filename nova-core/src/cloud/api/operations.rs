@@ -1,16 +1,21 @@
 //! Operations that call for a person: what an operator may do about them.
 
+use std::collections::BTreeSet;
+
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::attempt::idle;
 use crate::cloud::attempt_server::unclaim;
 use crate::cloud::error::ApiError;
+use crate::cloud::linger::{is_lost, linger, rely_on};
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, Fault, Image, ImageContent, ImageState, Instance, OpId, OpKind, OpState,
-    Operation, RequestId, StepOutcome, StepRecord, VmState, Volume, VolumeState,
+    AddressState, Attachment, Fault, HostId, Image, ImageContent, ImageState, Instance, OpId,
+    OpKind, OpState, Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume,
+    VolumeId, VolumeState,
 };
+use crate::port::VolumeFacts;
 use crate::store::record::{OpenOperation, Record as _, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
 
@@ -61,14 +66,19 @@ impl Admin {
     ///
     /// Its server goes to [`VmState::Error`] and can be deleted, rebuilt, rebooted by force or
     /// evacuated; it stays on the host that its record names, with its addresses and its claim
-    /// there. A claim at another end of a move is given back; what is left there is removed by
-    /// that host's agent. A server that is shelved stays so. A volume that was being made or
+    /// there. One that was or may be rescued boots from its own disk as soon as its host's agent
+    /// sees that. What is left at another end of a move is removed by that host's agent, and its
+    /// claim there is given back when the agent has seen that it is gone, or when an operator says
+    /// that the host is down. A server that is shelved stays so. A volume that was being made or
     /// destroyed goes to [`VolumeState::Error`] and can be deleted; one that was being attached or
     /// detached stays with its server until that is deleted or the volume is detached. An image of
     /// a server's disk is kept if it is whole.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::OperationState`] unless it waits for a person.
+    /// [`ApiError::NotFound`]; [`ApiError::OperationState`] unless it waits for a person;
+    /// [`ApiError::StillUsed`] names the other end of a move that may still run the server, which
+    /// was being made anew there, or is connected to a volume of it: an operation that is retried
+    /// lets go of both as soon as that host answers or was declared down.
     pub async fn abandon_operation(&self, request: RequestId, id: OpId) -> Result<(), ApiError> {
         accept!(self, request, "abandon operation", &id, {
             let (op, fault) = self.waiting(id, "abandon").await?;
@@ -80,11 +90,20 @@ impl Admin {
             self.decide(&mut next, "operator: abandon");
             let mut txn = Txn::new();
             txn.replace(&op, &next);
+            let connected = self.door.ports.volumes.list().await;
+            let connected = connected.map_err(|source| ApiError::Volume { source })?;
             let view = self.door.fresh().await?;
             let bound = !matches!(op.value.kind, OpKind::AssociateFloating { .. });
             let server = op.value.kind.instance().filter(|_| bound);
             let server = server.and_then(|server| view.instances.get(&keys::instance(server)));
             if let Some(server) = server.filter(|server| server.value.operation == Some(id)) {
+                if let Some((host, what)) = still_used(&view, &server.value, &connected) {
+                    let host = view
+                        .hosts
+                        .get(&keys::host(host))
+                        .map_or_else(|| host.to_string(), |record| record.value.name.to_string());
+                    return Err(ApiError::StillUsed { operation: id.to_string(), host, what });
+                }
                 abandon_server(&view, server, fault, &mut txn);
             }
             for volume in view.volumes.values().filter(|v| v.value.operation == Some(id)) {
@@ -142,6 +161,25 @@ impl Admin {
     }
 }
 
+/// Another end of a server's move that nobody may forget before it has let go, and what it uses.
+fn still_used(view: &View, server: &Instance, volumes: &[VolumeFacts]) -> Option<(HostId, String)> {
+    let lost = |host: HostId| is_lost(view.hosts.get(&keys::host(host)));
+    let ends = server.hosts().into_iter().filter(|end| Some(*end) != server.host);
+    ends.filter_map(|end| {
+        let mine: Vec<VolumeId> = view.volumes_of(server.id).map(|v| v.value.id).collect();
+        let held = volumes
+            .iter()
+            .find(|facts| mine.contains(&facts.volume) && facts.hosts().any(|host| host == end));
+        if let Some(held) = held {
+            return Some((end, format!("volume {}", held.volume)));
+        }
+        // Where nothing can be made anew, the guest at the other end does not run.
+        let anew = server.host.is_some_and(lost) && !lost(end);
+        anew.then(|| (end, format!("server {}", server.id)))
+    })
+    .next()
+}
+
 /// Nothing is being done to the server any more, whatever state it is really in.
 fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: &mut Txn) {
     let old = &server.value;
@@ -151,9 +189,27 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
     let shelved = old.state == VmState::ShelvedOffloaded && old.host.is_none();
     if !shelved {
         (next.state, next.shelf, next.migration) = (VmState::Error, None, None);
-        next.rescue = None;
-        let ends = old.hosts().into_iter().filter(|host| Some(*host) != old.host);
-        ends.for_each(|end| unclaim(view, old, Some(end), txn));
+        // Its agent boots it from its own disk when it sees this.
+        let rescuing = old.lent.filter(|_| old.task == Some(TaskState::Rescuing));
+        next.rescue = rescuing.or(old.rescue);
+        for end in old.hosts().into_iter().filter(|end| Some(*end) != old.host) {
+            let host = view.hosts.get(&keys::host(end));
+            if is_lost(host) {
+                rely_on(host, end, txn);
+                unclaim(view, old, Some(end), txn);
+            } else {
+                linger(view, old.id, &BTreeSet::from([end]), txn);
+            }
+        }
+    }
+    for volume in view.volumes_of(old.id).filter(|volume| volume.value.operation.is_none()) {
+        // One that was on its way is nowhere yet, and stays with its server.
+        if let (Some(at), Some(host)) = (volume.value.attachment, old.host)
+            && at.host != host
+        {
+            let attachment = Some(Attachment { host, ..at });
+            txn.replace(volume, &Volume { attachment, ..volume.value.clone() });
+        }
     }
     let images = view.images.values().filter(|image| image.value.server == Some(old.id));
     for image in images {

@@ -6,6 +6,7 @@ use crate::cloud::api::specs::ServerSpec;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
+use crate::cloud::question::devices;
 use crate::cloud::view::View;
 use crate::domain::{
     Action, Flavor, Image, Instance, InstanceId, Invalid, KeyPair, OpKind, Reboot, RequestId,
@@ -23,7 +24,8 @@ impl Project {
     ///
     /// # Errors
     /// [`ApiError::NotFound`] for anything the spec names and the project may not use,
-    /// [`ApiError::Unsuitable`] for a flavor too small for the image, [`ApiError::OverQuota`].
+    /// [`ApiError::Unsuitable`] for a flavor too small for the image, [`ApiError::Invalid`] for an
+    /// image that contradicts what the flavor says of NUMA cells, [`ApiError::OverQuota`].
     pub async fn create_server(
         &self,
         request: RequestId,
@@ -74,7 +76,7 @@ impl Project {
     ) -> Result<Instance, ApiError> {
         let flavor = view.flavors.get(&keys::flavor(&spec.flavor));
         let flavor = flavor.ok_or_else(|| ApiError::not_found("flavor", &spec.flavor))?;
-        boots(&flavor.value, view.lend(spec.image, &self.id, txn)?)?;
+        self.door.boots(&flavor.value, view.lend(spec.image, &self.id, txn)?)?;
         for network in &spec.networks {
             let known = view.networks.get(&keys::network(*network)).map(|known| &known.value);
             let mine = |owner: &crate::domain::ProjectId| *owner == self.id;
@@ -89,6 +91,9 @@ impl Project {
             }
         }
         spec.hints.check()?;
+        let scheduler = &self.door.ports.scheduler;
+        let mut custom = spec.hints.custom.iter();
+        custom.try_for_each(|(name, words)| scheduler.check_hint(name, words))?;
         let hinted = spec.hints.same_host.iter().chain(&spec.hints.different_host);
         for other in hinted {
             self.own(view, *other)?;
@@ -250,10 +255,17 @@ impl Door {
         accept::occupy(operation, instance, action, kind, self.now(), txn)?;
         Ok(operation)
     }
+
+    /// Whether a server of this flavor can start from this image.
+    pub(crate) fn boots(&self, flavor: &Flavor, image: &Image) -> Result<(), ApiError> {
+        fits(flavor, image)?;
+        devices(flavor, &image.properties, &self.options.pci_aliases)?;
+        Ok(())
+    }
 }
 
-/// Whether a server of this flavor can start from this image.
-pub(crate) fn boots(flavor: &Flavor, image: &Image) -> Result<(), ApiError> {
+/// Whether this image fits into a server of this flavor.
+fn fits(flavor: &Flavor, image: &Image) -> Result<(), ApiError> {
     let unsuitable = |reason: String| ApiError::Unsuitable {
         what: format!("flavor {} for image {}", flavor.name(), image.name),
         reason,

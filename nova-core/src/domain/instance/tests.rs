@@ -19,7 +19,7 @@ const PROMISE: &[(Action, &[VmState])] = &[
     (Action::LiveMigrate, &[Active, Paused]),
     (Action::ConfirmResize, &[Resized]),
     (Action::RevertResize, &[Resized]),
-    (Action::Evacuate, &[Active, Stopped, Error]),
+    (Action::Evacuate, &[Active, Stopped, Rescued, Error]),
     (Action::Rebuild, &[Active, Stopped, Error]),
     (Action::Snapshot, &[Active, Paused, Stopped]),
     (Action::Shelve, &[Active, Paused, Stopped]),

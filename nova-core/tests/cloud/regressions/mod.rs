@@ -37,6 +37,10 @@
 //! | A reboot by force did nothing after a gentle one | [`own::a_reboot_by_force_restarts_a_guest_that_a_gentle_one_has_just_reached`] |
 //! | A move led a floating IP back that its owner had just led to another server | [`own::a_floating_ip_that_was_just_led_elsewhere_stays_there_when_its_old_server_moves_or_goes`] |
 //! | An operator's word was relied on after it was taken back | [`own::a_deletion_asks_a_host_whose_operator_took_the_word_back_that_it_is_down`] |
+//! | What a full reading did not show any more came back from a watch that was behind it, and a view whose watch had ended followed nothing any more | in `cloud/view/tests.rs` |
+//! | A move that was undone left the records of its volumes at the other host | `sites::a_move_that_fails_when_its_volumes_have_left_has_them_back_where_it_was` |
+//! | A host that was cut off while it stored an image left the bytes of one that was given up | `snapshots::an_image_that_was_given_up_is_taken_back_by_a_host_that_hung_when_it_had_stored_it` |
+//! | A move or a shelving of a server whose guest was lost went back, could not start it, and called for a person | `moves::a_server_whose_guest_is_lost_is_not_moved_nor_shelved_and_calls_for_nobody` |
 //! | A floating IP was led back, and no host was told | [`own::the_hosts_are_told_at_once_when_a_floating_ip_is_led_back`] |
 //! | A server came back from its image while its old host still answered for its floating IPs | [`own::a_host_that_a_server_was_shelved_on_lets_go_of_its_floating_ips_before_another_answers`] |
 //! | A server stayed shelved because of the network of one host | [`own::a_server_comes_back_on_another_host_when_the_network_of_the_first_does_not`] |

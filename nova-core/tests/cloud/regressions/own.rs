@@ -15,9 +15,10 @@ use nova_core::port::VirtDriver;
 use nova_core::store::record::keys;
 use nova_core::store::{StoreExt as _, Txn};
 
-use super::hosts::{Mood, Moody, name_of, turns};
+use super::hosts::{name_of, turns};
 use super::parts::{LateStore, MoodyNetworks, Whims, run_late};
 use crate::anew::host_returns;
+use crate::moody::{Mood, Moody};
 use crate::moves::{check_home, furnished, home};
 use crate::world::{World, run, run_with, spec};
 

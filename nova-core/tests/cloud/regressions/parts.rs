@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use nova_core::cloud::Ports;
 use nova_core::domain::{
-    FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, Network, NetworkId, PoolName,
-    Port, VlanId, VolumeId, VolumeSize,
+    Fence, FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, Network, NetworkId,
+    PoolName, Port, VlanId, VolumeId, VolumeSize,
 };
 use nova_core::memory::MemoryVolumes;
 use nova_core::port::{
@@ -23,7 +23,7 @@ use nova_core::store::{
     Draft, Entry, Event, Feed, Key, Page, Prefix, Revision, Scan, Store, StoreError, Txn, Watch,
 };
 
-use crate::world::{World, pump};
+use crate::world::World;
 
 /// Volumes whose making and destroying fail on demand.
 #[derive(Debug, Default)]
@@ -45,31 +45,46 @@ impl Display for MoodyVolumes {
 
 #[async_trait]
 impl VolumeDriver for MoodyVolumes {
-    async fn create(&self, volume: VolumeId, size: VolumeSize) -> Result<(), VolumeError> {
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
         if self.barren.load(Ordering::SeqCst) {
             let source = std::io::Error::other("not today");
             return Err(VolumeError::Io { volume, operation: "make it", source });
         }
-        self.volumes.create(volume, size).await?;
+        self.volumes.create(volume, size, fence).await?;
         if self.silent.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
         Ok(())
     }
 
-    async fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
         if self.sticky.load(Ordering::SeqCst) {
             return Err(VolumeError::Connected { volume, host: HostId::from_u128(404) });
         }
-        self.volumes.remove(volume).await
+        self.volumes.remove(volume, fence).await
     }
 
-    async fn connect(&self, volume: VolumeId, host: HostId) -> Result<Connection, VolumeError> {
-        self.volumes.connect(volume, host).await
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.volumes.connect(volume, host, fence).await
     }
 
-    async fn disconnect(&self, volume: VolumeId, host: HostId) -> Result<(), VolumeError> {
-        self.volumes.disconnect(volume, host).await
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.volumes.disconnect(volume, host, fence).await
     }
 
     async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
@@ -313,10 +328,6 @@ pub(super) fn run_late(test: impl AsyncFnOnce(&mut World, Arc<LateStore>)) {
         .await;
         let clock = Arc::clone(&world.clock);
         let late = store.unwrap();
-        tokio::select! {
-            biased;
-            () = test(&mut world, late) => {}
-            () = pump(&clock) => {}
-        }
+        clock.drive(test(&mut world, late)).await;
     });
 }

@@ -10,9 +10,10 @@ use nova_core::domain::{
 };
 use nova_core::port::VirtDriver;
 
-use super::hosts::{Mood, Moody, agents_return, name_of, turns};
+use super::hosts::{agents_return, name_of, turns};
 use super::parts::{LateStore, run_late};
 use crate::anew::{host_returns, lose_host};
+use crate::moody::{Mood, Moody};
 use crate::moves::{furnished, home};
 use crate::world::{World, run, spec};
 

@@ -8,15 +8,16 @@ use nova_core::clock::{Clock, ClockExt};
 use nova_core::cloud::{ApiError, CloudOptions, ImageSpec, VolumeSpec};
 use nova_core::doctor::{Snapshot, Strictness, examine};
 use nova_core::domain::{
-    GiB, ImageFormat, OpState, PowerState, Quota, VmState, VolumeSize, VolumeState,
+    GiB, ImageFormat, OpState, PowerState, Quota, Reboot, VmState, VolumeSize, VolumeState,
 };
 use nova_core::port::{VirtDriver, VolumeDriver};
 use nova_core::store::Scan;
 use nova_core::store::record::keys;
 
-use super::hosts::{Mood, Moody, agents_return, crash};
+use super::hosts::{agents_return, crash};
 use super::parts::MoodyVolumes;
 use crate::anew::{host_returns, lose_host};
+use crate::moody::{Mood, Moody};
 use crate::moves::{check_home, furnished, home};
 use crate::older::rewrite;
 use crate::world::{World, run, run_with};
@@ -199,32 +200,41 @@ fn a_rebuild_takes_no_image_that_the_server_could_not_be_created_from_and_claims
 /// OSSA-2020-006.
 #[test]
 fn a_server_that_starts_where_it_was_before_has_no_volume_that_somebody_else_got_meanwhile() {
-    run(async |world: &mut World| {
-        let (admin, project) = (world.admin(), world.project());
-        let new = || project.new_request();
-        let (id, volume) = furnished(world).await;
-        let lost = lose_host(world, id).await;
-        world.done(project.detach_volume(new(), volume).await).await;
-        let other = world.boot("other").await.instance;
-        assert_ne!(other.host, Some(lost));
-        world.done(project.attach_volume(new(), other.id, volume).await).await;
-        host_returns(world, lost).await;
-        let left = world.hosts[&lost].guest(id).await.unwrap().unwrap();
-        assert_eq!(left.volumes, [volume], "the host was never asked to take it out");
-        world.pass(CloudOptions::default().sweep_interval * 2).await;
-        assert_eq!(project.server(id).await.unwrap().instance.state, VmState::Stopped);
-        world.done(project.start(new(), id).await).await;
-        let started = world.hosts[&lost].guest(id).await.unwrap().unwrap();
-        assert_eq!((started.power, started.volumes), (PowerState::Running, vec![]));
-        world.healthy().await;
-        // The same when it moves away and comes back.
-        world.done(admin.migrate_server(admin.new_request(), id).await).await;
-        world.done(project.revert_resize(new(), id).await).await;
-        assert_eq!(home(world, id).await, lost);
-        let back = world.hosts[&lost].guest(id).await.unwrap().unwrap();
-        assert_eq!(back.volumes, []);
-        world.healthy().await;
-    });
+    for how in ["start", "reboot"] {
+        run(async |world: &mut World| starts_without(world, how).await);
+    }
+}
+
+async fn starts_without(world: &mut World, how: &str) {
+    let (admin, project) = (world.admin(), world.project());
+    let new = || project.new_request();
+    let (id, volume) = furnished(world).await;
+    let lost = lose_host(world, id).await;
+    world.done(project.detach_volume(new(), volume).await).await;
+    let other = world.boot("other").await.instance;
+    assert_ne!(other.host, Some(lost));
+    world.done(project.attach_volume(new(), other.id, volume).await).await;
+    host_returns(world, lost).await;
+    let left = world.hosts[&lost].guest(id).await.unwrap().unwrap();
+    assert_eq!(left.volumes, [volume], "the host was never asked to take it out");
+    world.pass(CloudOptions::default().sweep_interval * 2).await;
+    assert_eq!(project.server(id).await.unwrap().instance.state, VmState::Stopped);
+    world
+        .done(match how {
+            "start" => project.start(new(), id).await,
+            _ => project.reboot(new(), id, Reboot::Hard).await,
+        })
+        .await;
+    let started = world.hosts[&lost].guest(id).await.unwrap().unwrap();
+    assert_eq!((started.power, started.volumes), (PowerState::Running, vec![]));
+    world.healthy().await;
+    // The same when it moves away and comes back.
+    world.done(admin.migrate_server(admin.new_request(), id).await).await;
+    world.done(project.revert_resize(new(), id).await).await;
+    assert_eq!(home(world, id).await, lost);
+    let back = world.hosts[&lost].guest(id).await.unwrap().unwrap();
+    assert_eq!(back.volumes, []);
+    world.healthy().await;
 }
 
 /// OSSA-2023-003.

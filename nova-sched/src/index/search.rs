@@ -1,0 +1,165 @@
+//! The best host of a tree, found without asking all.
+//!
+//! A node is looked into only when some host below may be better than the best so far: its lanes,
+//! weighed as a host would be, bound the score of every host below. The bound is exact, because
+//! each step of a score (the difference, the quotient, the product, each sum) rounds in one
+//! direction when its operand grows in one direction.
+
+use super::forest::{FANOUT, Forest};
+use super::sync::{FREE_LANES, Index};
+
+/// What one weigher adds to a score.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Term {
+    /// The same for all hosts.
+    Constant(f64),
+    /// The weight itself, or its opposite: where nothing else counts, that is the order of scores.
+    Weight { column: usize, positive: bool },
+    /// What a column says.
+    Column {
+        column: usize,
+        multiplier: f64,
+        /// What maps to 0, and how far it is from there to 1.
+        low: f64,
+        span: f64,
+    },
+}
+
+/// The best host so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Best {
+    pub(super) score: f64,
+    pub(super) rank: u64,
+    pub(super) slot: u32,
+}
+
+impl Best {
+    /// Worse than any host.
+    pub(super) fn nobody() -> Self {
+        Self { score: f64::NEG_INFINITY, rank: u64::MAX, slot: u32::MAX }
+    }
+
+    /// Whether a host of this score and rank is better: of equal ones the least rank is the best.
+    fn is_beaten_by(&self, score: f64, rank: u64) -> bool {
+        score > self.score || score == self.score && rank < self.rank
+    }
+}
+
+/// A search through trees.
+pub(super) struct Search<'a, F> {
+    pub(super) index: &'a Index,
+    /// What a host must have free of each resource.
+    pub(super) wanted: [f32; FREE_LANES],
+    pub(super) terms: &'a [Term],
+    /// Whether a host may be taken, asked last.
+    pub(super) accept: F,
+    /// Nodes that may still be looked into before it is given up.
+    pub(super) patience: usize,
+}
+
+/// It was given up: asking all is quicker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GivenUp;
+
+impl<F: FnMut(u32) -> bool> Search<'_, F> {
+    /// Makes `best` the best host of the tree below `node`, if one is better.
+    pub(super) fn run(&mut self, node: u32, best: &mut Best) -> Result<(), GivenUp> {
+        self.patience = self.patience.checked_sub(1).ok_or(GivenUp)?;
+        let forest = &self.index.forest;
+        let mut bounds = self.bounds(forest, node);
+        let ranks = forest.ranks(node);
+        let is_leaf = forest.is_leaf(node);
+        loop {
+            let most = greatest(&bounds);
+            if most < best.score || most == f64::NEG_INFINITY {
+                return Ok(());
+            }
+            let (mut at, mut rank) = (0, u64::MAX);
+            for (nth, bound) in bounds.iter().enumerate() {
+                if *bound == most && ranks[nth] < rank {
+                    (at, rank) = (nth, ranks[nth]);
+                }
+            }
+            bounds[at] = f64::NEG_INFINITY;
+            if !best.is_beaten_by(most, rank) {
+                // The others of this bound have greater ranks still.
+                return Ok(());
+            }
+            let link = forest.link(node, at);
+            if !is_leaf {
+                self.run(link, best)?;
+                continue;
+            }
+            let score = self.score(link);
+            if best.is_beaten_by(score, rank) && (self.accept)(link) {
+                *best = Best { score, rank, slot: link };
+            }
+        }
+    }
+
+    /// What the hosts of each entry score at most; less than any number where none can do.
+    fn bounds(&self, forest: &Forest, node: u32) -> [f64; FANOUT] {
+        let mut room = [true; FANOUT];
+        for (lane, wanted) in self.wanted.iter().enumerate() {
+            let free = forest.lane(node, lane);
+            for at in 0..FANOUT {
+                room[at] &= free[at] >= *wanted;
+            }
+        }
+        let mut bounds = [0.0; FANOUT];
+        for term in self.terms {
+            match *term {
+                Term::Constant(part) => bounds.iter_mut().for_each(|bound| *bound += part),
+                Term::Weight { column, positive } => {
+                    // The lane of the opposite weight is the opposite already.
+                    let lane = forest.lane(node, FREE_LANES + 2 * column + usize::from(!positive));
+                    bounds = lane.map(f64::from);
+                }
+                Term::Column { column, multiplier, low, span } => {
+                    let positive = multiplier > 0.0;
+                    let lane = FREE_LANES + 2 * column + usize::from(!positive);
+                    let lane = forest.lane(node, lane);
+                    let sign = if positive { 1.0 } else { -1.0 };
+                    for at in 0..FANOUT {
+                        let raw = sign * f64::from(lane[at]);
+                        bounds[at] += multiplier * ((raw - low) / span);
+                    }
+                }
+            }
+        }
+        for at in 0..FANOUT {
+            bounds[at] = if room[at] { bounds[at] } else { f64::NEG_INFINITY };
+        }
+        let len = forest.len(node);
+        bounds[len..].fill(f64::NEG_INFINITY);
+        bounds
+    }
+
+    /// The score of a host, as it is computed row by row.
+    fn score(&self, slot: u32) -> f64 {
+        let mut score = 0.0;
+        for term in self.terms {
+            score += match *term {
+                Term::Constant(part) => part,
+                Term::Weight { column, positive: true } => self.index.raw(slot, column),
+                Term::Weight { column, positive: false } => -self.index.raw(slot, column),
+                Term::Column { column, multiplier, low, span } => {
+                    multiplier * ((self.index.raw(slot, column) - low) / span)
+                }
+            };
+        }
+        score
+    }
+}
+
+/// The greatest of all: two at a time, as processors like it.
+fn greatest(bounds: &[f64; FANOUT]) -> f64 {
+    let greater = |a: f64, b: f64| if a > b { a } else { b };
+    let mut most = [f64::NEG_INFINITY; 4];
+    for four in bounds.chunks_exact(4) {
+        for (most, bound) in most.iter_mut().zip(four) {
+            *most = greater(*most, *bound);
+        }
+    }
+    greater(greater(most[0], most[1]), greater(most[2], most[3]))
+}
