@@ -31,6 +31,7 @@ mod guard;
 mod linger;
 mod options;
 mod order;
+mod places;
 mod ports;
 mod prune;
 mod question;

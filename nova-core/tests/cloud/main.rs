@@ -27,6 +27,7 @@ mod rescue;
 mod rescue_lost;
 mod shelf;
 mod sites;
+mod slow_host;
 mod snapshots;
 mod starts;
 mod stubborn;
