@@ -113,7 +113,7 @@ fn a_host_that_hangs_keeps_only_its_own_operations_waiting() {
     run(3, async |world: &mut World, counts: Counts| {
         let (slow, servers, other) = four_and_one(world).await;
         let project = world.project();
-        let host = Moody::on(world, slow, Mood::Hanging).await;
+        let host = Moody::on(world, slow, Mood::Hangs("stop")).await;
         counts.lock().unwrap().clear();
         let mut waiting = Vec::new();
         for id in &servers {
@@ -154,7 +154,7 @@ fn a_host_that_goes_down_is_not_asked_by_those_who_stood_in_line_for_it() {
     run(1, async |world: &mut World, counts: Counts| {
         let (slow, servers, _) = four_and_one(world).await;
         let project = world.project();
-        drop(Moody::on(world, slow, Mood::Hanging).await);
+        drop(Moody::on(world, slow, Mood::Hangs("stop")).await);
         counts.lock().unwrap().clear();
         let mut waiting = Vec::new();
         for id in &servers {
