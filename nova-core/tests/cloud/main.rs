@@ -25,6 +25,7 @@ mod regressions;
 mod removal;
 mod rescue;
 mod rescue_lost;
+mod resync;
 mod shelf;
 mod sites;
 mod slow_host;
