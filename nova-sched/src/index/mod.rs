@@ -165,6 +165,36 @@ impl State {
     }
 }
 
+/// What a weigher adds before it is multiplied.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    weigher: usize,
+    scale: Scaled,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Scaled {
+    /// The same for all hosts.
+    Constant(f64),
+    /// The weight itself: only its order counts.
+    Raw(usize),
+    /// The weight on a scale.
+    Column { column: usize, low: f64, span: f64 },
+}
+
+impl Part {
+    /// What it adds to the score of a host with these multipliers, if anything.
+    fn with(&self, multipliers: &[f64]) -> Option<Term> {
+        let multiplier = multipliers[self.weigher];
+        let term = match self.scale {
+            Scaled::Constant(normal) => Term::Constant(multiplier * normal),
+            Scaled::Raw(column) => Term::Weight { column, positive: multiplier > 0.0 },
+            Scaled::Column { column, low, span } => Term::Column { column, multiplier, low, span },
+        };
+        (multiplier != 0.0).then_some(term)
+    }
+}
+
 /// One request to one index.
 struct Question<'a> {
     policy: &'a FilterScheduler,
@@ -237,91 +267,86 @@ impl<'a> Question<'a> {
 
     /// The best host, if any passes; nothing when it is quicker to ask all.
     fn answer(mut self) -> Option<Option<HostId>> {
-        let terms = self.terms().ok()?;
-        let Some(terms) = terms else { return Some(None) };
-        let mut best = Best::nobody();
-        for (at, terms) in terms.iter().enumerate() {
-            self.search(self.partitions[at], terms, &mut best).ok()?;
+        let mut parts = Few::new();
+        if !self.parts(&mut parts).ok()? {
+            return Some(None);
+        }
+        let (index, mut best) = (self.index, Best::nobody());
+        let mut terms = Few::new();
+        for at in 0..self.partitions.len() {
+            let partition = self.partitions[at];
+            let multipliers = &index.partitions[partition].multipliers;
+            terms.clear();
+            terms.extend(parts.iter().filter_map(|part| part.with(multipliers)));
+            self.search(partition, &terms, &mut best).ok()?;
         }
         let host = self.hosts.at(Slot(best.slot)).map(|row| row.id);
         Some(host)
     }
 
-    /// What each weigher adds, for each partition; nothing when no host passes.
-    fn terms(&mut self) -> Result<Option<Few<Few<Term>>>, GivenUp> {
+    /// What each weigher that counts adds before it is multiplied; false when no host passes.
+    fn parts(&mut self, parts: &mut Few<Part>) -> Result<bool, GivenUp> {
         let index = self.index;
-        let mut terms: Few<Few<Term>> = self.partitions.iter().map(|_| Few::new()).collect();
         let only = self.only_column();
-        let mut column = 0;
         for (weigher, flat) in index.flat.iter().enumerate() {
-            let multipliers: Few<f64> = self
-                .partitions
-                .iter()
-                .map(|partition| index.partitions[*partition].multipliers[weigher])
-                .collect();
-            let matters = multipliers.iter().any(|multiplier| *multiplier != 0.0);
-            match flat {
-                Some(weight) if matters => {
-                    let mut scale = Scale::new(&self.policy.weighers[weigher].ends);
-                    scale.include(*weight);
-                    let normal = scale.map(*weight);
-                    for (terms, multiplier) in terms.iter_mut().zip(&multipliers) {
-                        terms.push(Term::Constant(multiplier * normal));
+            let column = index.columns.iter().position(|column| column.weigher == weigher);
+            if !self.multipliers(weigher).any(|multiplier| multiplier != 0.0) {
+                continue;
+            }
+            match (flat, column) {
+                (Some(weight), _) => {
+                    let normal = self.normal_of_all(weigher, *weight);
+                    parts.push(Part { weigher, scale: Scaled::Constant(normal) });
+                }
+                (None, Some(column)) if only == Some(column) => {
+                    parts.push(Part { weigher, scale: Scaled::Raw(column) });
+                }
+                (None, Some(column)) => {
+                    let Some((low, span)) = self.scale(column)? else { return Ok(false) };
+                    // What maps to 0 everywhere adds nothing.
+                    if span != 0.0 {
+                        parts.push(Part { weigher, scale: Scaled::Column { column, low, span } });
                     }
                 }
-                Some(_) => {}
-                None if only == Some(column) => {
-                    let positive = multipliers.iter().any(|multiplier| *multiplier > 0.0);
-                    let weight = Term::Weight { column, positive };
-                    terms.iter_mut().for_each(|terms| terms.push(weight));
-                    column += 1;
-                }
-                None => {
-                    let scale = if matters { self.scale(column)? } else { Some((0.0, 0.0)) };
-                    let Some((low, span)) = scale else { return Ok(None) };
-                    for (terms, multiplier) in terms.iter_mut().zip(&multipliers) {
-                        // What maps to 0 everywhere adds nothing.
-                        if *multiplier != 0.0 && span != 0.0 {
-                            let multiplier = *multiplier;
-                            terms.push(Term::Column { column, multiplier, low, span });
-                        }
-                    }
-                    column += 1;
-                }
+                (None, None) => {}
             }
         }
-        Ok(Some(terms))
+        Ok(true)
+    }
+
+    /// What a weigher is multiplied with, in each partition.
+    fn multipliers(&self, weigher: usize) -> impl Iterator<Item = f64> {
+        let all = self.partitions.iter();
+        all.map(move |partition| self.index.partitions[*partition].multipliers[weigher])
+    }
+
+    /// To what the weight maps that all hosts have: 0, unless an end is fixed elsewhere.
+    fn normal_of_all(&self, weigher: usize, weight: f64) -> f64 {
+        let mut scale = Scale::new(&self.policy.weighers[weigher].ends);
+        scale.include(weight);
+        scale.map(weight)
     }
 
     /// The column that decides alone, so that the order of its raw weights is that of the scores:
-    /// no other weigher adds anything that differs, nothing is added to it, and different weights
-    /// stay different when they are normalised and multiplied.
+    /// no other weigher adds anything, and different weights stay different when they are
+    /// normalised and multiplied.
     fn only_column(&self) -> Option<usize> {
         let index = self.index;
-        let multipliers = |weigher: usize| {
-            let all = self.partitions.iter();
-            all.map(move |partition| index.partitions[*partition].multipliers[weigher])
-        };
-        let counts = |weigher: &usize| multipliers(*weigher).any(|multiplier| multiplier != 0.0);
-        let mut counting = (0..index.flat.len()).filter(counts);
-        let column_of = |weigher| index.columns.iter().position(|c| c.weigher == weigher);
-        let (mut only, mut alone) = (None, true);
-        for weigher in counting.by_ref() {
-            match (index.flat[weigher], column_of(weigher)) {
-                (Some(weight), _) => {
-                    let mut scale = Scale::new(&self.policy.weighers[weigher].ends);
-                    scale.include(weight);
-                    alone &= scale.map(weight) == 0.0;
-                }
-                (None, column) => {
-                    alone &= only.is_none();
-                    only = only.or(column.map(|column| (column, weigher)));
-                }
+        let mut only = None;
+        for (weigher, flat) in index.flat.iter().enumerate() {
+            if !self.multipliers(weigher).any(|multiplier| multiplier != 0.0) {
+                continue;
+            }
+            match flat {
+                Some(weight) if self.normal_of_all(weigher, *weight) == 0.0 => {}
+                None if only.is_none() => only = Some(weigher),
+                _ => return None,
             }
         }
-        let (column, weigher) = only.filter(|_| alone)?;
-        let first = multipliers(weigher).next()?;
-        let alike = multipliers(weigher).all(|multiplier| multiplier == first);
+        let weigher = only?;
+        let column = index.columns.iter().position(|column| column.weigher == weigher)?;
+        let first = self.multipliers(weigher).next()?;
+        let alike = self.multipliers(weigher).all(|multiplier| multiplier == first);
         let plain = (1e-15..=1e15).contains(&first.abs());
         (alike && plain && index.is_coarse(column)).then_some(column)
     }
