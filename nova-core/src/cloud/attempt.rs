@@ -203,7 +203,16 @@ impl Runner {
 
     async fn ask(&self, op: &Operation, host: HostId, order: Order) -> Result<Report, BusError> {
         let errand = Errand { generation: op.generation, order };
-        self.ports.bus.ask(&Topic::agent(host), &errand, self.options.order_limit).await
+        let topic = Topic::agent(host);
+        let answer = async {
+            let out = self.lines.stand(host).await;
+            // Whoever stood in line for a host that is down by now learns that at once.
+            if out.waited && matches!(self.liveness(host).await, Ok((Liveness::Down, _))) {
+                return Err(BusError::NoServer { topic: topic.clone() });
+            }
+            self.ports.bus.ask(&topic, &errand, self.options.order_limit).await
+        };
+        self.place.without(answer).await
     }
 
     /// Gives an order unless the host is known to be down. None when its agent is not there: it

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
 
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Timestamp;
@@ -14,6 +14,7 @@ use crate::cloud::agent::until;
 use crate::cloud::error::ApiError;
 use crate::cloud::options::CloudOptions;
 use crate::cloud::order::Wake;
+use crate::cloud::places::{Lines, Place};
 use crate::cloud::ports::Ports;
 use crate::cloud::prune::Pruner;
 use crate::cloud::runner::Runner;
@@ -52,7 +53,8 @@ impl Conductor {
         options: CloudOptions,
         view: Arc<Mutex<View>>,
     ) -> Result<Self, ApiError> {
-        let places = Arc::new(Semaphore::new(options.operations_max));
+        let place = Arc::new(Place::none(&options));
+        let lines = Arc::new(Lines::new(&options));
         let inbox = ports.bus.serve(&Topic::conductor()).await;
         let mut inbox = inbox.map_err(|source| ApiError::Unsuitable {
             what: "conductor".to_owned(),
@@ -63,7 +65,8 @@ impl Conductor {
                 ports,
                 options,
                 view,
-                places,
+                place,
+                lines,
                 turn: Arc::default(),
                 rivals: Arc::default(),
                 // No attempt has begun, and what has been called by one is not called without.

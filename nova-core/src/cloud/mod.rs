@@ -32,6 +32,7 @@ mod guard;
 mod linger;
 mod options;
 mod order;
+mod places;
 mod ports;
 mod prune;
 mod question;

@@ -19,8 +19,12 @@ pub struct CloudOptions {
     pub sweep_interval: Duration,
     /// An operation that made no progress for so long is taken over.
     pub takeover_after: Duration,
-    /// Operations that one conductor works on at the same time.
+    /// Operations that one conductor works on at the same time. Those that wait for a host do not
+    /// count: a host that hangs keeps no others waiting.
     pub operations_max: usize,
+    /// Orders that one conductor has out at one host at the same time; further ones for this host
+    /// wait until one of them is answered or lost.
+    pub orders_per_host_max: usize,
     /// Writes that one way in takes into its hands at the same time; more are told
     /// [`Busy`](crate::cloud::ApiError::Busy).
     pub writes_max: usize,
@@ -47,6 +51,7 @@ impl Default for CloudOptions {
             sweep_interval: Duration::from_secs(5),
             takeover_after: Duration::from_secs(90),
             operations_max: 64,
+            orders_per_host_max: 32,
             writes_max: 4096,
             operations_open_max: 65_536,
             transfer_limit: 1 << 40,
@@ -63,6 +68,8 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// The most operations that one conductor works on at the same time.
 const OPERATIONS_MAX: usize = 65_536;
+/// The most orders that one conductor has out at one host.
+const ORDERS_PER_HOST_MAX: usize = 65_536;
 /// The most writes that one way in takes into its hands.
 const WRITES_MAX: usize = 65_536;
 /// The most operations that have begun and not ended.
@@ -98,6 +105,12 @@ impl CloudOptions {
         }
         for (field, number, most, allowed) in [
             ("options.operations_max", self.operations_max, OPERATIONS_MAX, "1 to 65536"),
+            (
+                "options.orders_per_host_max",
+                self.orders_per_host_max,
+                ORDERS_PER_HOST_MAX,
+                "1 to 65536",
+            ),
             ("options.writes_max", self.writes_max, WRITES_MAX, "1 to 65536"),
             (
                 "options.operations_open_max",
@@ -192,6 +205,9 @@ mod tests {
         assert_eq!(refused(|o| o.operations_max = 0), Some("options.operations_max"));
         // More permits than a semaphore can have would panic.
         assert_eq!(refused(|o| o.operations_max = usize::MAX), Some("options.operations_max"));
+        let per_host = Some("options.orders_per_host_max");
+        assert_eq!(refused(|o| o.orders_per_host_max = 0), per_host);
+        assert_eq!(refused(|o| o.orders_per_host_max = usize::MAX), per_host);
         assert_eq!(refused(|o| o.writes_max = 0), Some("options.writes_max"));
         assert_eq!(refused(|o| o.writes_max = usize::MAX), Some("options.writes_max"));
         assert_eq!(refused(|o| o.operations_open_max = 0), Some("options.operations_open_max"));

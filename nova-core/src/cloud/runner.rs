@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
 use crate::class::Class;
 use crate::clock::ClockExt as _;
@@ -15,6 +15,7 @@ use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_move::renew;
 use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
+use crate::cloud::places::{Lines, Place};
 use crate::cloud::ports::Ports;
 use crate::cloud::rivals::Rivals;
 use crate::cloud::steps::{
@@ -33,8 +34,11 @@ pub(crate) struct Runner {
     pub(crate) ports: Ports,
     pub(crate) options: CloudOptions,
     pub(crate) view: Arc<Mutex<View>>,
-    /// How many steps run at the same time; nobody holds a place while waiting to try again.
-    pub(crate) places: Arc<Semaphore>,
+    /// The place of the attempt that is made; nobody holds one while waiting for a host or to try
+    /// again.
+    pub(crate) place: Arc<Place>,
+    /// Who may give an order to which host.
+    pub(crate) lines: Arc<Lines>,
     /// Placements go one after the other, each knowing those before it: decided side by side
     /// they would want the same host.
     pub(crate) turn: Arc<Mutex<()>>,
@@ -94,11 +98,12 @@ impl Runner {
                     true => Some(self.turn.lock().await),
                     false => None,
                 };
-                let Ok(_place) = self.places.acquire().await else { return Ok(()) };
+                let Some(place) = self.place.take().await else { return Ok(()) };
+                let runner = Self { place: Arc::new(place), ..self.clone() };
                 match self.see(op.revision.max(wanted)).await? {
                     // While it waited for its turn another conductor may have placed it.
                     true if places && self.moved(&op).await? => continue,
-                    true => Some(self.advance(&op).await?),
+                    true => Some(runner.advance(&op).await?),
                     false => None,
                 }
             };

@@ -11,7 +11,7 @@ use nova_core::clock::Clock;
 use nova_core::cloud::{ApiError, Ports};
 use nova_core::domain::{
     FloatingPool, HostId, HostTable, InstanceId, InterfaceName, Invalid, Liveness, Network,
-    NetworkId, OpState, Placement, Port, PowerState, Refusal, RequestSpec, VmState,
+    NetworkId, OpState, Placement, Port, PowerState, Refusal, RequestSpec, Resources, VmState,
 };
 use nova_core::memory::{FirstFit, MemoryHost, MemoryNetworks};
 use nova_core::port::{
@@ -292,6 +292,83 @@ fn one_at_a_time_changes_the_network_of_a_host_and_those_who_wait_share_the_answ
         let calls = seen_calls.load(Ordering::SeqCst) - before;
         assert!(calls <= 6, "six servers on two hosts: {calls} times");
     });
+}
+
+/// Creates a server whose host dies while its network is changed, and comes back before it counts
+/// as down or only when the server was given up.
+fn dies_in_wire(is_back_in_time: bool) {
+    let (is_slow, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (slow_now, seen_calls) = (Arc::clone(&is_slow), Arc::clone(&calls));
+    let slow = move |ports: Ports| {
+        let (store, clock) = (Arc::clone(&ports.store), Arc::clone(&ports.clock));
+        let networks = MemoryNetworks::new(store, Arc::clone(&clock), Seed::new(3));
+        ports.with_network(Slow {
+            networks,
+            clock,
+            now: Mutex::default(),
+            slow: is_slow,
+            broken: Arc::default(),
+            most: Arc::default(),
+            calls,
+        })
+    };
+    run_with(slow, async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        slow_now.store(true, Ordering::SeqCst);
+        let before = seen_calls.load(Ordering::SeqCst);
+        let wanted = world.server("web", "small");
+        let accepted = project.create_server(project.new_request(), &wanted).await.unwrap();
+        while seen_calls.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
+        let id = accepted.id;
+        let (dead, name) = {
+            let server = project.server(id).await.unwrap();
+            (server.instance.host.unwrap(), server.host.unwrap())
+        };
+        assert!(world.cloud.stop_host(&name).await);
+        if is_back_in_time {
+            world.pass(Duration::from_secs(3)).await;
+        } else {
+            let op = world.ended(accepted.operation).await;
+            let OpState::Failed(fault) = &op.state else { panic!("{op:#?}") };
+            assert!(fault.message.contains("is down"), "{fault:?}");
+            let server = project.server(id).await.unwrap().instance;
+            assert_eq!((server.state, server.host), (VmState::Error, None));
+            // It was told of no guest yet: its room is free at once, and others are made elsewhere.
+            let hosts = admin.hosts().await.unwrap();
+            let silent = hosts.iter().find(|row| row.host.id == dead).unwrap();
+            assert_eq!(silent.used, Resources::ZERO);
+            assert_ne!(world.boot("other").await.instance.host, Some(dead));
+        }
+        let driver = Arc::clone(&world.hosts[&dead]);
+        assert_eq!(world.cloud.add_host(spec(name.as_str()), driver).await.unwrap(), dead);
+        if is_back_in_time {
+            let op = world.ended(accepted.operation).await;
+            assert_eq!(op.state, OpState::Done, "{op:#?}");
+            let server = project.server(id).await.unwrap().instance;
+            assert_eq!((server.state, server.host), (VmState::Active, Some(dead)));
+            assert_eq!(world.power(id).await, Some(PowerState::Running));
+        }
+        world.healthy().await;
+        world.done(project.delete_server(project.new_request(), id).await).await;
+        // Nothing of it is left where it was to be.
+        assert_eq!(world.hosts[&dead].guests().await.unwrap(), []);
+        let hosts = admin.hosts().await.unwrap();
+        let left = hosts.iter().find(|row| row.host.id == dead).unwrap();
+        assert_eq!(left.used, Resources::ZERO);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn a_host_that_dies_while_it_changes_its_network_keeps_nothing_of_the_server_that_was_to_come() {
+    dies_in_wire(false);
+}
+
+#[test]
+fn a_host_that_is_back_before_it_counts_as_down_gets_the_server_that_was_to_come() {
+    dies_in_wire(true);
 }
 
 /// Runs a test in a world with a floating IP, on networks that can be switched slow or broken.

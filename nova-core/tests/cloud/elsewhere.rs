@@ -223,3 +223,43 @@ fn a_server_whose_move_was_undone_while_its_host_was_lost_has_its_volumes_when_i
         check_home(world, id, volume, PowerState::Running, "written before").await;
     });
 }
+
+#[test]
+fn orders_of_a_confirmation_that_come_again_in_the_wrong_order_change_nothing() {
+    for home_again in [false, true] {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let echo = Arc::clone(&calls);
+        let over = |ports: nova_core::cloud::Ports| {
+            let bus = LocalBus::new(Arc::clone(&ports.clock));
+            ports.with_bus(Echo { bus, calls: echo })
+        };
+        run_with(over, async |world: &mut World| {
+            let (admin, project) = (world.admin(), world.project());
+            let (id, volume) = furnished(world).await;
+            let old = home(world, id).await;
+            world.done(admin.migrate_server(admin.new_request(), id).await).await;
+            let moved = std::mem::take(&mut *calls.lock().unwrap());
+            world.done(project.confirm_resize(project.new_request(), id).await).await;
+            let confirmed = std::mem::take(&mut *calls.lock().unwrap());
+            let removes = |(to, payload): &(Topic, Payload)| {
+                *to == Topic::agent(old) && String::from_utf8_lossy(payload).contains("\"remove\"")
+            };
+            assert!(confirmed.iter().any(removes), "{confirmed:?}");
+            if home_again {
+                // The guest that they name is on the host that they are for.
+                world.done(admin.migrate_server(admin.new_request(), id).await).await;
+                world.done(project.confirm_resize(project.new_request(), id).await).await;
+                assert_eq!(home(world, id).await, old);
+            }
+            check_home(world, id, volume, PowerState::Running, "written before").await;
+            let census = admin.census().await.unwrap();
+            let backwards = confirmed.iter().rev().chain(moved.iter().rev());
+            for (to, payload) in backwards.clone().chain(backwards) {
+                let bus = &world.cloud.ports().bus;
+                drop(bus.call(to, Arc::clone(payload), Duration::from_secs(1)).await);
+                check_home(world, id, volume, PowerState::Running, "written before").await;
+            }
+            assert_eq!(admin.census().await.unwrap(), census);
+        });
+    }
+}

@@ -19,12 +19,12 @@ use crate::world::{World, run, run_with};
 
 /// Volumes that are far away: one call may be under way for as long as a test wants.
 #[derive(Debug, Default)]
-struct Distant {
+pub(crate) struct Distant {
     volumes: MemoryVolumes,
     /// The verb whose next call is slow.
     slow: Mutex<Option<&'static str>>,
-    sent: Notify,
-    released: Notify,
+    pub(crate) sent: Notify,
+    pub(crate) released: Notify,
     /// The fences that the refusal of the slow call named, if it was refused.
     refusal: Mutex<Option<(Fence, Fence)>>,
     arrived: Notify,
@@ -32,7 +32,7 @@ struct Distant {
 
 impl Distant {
     /// Lets the next call of `verb` be slow.
-    fn delay(&self, verb: &'static str) {
+    pub(crate) fn delay(&self, verb: &'static str) {
         *self.slow.lock().unwrap() = Some(verb);
     }
 
@@ -127,7 +127,7 @@ impl ShareVolumes for Distant {
 }
 
 /// A world whose volumes are distant.
-fn run_distant(test: impl AsyncFnOnce(&mut World, Arc<Distant>)) {
+pub(crate) fn run_distant(test: impl AsyncFnOnce(&mut World, Arc<Distant>)) {
     let distant = Arc::new(Distant::default());
     let volumes = Arc::clone(&distant);
     run_with(|ports| ports.with_volumes(volumes), async |world| test(world, distant).await);

@@ -26,6 +26,8 @@ pub(crate) enum Mood {
     Forgetful,
     /// It answers nothing.
     Hanging,
+    /// It never answers this, and everything else as always: it still beats.
+    Hangs(&'static str),
     /// It panics so many times when it has to make a guest.
     Panics(u32),
     /// It does not do this.
@@ -101,6 +103,7 @@ impl Moody {
     async fn does(&self, verb: &'static str) -> Result<bool, VirtError> {
         match self.mood() {
             Mood::Hanging => pending().await,
+            Mood::Hangs(hung) if hung == verb => pending().await,
             Mood::Panics(times) if times > 0 && verb == "create" => {
                 self.turns(Mood::Panics(times - 1));
                 panic!("the driver lost its mind");
