@@ -93,8 +93,6 @@ bugs! {
     NoFence "no-fence";
     /// A host that is silent counts as one that has said that a guest is gone.
     HeedSilence "heed-silence";
-    /// A guest that was sent live is removed where it was, though nobody has looked where it went.
-    DropBlindly "drop-blindly";
 }
 
 #[cfg(feature = "testing")]

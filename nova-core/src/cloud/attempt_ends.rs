@@ -12,7 +12,6 @@ use crate::cloud::steps::Step;
 use crate::domain::{
     HostId, Instance, Liveness, Migration, Operation, PowerState, Reboot, StepOutcome, VmState,
 };
-use crate::plant::{Bug, planted};
 use crate::store::record::keys;
 use crate::store::{StoreError, Versioned};
 
@@ -84,9 +83,6 @@ impl Runner {
         moving: &Migration,
         to: HostId,
     ) -> Result<Attempt, StoreError> {
-        if planted(Bug::DropBlindly) {
-            return self.remove_if_up(op, moving.from).await;
-        }
         match self.stays(op, moving, to).await? {
             Ok(_) => self.remove_if_up(op, moving.from).await,
             Err(otherwise) => Ok(otherwise),
