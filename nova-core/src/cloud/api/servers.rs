@@ -86,9 +86,10 @@ impl Project {
         }
         if let Some(group) = spec.group {
             let known = view.groups.get(&keys::group(group));
-            if known.is_none_or(|known| known.value.project != self.id) {
-                return Err(ApiError::not_found("server group", group));
-            }
+            let known = known.filter(|known| known.value.project == self.id);
+            let known = known.ok_or_else(|| ApiError::not_found("server group", group))?;
+            // Nor may it have gone away by now: before its first member it has no ledger.
+            txn.unchanged(known);
         }
         spec.hints.check()?;
         let scheduler = &self.door.ports.scheduler;
