@@ -272,9 +272,7 @@ impl Hand {
         let Some(instance) = order.instance() else {
             return self.converge().await;
         };
-        let lock = Arc::clone(self.guests.lock().await.entry(instance).or_default());
-        let report = {
-            let _alone = lock.lock().await;
+        let work = async {
             match self.outdated(instance, &order, generation).await {
                 Some(refusal) => refusal,
                 None => match order {
@@ -287,8 +285,7 @@ impl Hand {
                 },
             }
         };
-        self.forget_lock(instance).await;
-        report
+        self.alone(instance, work).await
     }
 
     /// Makes the host's network what the records say. Two that did it at the same time might
@@ -466,12 +463,19 @@ impl Hand {
     }
 
     /// Takes a guest's lock away when nobody waits for it any more.
-    pub(crate) async fn forget_lock(&self, id: InstanceId) {
+    /// Does `work` while nothing else is done for a guest.
+    pub(crate) async fn alone<T>(&self, id: InstanceId, work: impl Future<Output = T>) -> T {
+        let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
+        let done = {
+            let _alone = lock.lock().await;
+            work.await
+        };
         let mut guests = self.guests.lock().await;
         // Whoever waits holds a copy of the lock; the last one takes it away.
         if guests.get(&id).is_some_and(|known| Arc::strong_count(known) <= 2) {
             guests.remove(&id);
         }
+        done
     }
 }
 

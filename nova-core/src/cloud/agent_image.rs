@@ -1,27 +1,21 @@
 //! What the agent of a host does with images of its guests.
 
-use std::time::Duration;
-
 use crate::class::Class;
-use crate::clock::ClockExt as _;
 use crate::cloud::agent::{Hand, unable};
 use crate::cloud::error::chain;
 use crate::cloud::order::Report;
 use crate::domain::{Image, ImageFormat, ImageId, ImageState, InstanceId, PowerState};
 use crate::port::VirtError;
-use crate::store::StoreExt as _;
-use crate::store::record::keys;
-
-/// How often a host tries to take back what it stored too late: nobody asks it again.
-const TAKEN_BACK_MAX: u32 = 10;
-const TAKE_BACK_PAUSE: Duration = Duration::from_secs(1);
+use crate::store::record::{LateImage, keys};
+use crate::store::{StoreError, StoreExt as _, Txn};
 
 impl Hand {
     /// Lets the driver store what is on a guest's root disk.
     ///
     /// Storing may take long, and the operation may have been given up meanwhile, and its image
     /// removed. Then what came too late is removed here: the record was marked before the bytes
-    /// were removed, so that either that removal or this one comes last.
+    /// were removed, so that either that removal or this one comes last. Where this host dies
+    /// before it can, a sweep does it (`drop_late_images`).
     pub(super) async fn snapshot(
         &self,
         instance: InstanceId,
@@ -33,41 +27,53 @@ impl Hand {
             return Report::NotDone { reason, retry: false };
         };
         let images = &*self.ports.images;
+        // What was given up before it was begun is not begun: a sweep may have looked already.
+        match self.is_wanted(image).await {
+            Ok(true) => {}
+            Ok(false) => return given_up(),
+            Err(reason) => return Report::Unknown { reason },
+        }
         let stored = self.in_time(snapshots.snapshot(instance, image, format, images)).await;
         // Bytes may be there whatever it said, and whether or not it was given the time to say it.
-        let mut given_up = self.take_back(image).await;
-        for _ in 1..TAKEN_BACK_MAX {
-            if given_up.is_ok() {
-                break;
-            }
-            self.ports.clock.sleep(TAKE_BACK_PAUSE).await;
-            given_up = self.take_back(image).await;
-        }
-        match (given_up, stored) {
+        match (self.is_wanted(image).await, stored) {
             (Err(reason), _) => Report::Unknown { reason },
-            (Ok(true), _) => Report::NotDone {
-                reason: "out of date: the image was given up".to_owned(),
-                retry: true,
+            (Ok(false), _) => match self.ports.images.remove(image).await {
+                Ok(()) => given_up(),
+                Err(error) => Report::Unknown { reason: chain(&error) },
             },
-            (Ok(false), Ok(Ok(content))) => Report::Stored(content),
-            (Ok(false), Ok(Err(error))) => {
+            (Ok(true), Ok(Ok(content))) => Report::Stored(content),
+            (Ok(true), Ok(Err(error))) => {
                 let retry = error.class() == Class::Retry;
                 Report::NotDone { reason: chain(&error), retry }
             }
-            (Ok(false), Err(late)) => late,
+            (Ok(true), Err(late)) => late,
         }
     }
 
-    /// Removes the bytes of an image that nobody wants any more, and tells whether that is so.
-    async fn take_back(&self, image: ImageId) -> Result<bool, String> {
+    /// Whether somebody waits for an image.
+    async fn is_wanted(&self, image: ImageId) -> Result<bool, String> {
         let record = self.ports.store.read::<Image>(&keys::image(image)).await;
-        match record.map_err(|error| chain(&error))? {
-            Some(record) if record.value.state != ImageState::Discarded => Ok(false),
-            _ => {
-                let removed = self.ports.images.remove(image).await;
-                removed.map(|()| true).map_err(|error| chain(&error))
-            }
+        let record = record.map_err(|error| chain(&error))?;
+        Ok(record.is_some_and(|record| record.value.state != ImageState::Discarded))
+    }
+
+    /// Removes what this host may have stored too late, and then what was written down about it.
+    /// Storing keeps its guest's orders waiting, so that nothing is being stored any more when it
+    /// is their turn here. What cannot be removed now is removed by the next sweep.
+    pub(super) async fn drop_late_images(&self) -> Result<(), StoreError> {
+        let late = keys::late_images_of(self.host);
+        for row in self.ports.store.read_all::<LateImage>(&late).await? {
+            let work = async {
+                if self.ports.images.remove(row.value.image).await.is_ok() {
+                    let mut txn = Txn::new();
+                    txn.remove(&row);
+                    self.ports.store.commit(txn).await?;
+                }
+                Ok(())
+            };
+            self.alone(row.value.instance, work).await?;
         }
+        Ok(())
     }
 
     /// Boots a guest from a rescue disk, or from its own disk again, and looks whether it does.
@@ -137,4 +143,8 @@ impl Hand {
             Err(late) => Err(late.reason().to_owned()),
         }
     }
+}
+
+fn given_up() -> Report {
+    Report::NotDone { reason: "out of date: the image was given up".to_owned(), retry: true }
 }

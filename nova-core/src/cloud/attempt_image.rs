@@ -4,14 +4,15 @@ use crate::class::Class;
 use crate::cloud::attempt::{Attempt, idle};
 use crate::cloud::attempt_server::server_id;
 use crate::cloud::error::chain;
+use crate::cloud::linger::is_lost;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
 use crate::domain::{
-    Image, ImageContent, ImageId, ImageState, Instance, InstanceId, OpKind, Operation,
+    HostId, Image, ImageContent, ImageId, ImageState, Instance, InstanceId, OpKind, Operation,
 };
 use crate::port::ImageError;
-use crate::store::record::keys;
+use crate::store::record::{LateImage, keys};
 use crate::store::{StoreError, Txn, Versioned};
 
 impl Runner {
@@ -65,14 +66,17 @@ impl Runner {
     pub(crate) async fn uncapture(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let Some(id) = image_of(&op.kind) else { return Ok(Attempt::Done(Txn::new())) };
         let image = self.fresh().await?.images.get(&keys::image(id)).cloned();
-        self.drop_images(&Vec::from_iter(image)).await
+        let host = self.server_of(op).await?.and_then(|server| server.value.host);
+        self.drop_images(&Vec::from_iter(image), host).await
     }
 
-    /// Removes images, with whatever is still being stored: first they are marked, so that who
-    /// stores them too late takes it back, then the bytes go, then the records.
+    /// Removes images, with whatever `host` is still storing: first they are marked, so that who
+    /// stores them too late takes it back, then the bytes go, then the records. What may come even
+    /// later is written down for the host.
     pub(crate) async fn drop_images(
         &self,
         images: &[Versioned<Image>],
+        host: Option<HostId>,
     ) -> Result<Attempt, StoreError> {
         let mut txn = Txn::new();
         let unmarked = |image: &&Versioned<Image>| image.value.state != ImageState::Discarded;
@@ -89,6 +93,7 @@ impl Runner {
                 return Ok(self.image_failed(&error));
             }
             txn.remove(image);
+            late(&*self.fresh().await?, &image.value, host, &mut txn);
         }
         Ok(Attempt::Done(txn))
     }
@@ -123,6 +128,16 @@ fn image_of(kind: &OpKind) -> Option<ImageId> {
         OpKind::Snapshot { image, .. } | OpKind::Shelve { image, .. } => Some(*image),
         _ => None,
     }
+}
+
+/// Writes into `txn` that a host may still be storing an image that is given up.
+pub(crate) fn late(view: &View, image: &Image, host: Option<HostId>, txn: &mut Txn) {
+    let (Some(host), Some(instance)) = (host, image.server) else { return };
+    if image.is_whole() || is_lost(view.hosts.get(&keys::host(host))) {
+        return;
+    }
+    let known = view.late_images.get(&keys::late_image(host, image.id));
+    txn.touch(known, &LateImage { host, image: image.id, instance });
 }
 
 /// The images that are being taken of a server, or that its disk is in: they are nothing without

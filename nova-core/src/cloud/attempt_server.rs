@@ -335,7 +335,8 @@ impl Runner {
     pub(crate) async fn release(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let id = server_id(op);
         let unfinished: Vec<_> = unfinished_images(&*self.fresh().await?, id).cloned().collect();
-        let images = match self.drop_images(&unfinished).await? {
+        let host = self.server_of(op).await?.and_then(|server| server.value.host);
+        let images = match self.drop_images(&unfinished, host).await? {
             Attempt::Done(txn) => txn,
             not_yet => return Ok(not_yet),
         };

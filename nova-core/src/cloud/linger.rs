@@ -115,11 +115,26 @@ impl Runner {
         })
     }
 
-    /// Crosses off hosts that an operator has declared down, or that are not registered any more.
+    /// Crosses off hosts that an operator has declared down, or that are not registered any more:
+    /// no guest lingers there, and no image is being stored.
     /// What fails now is tried again at the next sweep.
     pub(crate) async fn cross_off(&self) -> Result<(), StoreError> {
-        let lingering: Vec<Lingering> =
-            self.fresh().await?.lingering.values().map(|row| row.value.clone()).collect();
+        let (lingering, late) = {
+            let view = self.fresh().await?;
+            let lingering: Vec<_> = view.lingering.values().map(|row| row.value.clone()).collect();
+            (lingering, Vec::from_iter(view.late_images.values().cloned()))
+        };
+        for late in late {
+            let record = self.ports.store.read::<Host>(&keys::host(late.value.host)).await?;
+            let lost = is_lost(record.as_ref());
+            if lost && self.ports.images.remove(late.value.image).await.is_ok() {
+                let mut txn = Txn::new();
+                rely_on(record.as_ref(), late.value.host, &mut txn);
+                txn.remove(&late);
+                // What fails now is tried again at the next sweep.
+                drop(self.ports.store.commit(txn).await);
+            }
+        }
         for guest in lingering {
             for host in guest.hosts {
                 let record = self.ports.store.read::<Host>(&keys::host(host)).await?;

@@ -1,7 +1,6 @@
 //! How an agent compares its host with the records.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::cloud::agent::Hand;
 use crate::cloud::error::chain;
@@ -40,17 +39,18 @@ impl Hand {
         }
         known.extend(&lingering);
         for id in known {
-            let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
-            let alone = lock.lock().await;
-            let tidied = self.tidy(id).await;
-            if tidied.is_ok() && lingering.contains(&id) {
-                // What cannot be recorded now is recorded by the next sweep.
-                drop(gone(&self.ports, id, self.host, Txn::new()).await);
-            }
-            result = result.and(tidied);
-            drop(alone);
-            self.forget_lock(id).await;
+            let work = async {
+                let tidied = self.tidy(id).await;
+                if tidied.is_ok() && lingering.contains(&id) {
+                    // What cannot be recorded now is recorded by the next sweep.
+                    drop(gone(&self.ports, id, self.host, Txn::new()).await);
+                }
+                tidied
+            };
+            result = result.and(self.alone(id, work).await);
         }
+        // No guest is held up by a store of images that does not answer.
+        drop(self.drop_late_images().await);
         drop(self.converge().await);
         result
     }

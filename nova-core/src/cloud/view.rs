@@ -17,7 +17,9 @@ use crate::domain::{
     Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
     ServerGroupId, Volume,
 };
-use crate::store::record::{Beat, Claim, Ledger, Lingering, OpenOperation, ProjectQuota, keys};
+use crate::store::record::{
+    Beat, Claim, LateImage, Ledger, Lingering, OpenOperation, ProjectQuota, keys,
+};
 use crate::store::{
     Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _, Txn,
     Versioned, Watch, Write,
@@ -90,6 +92,7 @@ macro_rules! view {
                 counts.remove(Ledger::TABLE);
                 counts.remove(Beat::TABLE);
                 counts.remove(OpenOperation::TABLE);
+                counts.remove(LateImage::TABLE);
                 counts
             }
 
@@ -121,6 +124,7 @@ view! {
     instances: Instance,
     claims: Claim,
     lingering: Lingering,
+    late_images: LateImage,
     volumes: Volume,
     groups: ServerGroup,
     quotas: ProjectQuota,

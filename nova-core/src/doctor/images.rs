@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::doctor::Snapshot;
-use crate::domain::{Image, ImageId, ImageState, Instance, TaskState, VmState};
+use crate::domain::{HostId, Image, ImageId, ImageState, Instance, TaskState, VmState};
 
 pub(super) fn images_have_takers(s: &Snapshot) -> Vec<String> {
     let takes = |server: &Instance| {
@@ -73,7 +73,12 @@ pub(super) fn images_have_bytes(s: &Snapshot) -> Vec<String> {
     // What was discarded loses its bytes before its record.
     let lasting = s.images.iter().filter(|image| image.state != ImageState::Discarded);
     let lasting: BTreeSet<ImageId> = lasting.map(|image| image.id).collect();
-    let known: BTreeSet<ImageId> = s.images.iter().map(|image| image.id).collect();
+    let mut known: BTreeSet<ImageId> = s.images.iter().map(|image| image.id).collect();
+    // What a host may have stored too late goes with its next sweep.
+    known.extend(s.late_images.iter().map(|late| late.image));
+    let hosts: BTreeSet<HostId> = s.hosts.iter().map(|host| host.id).collect();
+    let nowhere = s.late_images.iter().filter(|late| !hosts.contains(&late.host));
+    wrong.extend(nowhere.map(|late| format!("image {} may be stored by no host", late.image)));
     wrong.extend(lasting.difference(&real).map(|id| format!("image {id} has no bytes")));
     wrong.extend(real.difference(&known).map(|id| format!("the bytes of {id} are no image's")));
     wrong

@@ -7,7 +7,7 @@ use crate::domain::{
     Network, Operation, Port, ServerGroup, VlanClaim, Volume,
 };
 use crate::port::{Guest, VolumeFacts};
-use crate::store::record::{Claim, Lingering, OpenOperation, ProjectQuota};
+use crate::store::record::{Claim, LateImage, Lingering, OpenOperation, ProjectQuota};
 use crate::store::{Entry, Prefix, Record, Scan, Store, StoreError};
 
 macro_rules! snapshot {
@@ -87,6 +87,8 @@ snapshot! {
     claims: Claim,
     /// Guests that hosts which could not be asked may still have.
     lingering: Lingering,
+    /// Images that were given up, and the hosts that may still be storing them.
+    late_images: LateImage,
     /// Networks.
     networks: Network,
     /// Addresses that are not free.

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::domain::*;
 use crate::port::{Guest, VolumeFacts};
-use crate::store::record::{Claim, Lingering, OpenOperation, ProjectQuota};
+use crate::store::record::{Claim, LateImage, Lingering, OpenOperation, ProjectQuota};
 
 const HOST: HostId = HostId::from_u128(1);
 const OTHER: HostId = HostId::from_u128(2);
@@ -218,6 +218,10 @@ const CASES: &[Case] = &[
     }),
     ("an image has its bytes, and bytes have an image", |s| s.real_images = Some(vec![])),
     ("an image has its bytes, and bytes have an image", |s| s.images.clear()),
+    ("an image has its bytes, and bytes have an image", |s| {
+        let image = s.images[0].id;
+        s.late_images.push(LateImage { host: HostId::from_u128(99), image, instance: SERVER });
+    }),
     ("an address has one owner, and its owner has it", |s| {
         s.fixed_ips[0].state = AddressState::Owned(GONE);
     }),

@@ -91,6 +91,13 @@ pub struct Image {
     pub server: Option<InstanceId>,
 }
 
+impl Image {
+    /// Whether its bytes are known: what is still being taken from a disk is not whole.
+    pub fn is_whole(&self) -> bool {
+        self.content != ImageContent::none()
+    }
+}
+
 /// Properties of an image, such as `hw_architecture = x86_64`.
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]

@@ -7,6 +7,7 @@
 //! | `host-name` | `host-name/<name>` | [`NameClaim`] |
 //! | `ledger` | `ledger/host-<host>`, `ledger/group-<group>`, `ledger/project-<project>`, `ledger/ranges` | [`Ledger`] |
 //! | `lingering` | `lingering/<instance>` | [`Lingering`] |
+//! | `late-image` | `late-image/<host>/<image>` | [`LateImage`] |
 //! | `beat` | `beat/<host>` | [`Beat`] |
 //! | `aggregate` | `aggregate/<id>` | [`Aggregate`] |
 //! | `flavor` | `flavor/<name>` | [`Flavor`] |
@@ -106,6 +107,7 @@ records! {
     Instance, "instance", |i| [i.id.to_string()];
     Claim, "claim", |c| [c.host.to_string(), c.instance.to_string()];
     Lingering, "lingering", |l| [l.instance.to_string()];
+    LateImage, "late-image", |l| [l.host.to_string(), l.image.to_string()];
     Volume, "volume", |v| [v.id.to_string()];
     ServerGroup, "group", |g| [g.id.to_string()];
     ProjectQuota, "quota", |q| [q.project.as_str()];
@@ -210,6 +212,21 @@ pub struct Lingering {
     pub hosts: std::collections::BTreeSet<HostId>,
 }
 
+/// An image that was given up before it was whole, and the host that may still be storing it.
+///
+/// The image's own record is gone. What the host stores too late is nobody's, so its agent removes
+/// it, and then this record, when nothing works on the guest any more. For a host that is declared
+/// down or not registered any more a conductor does it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LateImage {
+    /// The host.
+    pub host: HostId,
+    /// The image.
+    pub image: ImageId,
+    /// The guest whose disk it was taken of.
+    pub instance: InstanceId,
+}
+
 /// What an instance takes from a host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Claim {
@@ -266,9 +283,9 @@ pub mod keys {
     use super::{
         AggregateId, Beat, Claim, CloudMeta, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
         Host, HostId, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key, KeyPair,
-        KeyPairName, Lingering, Mac, MacClaim, NameClaim, Network, NetworkId, OpId, OpenOperation,
-        Operation, PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request, RequestId,
-        ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
+        KeyPairName, LateImage, Lingering, Mac, MacClaim, NameClaim, Network, NetworkId, OpId,
+        OpenOperation, Operation, PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request,
+        RequestId, ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
     };
     use crate::domain::Aggregate;
 
@@ -323,6 +340,9 @@ pub mod keys {
             [host.to_string(), instance.to_string()];
         /// Of a [`Lingering`].
         lingering(instance: InstanceId), Lingering, [instance.to_string()];
+        /// Of a [`LateImage`].
+        late_image(host: HostId, image: ImageId), LateImage,
+            [host.to_string(), image.to_string()];
         /// Of a [`Volume`].
         volume(id: VolumeId), Volume, [id.to_string()];
         /// Of a [`ServerGroup`].
@@ -340,6 +360,11 @@ pub mod keys {
     /// The claims on one host.
     pub fn claims_on(host: HostId) -> Prefix {
         Prefix::new([Claim::TABLE, &host.to_string()])
+    }
+
+    /// The images that one host may store too late.
+    pub fn late_images_of(host: HostId) -> Prefix {
+        Prefix::new([LateImage::TABLE, &host.to_string()])
     }
 
     /// Of the [`Ledger`](super::Ledger) of a host.

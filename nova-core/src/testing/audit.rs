@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::clock::Clock as _;
+use crate::clock::{Clock as _, Timestamp};
 use crate::doctor::{Finding, Snapshot, Strictness, examine};
-use crate::domain::{AddressState, FixedIp, HostId, OpId};
+use crate::domain::{AddressState, FixedIp, HostId, InstanceId, OpId};
 use crate::memory::MemoryNetworks;
 use crate::store::record::keys;
 use crate::store::{Change, Event, Key, Prefix, Record as _, Revision, StoreError, Watch};
@@ -46,6 +46,8 @@ pub(crate) struct Auditor {
     snapshot: Snapshot,
     seen: u64,
     kept: usize,
+    /// When a server was last seen to use its addresses, or got them.
+    used: BTreeMap<InstanceId, Timestamp>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -59,8 +61,8 @@ impl Auditor {
     ) -> Result<Self, StoreError> {
         let watch = world.store.watch(&Prefix::all(), Revision::default()).await?;
         let snapshot = Snapshot::default();
-        let findings = Vec::new();
-        Ok(Self { world, promises, watch, snapshot, seen: u64::MAX, kept: 0, findings })
+        let (used, findings) = (BTreeMap::new(), Vec::new());
+        Ok(Self { world, promises, watch, snapshot, seen: u64::MAX, kept: 0, used, findings })
     }
 
     fn complain(&mut self, invariant: &'static str, detail: String) {
@@ -105,10 +107,17 @@ impl Auditor {
             return;
         }
         let known = self.snapshot.fixed_ips.iter().find(|ip| ip.key() == change.key);
-        let Some(AddressState::Owned(owner)) = known.map(|known| &known.state) else { return };
         let next = change.value.as_ref().and_then(|v| FixedIp::decode(&change.key, v).ok());
+        let Some(AddressState::Owned(owner)) = known.map(|known| &known.state) else {
+            if let Some(AddressState::Owned(owner)) = next.map(|next| next.state) {
+                self.used.insert(owner, self.world.clock.now());
+            }
+            return;
+        };
+        // It rests from when its guest was last there, however long it took to write that down.
         // Clocks may differ, but not by so much.
-        let least = self.world.clock.now().after(MemoryNetworks::QUARANTINE / 2);
+        let used = self.used.get(owner).copied().unwrap_or_default();
+        let least = used.after(MemoryNetworks::QUARANTINE / 2);
         let rests = match next.map(|next| next.state) {
             Some(AddressState::Quarantined { until }) => until >= least,
             Some(AddressState::Owned(next)) => next == *owner,
@@ -123,6 +132,9 @@ impl Auditor {
     /// Holds the invariants against this moment.
     pub(crate) async fn examine(&mut self, strictness: Strictness) {
         self.snapshot.guests = self.guests().await;
+        let now = self.world.clock.now();
+        self.used
+            .extend(self.snapshot.guests.values().flatten().map(|guest| (guest.instance, now)));
         self.snapshot.real_volumes = self.world.volumes.list().await.ok();
         self.snapshot.real_images = self.world.images.list().await.ok();
         let findings = examine(&self.snapshot, strictness);

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use nova_core::cloud::{ApiError, Cloud, CloudOptions, ServerSpec};
 use nova_core::domain::{
-    Image, ImageId, ImageState, InstanceId, OpState, PowerState, StepOutcome, StepRecord, VmState,
+    HostName, Image, ImageId, ImageState, InstanceId, OpState, PowerState, StepOutcome, StepRecord,
+    VmState,
 };
 use nova_core::port::Topic;
-use nova_core::store::record::keys;
-use nova_core::store::{StoreExt as _, Txn};
+use nova_core::store::record::{LateImage, Record as _, keys};
+use nova_core::store::{StoreExt as _, Txn, Write};
 
 use crate::anew::{other_image, slow, trouble_everywhere, until};
 use crate::moves::home;
 use crate::stubborn::Trouble;
-use crate::world::{World, run};
+use crate::world::{World, run, spec};
 
 async fn snapshot(world: &World, id: InstanceId) -> ImageId {
     let project = world.project();
@@ -93,8 +94,10 @@ fn a_snapshot_that_fails_leaves_neither_record_nor_bytes() {
         let server = project.server(id).await.unwrap().instance;
         assert_eq!((server.state, server.task), (VmState::Active, None));
         assert!(server.fault.is_some());
-        assert_eq!(world.admin().census().await.unwrap().records, census.records);
         world.healthy().await;
+        // Nobody knows whether the host had begun; when it is back, it has nothing left of it.
+        returns(world, name).await;
+        assert_eq!(world.admin().census().await.unwrap().records, census.records);
     });
 }
 
@@ -116,20 +119,109 @@ fn an_image_that_was_given_up_is_taken_back_by_a_host_that_hung_when_it_had_stor
         // The bytes are stored, and the driver says so when nobody listens any more.
         let (verb, clock, begun) = ("snapshot", Arc::clone(&world.clock), Arc::default());
         let time = CloudOptions::default().order_limit * 10;
-        trouble_everywhere(world, &Trouble::Slow { verb, clock, time, begun }).await;
+        let trouble = Trouble::Slow { verb, clock, time, begun: Arc::clone(&begun) };
+        trouble_everywhere(world, &trouble).await;
         let (ports, host) = (world.cloud.ports(), home(world, id).await);
-        // No record is of this image: whoever wanted it has given it up since.
+        let other = world.project().images().await.unwrap().remove(0);
         let image = ImageId::from_u128(77);
+        let mut txn = Txn::new();
+        txn.put(&Image { id: image, state: ImageState::Saving, ..other });
+        ports.store.commit(txn).await.unwrap();
         let order = format!(
             r#"{{"generation":99,"order":{{"snapshot":
                 {{"instance":"{id}","image":"{image}","format":"raw"}}}}}}"#
         );
         let (order, limit) = (Arc::from(order.into_bytes()), Duration::from_secs(3600));
-        let answer = ports.bus.call(&Topic::agent(host), order, limit).await.unwrap();
+        let agent = Topic::agent(host);
+        // Whoever wanted it gives it up when the host has begun.
+        let given_up = async {
+            until(&begun).await;
+            let mut txn = Txn::new();
+            txn.write(Write::Remove(keys::image(image)));
+            ports.store.commit(txn).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(ports.bus.call(&agent, order, limit), given_up);
+        let answer = answer.unwrap();
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.contains("the image was given up"), "{answer}");
         assert!(!ports.images.list().await.unwrap().contains(&image));
     });
+}
+
+/// A server of which its host was taking an image when it died. The image has been given up, and
+/// its bytes are there all the same, as what the host had stored last.
+async fn stored_too_late(world: &mut World) -> (InstanceId, HostName, ImageId) {
+    let project = world.project();
+    let id = written(world).await;
+    let begun = Arc::new(AtomicBool::new(false));
+    trouble_everywhere(world, &slow(world, "snapshot", &begun)).await;
+    let label = "backup".parse().unwrap();
+    let taken = project.snapshot_server(project.new_request(), id, &label).await.unwrap();
+    until(&begun).await;
+    let host = project.server(id).await.unwrap().host.unwrap();
+    world.cloud.stop_host(&host).await;
+    // It had not come so far yet.
+    let images = Arc::clone(&world.cloud.ports().images);
+    images.remove(taken.id).await.unwrap();
+    world.pass(CloudOptions::default().down_after * 2).await;
+    let op = world.ended(taken.operation).await;
+    assert!(matches!(op.state, OpState::Failed(_)), "{op:#?}");
+    assert_eq!(image(world, taken.id).await, None);
+    images.put(taken.id, Box::new(&b"late"[..])).await.unwrap();
+    (id, host, taken.id)
+}
+
+/// The agent of a host is back, and has swept.
+async fn returns(world: &mut World, host: HostName) {
+    let hosts = world.admin().hosts().await.unwrap();
+    let id = hosts.iter().find(|known| known.host.name == host).unwrap().host.id;
+    let driver = Arc::clone(&world.hosts[&id]);
+    world.cloud.add_host(spec(host.as_str()), driver).await.unwrap();
+}
+
+#[test]
+fn what_a_host_stored_too_late_before_it_died_goes_when_it_is_back() {
+    run(async |world: &mut World| {
+        let (_, host, image) = stored_too_late(world).await;
+        returns(world, host).await;
+        assert!(!world.cloud.ports().images.list().await.unwrap().contains(&image));
+        assert_eq!(late_images(world).await, 0);
+        world.healthy().await;
+    });
+}
+
+#[test]
+fn what_a_host_stored_too_late_goes_when_the_host_is_declared_down() {
+    run(async |world: &mut World| {
+        let (_, host, image) = stored_too_late(world).await;
+        let (admin, images) = (world.admin(), Arc::clone(&world.cloud.ports().images));
+        let hosts = admin.hosts().await.unwrap();
+        let id = hosts.iter().find(|known| known.host.name == host).unwrap().host.id;
+        world.pass(CloudOptions::default().sweep_interval * 2).await;
+        assert!(images.list().await.unwrap().contains(&image), "the host may be at it still");
+        admin.force_down(admin.new_request(), id, "it is off").await.unwrap();
+        world.pass(CloudOptions::default().sweep_interval * 2).await;
+        assert!(!images.list().await.unwrap().contains(&image));
+        assert_eq!(late_images(world).await, 0);
+    });
+}
+
+#[test]
+fn what_a_host_stored_too_late_of_a_server_that_is_deleted_since_goes_when_it_is_back() {
+    run(async |world: &mut World| {
+        let (id, host, image) = stored_too_late(world).await;
+        let project = world.project();
+        world.done(project.delete_server(project.new_request(), id).await).await;
+        returns(world, host).await;
+        assert!(!world.cloud.ports().images.list().await.unwrap().contains(&image));
+        assert_eq!(late_images(world).await, 0);
+        world.healthy().await;
+    });
+}
+
+async fn late_images(world: &World) -> usize {
+    let store = &world.cloud.ports().store;
+    store.read_all::<LateImage>(&LateImage::all()).await.unwrap().len()
 }
 
 #[test]

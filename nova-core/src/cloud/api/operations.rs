@@ -6,14 +6,15 @@ use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::attempt::idle;
+use crate::cloud::attempt_image::late;
 use crate::cloud::attempt_server::unclaim;
 use crate::cloud::error::ApiError;
 use crate::cloud::linger::{is_lost, linger, rely_on};
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, Attachment, Fault, HostId, Image, ImageContent, ImageState, Instance, OpId,
-    OpKind, OpState, Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume,
-    VolumeId, VolumeState,
+    AddressState, Attachment, Fault, HostId, Image, ImageState, Instance, OpId, OpKind, OpState,
+    Operation, RequestId, StepOutcome, StepRecord, TaskState, VmState, Volume, VolumeId,
+    VolumeState,
 };
 use crate::port::VolumeFacts;
 use crate::store::record::{OpenOperation, Record as _, keys};
@@ -213,9 +214,11 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
     }
     let images = view.images.values().filter(|image| image.value.server == Some(old.id));
     for image in images {
-        let whole = image.value.content != ImageContent::none();
         let state = match image.value.state {
-            ImageState::Saving if !whole => ImageState::Discarded,
+            ImageState::Saving if !image.value.is_whole() => {
+                late(view, &image.value, old.host, txn);
+                ImageState::Discarded
+            }
             // The disk may be nowhere else.
             ImageState::Saving => ImageState::Active,
             ImageState::Shelved if !shelved => ImageState::Active,

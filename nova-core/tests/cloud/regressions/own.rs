@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nova_core::clock::Clock;
-use nova_core::cloud::{ApiError, CloudOptions, VolumeSpec};
+use nova_core::cloud::{ApiError, CloudOptions, GroupSpec, VolumeSpec};
 use nova_core::domain::{
     AddressState, Admission, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, GiB,
-    InstanceId, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
+    GroupPolicy, InstanceId, InterfaceName, OpState, PowerState, Reboot, VmState, VolumeSize,
 };
 use nova_core::port::VirtDriver;
 use nova_core::store::record::keys;
@@ -363,4 +363,35 @@ fn the_last_word_about_a_floating_ip_is_not_overridden_by_one_that_is_retried() 
             world.healthy().await;
         },
     );
+}
+
+#[test]
+fn a_server_is_not_made_in_a_group_that_is_deleted_at_the_same_moment() {
+    let mut made = 0;
+    for (first, second) in (0..10).flat_map(|one| (0..10).map(move |two| (one, two))) {
+        run_late(async |world: &mut World, store: Arc<LateStore>| {
+            let project = world.project();
+            let new = || project.new_request();
+            let group = GroupSpec::new("pair".parse().unwrap(), GroupPolicy::AntiAffinity);
+            let group = project.create_group(new(), &group).await.unwrap();
+            let wanted = world.server("web", "small").with_group(group);
+            store.takes_its_time();
+            let create = async {
+                turns(first).await;
+                project.create_server(new(), &wanted).await
+            };
+            let delete = async {
+                turns(second).await;
+                project.delete_group(new(), group).await
+            };
+            let (server, gone) = tokio::join!(create, delete);
+            assert!(server.is_err() || gone.is_err(), "{first} {second}: {server:?} {gone:?}");
+            made += usize::from(server.is_ok());
+            if let Ok(server) = server {
+                world.ended(server.operation).await;
+            }
+            world.healthy().await;
+        });
+    }
+    assert!((1..100).contains(&made), "one was always first: {made}");
 }
