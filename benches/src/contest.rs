@@ -16,15 +16,17 @@ use crate::stream::{Event, QUANTUM_MIB, Shape, Stream};
 use crate::{Rule, empty_hosts};
 
 /// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Contestant {
     /// Ours, asking every host.
     Rows = 0,
     /// Ours, by the index.
     Fast = 1,
     /// The scan of packed columns.
+    #[value(name = "scan")]
     Packed = 2,
     /// The index made for one policy.
+    #[value(name = "index")]
     Grid = 3,
 }
 
@@ -132,12 +134,12 @@ impl Contest {
                 let instance = InstanceId::from_u128(u128::from(vm) + 1);
                 let request = &mut self.requests[usize::from(stream.shape_of[vm as usize])];
                 request.instances[0] = instance;
-                match self.fast.select(&self.table, request, self.seed) {
-                    Err(_) => {
+                match self.fast.find(&self.table, request, self.seed) {
+                    None => {
                         self.refused += 1;
                         None
                     }
-                    Ok(placement) => {
+                    Some(placement) => {
                         let slot = self.table.slot(placement.hosts[0]).ok_or("no such host")?;
                         let amount = request.flavor.resources();
                         self.table.update_at(slot, |row| row.claim(instance, amount));
@@ -201,8 +203,8 @@ impl Contest {
         let vm = stream.residents + nth;
         let kind = stream.shape_of.get(vm as usize).copied().unwrap_or_default();
         let request = &self.requests[usize::from(kind)];
-        let by_row = self.rows.select(&self.table, request, self.seed);
-        if by_row != self.fast.select(&self.table, request, self.seed) {
+        let by_row = self.rows.find(&self.table, request, self.seed);
+        if by_row != self.fast.find(&self.table, request, self.seed) {
             return Err("the index and the rows differ".into());
         }
         Ok(())

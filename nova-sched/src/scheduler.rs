@@ -286,6 +286,16 @@ fn is_multiplier(number: f64) -> bool {
     number.abs() <= FilterScheduler::MULTIPLIER_MAX
 }
 
+impl FilterScheduler {
+    /// A host for every instance, drawn where the policy draws.
+    fn drawn(&self, hosts: &HostTable, request: &RequestSpec, seed: Seed) -> Option<Placement> {
+        match self.memory.best(self, hosts, request) {
+            Answer::Host(host) => Some(Placement { hosts: vec![host?] }),
+            Answer::AskAll => self.place(hosts, request, Some(seed), &mut Silent).ok(),
+        }
+    }
+}
+
 impl Scheduler for FilterScheduler {
     fn select(
         &self,
@@ -293,14 +303,8 @@ impl Scheduler for FilterScheduler {
         request: &RequestSpec,
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
-        match self.memory.best(self, hosts, request) {
-            Answer::Host(Some(host)) => return Ok(Placement { hosts: vec![host] }),
-            Answer::Host(None) => {}
-            Answer::AskAll => {
-                if let Ok(placement) = self.place(hosts, request, Some(seed), &mut Silent) {
-                    return Ok(placement);
-                }
-            }
+        if let Some(placement) = self.drawn(hosts, request, seed) {
+            return Ok(placement);
         }
         // Asked a second time to count, so that those that find a host never pay for counting. It
         // is asked without chance: a draw must not refuse several instances that fit together,
@@ -310,6 +314,13 @@ impl Scheduler for FilterScheduler {
             instances: request.instances.len(),
             funnel: counts.into_funnel(self, hosts.len()),
         })
+    }
+
+    fn find(&self, hosts: &HostTable, request: &RequestSpec, seed: Seed) -> Option<Placement> {
+        let drawn = self.drawn(hosts, request, seed);
+        // As in `select`: several instances may fit together where the draw was unlucky.
+        let again = drawn.is_none() && request.instances.len() > 1;
+        if again { self.place(hosts, request, None, &mut Silent).ok() } else { drawn }
     }
 
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {

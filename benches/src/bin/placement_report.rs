@@ -40,6 +40,9 @@ struct Args {
     /// How much of the vCPUs is taken.
     #[arg(long, default_value_t = 0.7)]
     load: f64,
+    /// Only one of rows, fast, scan and index: to look at it with a profiler.
+    #[arg(long, value_enum)]
+    only: Option<Contestant>,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     json: bool,
@@ -96,15 +99,20 @@ fn measure(
         // Who goes first changes from round to round.
         let mut order = [Contestant::Fast, Contestant::Packed, Contestant::Grid];
         order.rotate_left(round % 3);
-        for contestant in order {
+        let asked_for = |one: Contestant| args.only.is_none_or(|only| only == one);
+        for contestant in order.into_iter().filter(|one| asked_for(*one)) {
             let begin = Instant::now();
             let placed = contest.play(contestant, stream, batch)?;
             ns[contestant as usize] = begin.elapsed().as_nanos() as f64 / placed.max(1) as f64;
         }
-        contest.agree()?;
+        if args.only.is_none() {
+            contest.agree()?;
+        }
         let begin = Instant::now();
         let mut asked = 0_u32;
-        while asked == 0 || begin.elapsed() < ROWS_BUDGET && asked < 200 {
+        while asked_for(Contestant::Rows)
+            && (asked == 0 || begin.elapsed() < ROWS_BUDGET && asked < 200)
+        {
             contest.ask_rows(stream, asked)?;
             asked += 1;
         }

@@ -170,7 +170,7 @@ impl Runner {
         let hosts = view.hosts(self.ports.clock.now(), self.options.down_after);
         let Some(row) = hosts.get(host) else { return false };
         let only = HostTable::new([row.clone()]);
-        self.ports.scheduler.select(&only, &request, self.ports.seed).is_ok()
+        self.ports.scheduler.find(&only, &request, self.ports.seed).is_some()
             && self.check(row, instance, &request).is_ok()
     }
 

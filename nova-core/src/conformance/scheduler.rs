@@ -27,6 +27,7 @@ macro_rules! scheduler_laws {
                 select_skips_hosts_that_are_down_or_disabled,
                 a_rebuild_is_asked_only_what_depends_on_the_image,
                 select_answers_for_every_instance_or_for_none,
+                find_agrees_with_select,
                 explain_agrees_with_select,
             ]
         );
@@ -44,6 +45,15 @@ pub async fn select_is_repeatable(subject: impl Scheduler) {
         let first = subject.select(hosts, request, seed);
         assert_eq!(first, subject.select(hosts, request, seed), "{subject}: asked twice");
         first.ok()
+    });
+}
+
+/// Both find the same hosts, or none.
+pub async fn find_agrees_with_select(subject: impl Scheduler) {
+    each_question(|hosts, request, seed| {
+        let found = subject.find(hosts, request, seed);
+        assert_eq!(found, subject.select(hosts, request, seed).ok(), "{subject}: {request:?}");
+        found
     });
 }
 

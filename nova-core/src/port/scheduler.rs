@@ -16,6 +16,7 @@ use crate::seed::Seed;
 /// - `a_rebuild_is_asked_only_what_depends_on_the_image`: a host that is down, disabled or full is
 ///   an answer to [`Purpose::Rebuild`](crate::domain::Purpose) when it is the destination;
 /// - `select_answers_for_every_instance_or_for_none`;
+/// - `find_agrees_with_select`: both find the same hosts, or none;
 /// - `explain_agrees_with_select`: where `select` finds no host, the last stage of the
 ///   explanation's funnel lets none through.
 pub trait Scheduler: Display + Debug + Send + Sync + 'static {
@@ -29,6 +30,12 @@ pub trait Scheduler: Display + Debug + Send + Sync + 'static {
         request: &RequestSpec,
         seed: Seed,
     ) -> Result<Placement, NoValidHost>;
+
+    /// What [`select`](Self::select) finds, without a reason where that is nothing: for those who
+    /// ask again and again, since to count what refused each host takes as long as to ask all.
+    fn find(&self, hosts: &HostTable, request: &RequestSpec, seed: Seed) -> Option<Placement> {
+        self.select(hosts, request, seed).ok()
+    }
 
     /// Why `request` finds no host, as fully as can be said; costs far more than `select`.
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal;
@@ -65,6 +72,10 @@ impl<S: Scheduler + ?Sized> Scheduler for std::sync::Arc<S> {
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
         (**self).select(hosts, request, seed)
+    }
+
+    fn find(&self, hosts: &HostTable, request: &RequestSpec, seed: Seed) -> Option<Placement> {
+        (**self).find(hosts, request, seed)
     }
 
     fn explain(&self, hosts: &HostTable, request: &RequestSpec) -> Refusal {
