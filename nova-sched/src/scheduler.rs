@@ -131,6 +131,8 @@ impl FilterScheduler {
     #[must_use]
     pub fn with_filter(mut self, filter: impl Filter) -> Self {
         self.filters.push(Arc::new(filter));
+        // What is kept is of the policy as it was.
+        self.memory = Memory::default();
         self
     }
 
@@ -153,6 +155,7 @@ impl FilterScheduler {
             return Err(Invalid::new("weigher.ends", ends, allowed));
         }
         self.push_weigher(Arc::new(weigher), multiplier);
+        self.memory = Memory::default();
         Ok(self)
     }
 

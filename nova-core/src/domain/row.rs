@@ -107,8 +107,11 @@ impl HostState {
     /// This records a decision and checks nothing: a host may be over its capacity after its
     /// inventory shrank, and must still be described truly.
     pub fn claim(&mut self, instance: InstanceId, amount: Resources) {
-        self.release(instance);
-        self.claims.insert(instance, amount);
+        if let Some(before) = self.claims.insert(instance, amount) {
+            self.used = self.used.saturating_sub(before);
+            self.known.remove(&instance);
+            self.measure(before, -1);
+        }
         self.used = self.used.saturating_add(amount);
         self.measure(amount, 1);
     }

@@ -9,6 +9,7 @@
 //! Nothing depends on the order but the speed.
 
 use nova_core::domain::Slot;
+use smallvec::SmallVec;
 
 /// Entries of a node.
 pub(super) const FANOUT: usize = 16;
@@ -59,6 +60,23 @@ pub(super) struct Entry<'a> {
     pub(super) rank: u64,
     pub(super) code: u64,
     pub(super) lanes: &'a [f32],
+}
+
+/// What an entry was and what it is, as far as its ancestors know of it.
+struct Change {
+    lanes: SmallVec<[(f32, f32); 16]>,
+    rank: (u64, u64),
+}
+
+impl Change {
+    /// An entry that is going away.
+    fn of(forest: &Forest, node: u32, at: usize) -> Self {
+        let gone = |lane: usize| (forest.lane(node, lane)[at], f32::NEG_INFINITY);
+        Self {
+            lanes: (0..forest.lanes).map(gone).collect(),
+            rank: (forest.ranks(node)[at], u64::MAX),
+        }
+    }
 }
 
 impl Forest {
@@ -124,7 +142,8 @@ impl Forest {
             self.widen(node, at, entry);
             node = self.link(node, at);
         }
-        if self.len(node) == FANOUT {
+        let full = self.len(node) == FANOUT;
+        if full {
             let right = self.split(root, node);
             let first = self.nodes[right as usize].codes[0];
             if entry.code >= first {
@@ -139,8 +158,10 @@ impl Forest {
             self.leaf_of.resize(index + 1, NONE);
         }
         self.leaf_of[index] = node;
-        // After a split the way up is not the way down.
-        self.refresh(node);
+        if full {
+            // After a split the way up is not the way down.
+            self.refresh(node);
+        }
     }
 
     /// Takes a host out of the tree of `root`.
@@ -151,7 +172,12 @@ impl Forest {
             return;
         }
         let at = self.position(node, slot.0);
-        self.take_out(node, at);
+        let mut change = Change::of(self, node, at);
+        self.give_up(node, at);
+        if self.len(node) > 0 {
+            self.tell(node, &mut change);
+            return;
+        }
         // A node without entries leaves its parent, which may be the last that it has.
         while self.len(node) == 0 && node != *root {
             let parent = self.nodes[node as usize].parent;
@@ -177,8 +203,11 @@ impl Forest {
     pub(super) fn update(&mut self, entry: Entry<'_>) {
         let node = self.leaf_of[entry.slot.index()];
         let at = self.position(node, entry.slot.0);
+        let mut change = Change::of(self, node, at);
+        change.lanes.iter_mut().zip(entry.lanes).for_each(|(lane, now)| lane.1 = *now);
+        change.rank.1 = entry.rank;
         self.put(node, at, entry.slot.0, entry.code, entry.rank, entry.lanes);
-        self.refresh(node);
+        self.tell(node, &mut change);
     }
 
     fn position(&self, node: u32, link: u32) -> usize {
@@ -221,11 +250,27 @@ impl Forest {
         let start = node as usize * self.lanes * FANOUT + at;
         for (lane, number) in entry.lanes.iter().enumerate() {
             let known = &mut self.bounds[start + lane * FANOUT];
-            *known = known.max(*number);
+            *known = if *number > *known { *number } else { *known };
         }
         let node = &mut self.nodes[node as usize];
         node.codes[at] = node.codes[at].min(entry.code);
         node.ranks[at] = node.ranks[at].min(entry.rank);
+    }
+
+    /// Takes a host out of its leaf, where the order does not matter.
+    fn give_up(&mut self, leaf: u32, at: usize) {
+        let last = self.len(leaf) - 1;
+        for lane in 0..self.lanes {
+            let start = (leaf as usize * self.lanes + lane) * FANOUT;
+            self.bounds[start + at] = self.bounds[start + last];
+            self.bounds[start + last] = f32::NEG_INFINITY;
+        }
+        let leaf = &mut self.nodes[leaf as usize];
+        leaf.links[at] = leaf.links[last];
+        leaf.codes[at] = leaf.codes[last];
+        leaf.ranks[at] = leaf.ranks[last];
+        leaf.ranks[last] = u64::MAX;
+        leaf.len = last;
     }
 
     /// Closes the gap at `at`. The order of codes stays.
@@ -340,6 +385,51 @@ impl Forest {
         }
     }
 
+    /// Tells the ancestors of `node` that one of its entries has changed, as far as that changes
+    /// anything for them.
+    fn tell(&mut self, mut node: u32, change: &mut Change) {
+        loop {
+            let parent = self.nodes[node as usize].parent;
+            if parent == NONE {
+                return;
+            }
+            let at = self.position(parent, node);
+            let mut changed = false;
+            for (lane, (before, now)) in change.lanes.iter_mut().enumerate() {
+                let place = (parent as usize * self.lanes + lane) * FANOUT + at;
+                let known = self.bounds[place];
+                let most = match () {
+                    () if *now >= known => *now,
+                    // It was the greatest, perhaps among others.
+                    () if *before == known => greatest(self.lane(node, lane)),
+                    () => known,
+                };
+                self.bounds[place] = most;
+                changed |= most != known;
+                (*before, *now) = (known, most);
+            }
+            let known = self.nodes[parent as usize].ranks[at];
+            let (before, now) = change.rank;
+            let least = match () {
+                () if now <= known => now,
+                () if before == known => self.least(node),
+                () => known,
+            };
+            self.nodes[parent as usize].ranks[at] = least;
+            changed |= least != known;
+            change.rank = (known, least);
+            if !changed {
+                return;
+            }
+            node = parent;
+        }
+    }
+
+    /// The least rank below a node.
+    fn least(&self, node: u32) -> u64 {
+        self.ranks(node).iter().copied().fold(u64::MAX, u64::min)
+    }
+
     /// Tells the ancestors of `node` what is below it now, as far as that changes anything.
     fn refresh(&mut self, mut node: u32) {
         while self.summarise(node) {
@@ -361,7 +451,7 @@ impl Forest {
             changed |= *known != most;
             *known = most;
         }
-        let least = self.nodes[node as usize].ranks.iter().copied().fold(u64::MAX, u64::min);
+        let least = self.least(node);
         let known = &mut self.nodes[parent as usize].ranks[at];
         changed |= *known != least;
         *known = least;

@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use self::forest::down;
 use self::search::{Best, GivenUp, Search, Term};
-use self::sync::{FREE_LANES, Index};
+use self::sync::Index;
 use crate::filters::Capacity;
 use crate::normalise::Scale;
 use crate::{Filter, FilterScheduler, Reads, Rules, Ties, Verdict};
@@ -205,7 +205,7 @@ struct Question<'a> {
     partitions: Few<usize>,
     /// Filters that look at the row itself.
     filters: Few<&'a dyn Filter>,
-    wanted: [f32; FREE_LANES],
+    wanted: Few<(usize, f32)>,
     verdicts: &'a mut Vec<(u32, bool)>,
     round: u32,
     patience: usize,
@@ -225,7 +225,7 @@ impl<'a> Question<'a> {
         }
         *round = round.wrapping_add(1);
         let (mut by_class, mut filters) = (Few::<&dyn Filter>::new(), Few::new());
-        let mut wanted = [f32::NEG_INFINITY; FREE_LANES];
+        let mut wanted = Few::new();
         for (_, filter) in policy.running(request, 0) {
             match filter.reads() {
                 Reads::Class => by_class.push(filter),
@@ -236,7 +236,7 @@ impl<'a> Question<'a> {
                 for (lane, kind) in ResourceKind::ALL.into_iter().enumerate() {
                     let amount = kind.of(&resources);
                     if amount > 0 {
-                        wanted[lane] = down(amount as f64);
+                        wanted.push((lane, down(amount as f64)));
                     }
                 }
             }
@@ -378,7 +378,7 @@ impl<'a> Question<'a> {
     }
 
     fn search(&mut self, partition: usize, terms: &[Term], best: &mut Best) -> Result<(), GivenUp> {
-        let Self { hosts, request, index, filters, verdicts, round, .. } = self;
+        let Self { hosts, request, index, filters, verdicts, round, wanted, .. } = self;
         let accept = |slot: u32| {
             let verdict = &mut verdicts[slot as usize];
             if verdict.0 != *round {
@@ -390,7 +390,7 @@ impl<'a> Question<'a> {
             verdict.1
         };
         let patience = self.patience;
-        let mut search = Search { index, wanted: self.wanted, terms, accept, patience };
+        let mut search = Search { index, wanted, terms, accept, patience };
         let found = search.run(index.partitions[partition].root, best);
         self.patience = search.patience;
         found

@@ -48,8 +48,8 @@ impl Best {
 /// A search through trees.
 pub(super) struct Search<'a, F> {
     pub(super) index: &'a Index,
-    /// What a host must have free of each resource.
-    pub(super) wanted: [f32; FREE_LANES],
+    /// What a host must have free, by lane.
+    pub(super) wanted: &'a [(usize, f32)],
     pub(super) terms: &'a [Term],
     /// Whether a host may be taken, asked last.
     pub(super) accept: F,
@@ -99,12 +99,16 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
 
     /// What the hosts of each entry score at most; less than any number where none can do.
     fn bounds(&self, forest: &Forest, node: u32) -> [f64; FANOUT] {
-        let mut room = [true; FANOUT];
-        for (lane, wanted) in self.wanted.iter().enumerate() {
-            let free = forest.lane(node, lane);
+        // 0 where there is room, and less than any number elsewhere; so it is where there is no entry.
+        let mut room = [0.0_f32; FANOUT];
+        for (lane, wanted) in self.wanted {
+            let free = forest.lane(node, *lane);
             for at in 0..FANOUT {
-                room[at] &= free[at] >= *wanted;
+                room[at] = if free[at] >= *wanted { room[at] } else { f32::NEG_INFINITY };
             }
+        }
+        if self.wanted.is_empty() {
+            room[forest.len(node)..].fill(f32::NEG_INFINITY);
         }
         let mut bounds = [0.0; FANOUT];
         for term in self.terms {
@@ -128,10 +132,8 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
             }
         }
         for at in 0..FANOUT {
-            bounds[at] = if room[at] { bounds[at] } else { f64::NEG_INFINITY };
+            bounds[at] += f64::from(room[at]);
         }
-        let len = forest.len(node);
-        bounds[len..].fill(f64::NEG_INFINITY);
         bounds
     }
 
@@ -152,9 +154,10 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
     }
 }
 
-/// The greatest of all: two at a time, as processors like it.
+/// The greatest of all, two at a time, as processors like it. What is no number is none: that is
+/// what an infinite bound becomes where there is no room.
 fn greatest(bounds: &[f64; FANOUT]) -> f64 {
-    let greater = |a: f64, b: f64| if a > b { a } else { b };
+    let greater = |a: f64, b: f64| if b > a { b } else { a };
     let mut most = [f64::NEG_INFINITY; 4];
     for four in bounds.chunks_exact(4) {
         for (most, bound) in most.iter_mut().zip(four) {

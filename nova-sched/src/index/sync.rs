@@ -26,15 +26,30 @@ pub(super) struct Index {
     pub(super) flat: Vec<Option<f64>>,
     /// Slot after slot, column after column.
     raw: Vec<f64>,
-    ids: Vec<HostId>,
-    /// Where the id of each slot comes among all.
-    ranks: Vec<u64>,
-    /// The partition of each slot.
-    partition_of: Vec<u32>,
-    codes: Vec<u64>,
-    /// Which sync saw the slot last, so that none is looked at twice.
-    stamps: Vec<u32>,
+    /// By slot.
+    known: Vec<Known>,
     stamp: u32,
+}
+
+/// What is known of the host in a slot.
+#[derive(Debug, Clone)]
+struct Known {
+    id: HostId,
+    /// Where the id comes among all.
+    rank: u64,
+    /// Where the host is sorted in.
+    code: u64,
+    /// Its partition, if it is in any.
+    partition: u32,
+    /// Which sync saw the slot last, so that none is looked at twice.
+    stamp: u32,
+}
+
+impl Known {
+    /// Nobody is there yet.
+    fn nobody(stamp: u32) -> Self {
+        Self { id: HostId::from_u128(0), rank: 0, code: 0, partition: NONE, stamp }
+    }
 }
 
 /// A weigher whose weights differ.
@@ -129,15 +144,12 @@ impl Index {
             raw: vec![0.0; slots * columns.len()],
             columns,
             flat,
-            ids: vec![HostId::from_u128(0); slots],
-            ranks: vec![0; slots],
-            partition_of: vec![NONE; slots],
-            codes: vec![0; slots],
-            stamps: vec![0; slots],
+            known: vec![Known::nobody(0); slots],
             stamp: 0,
         };
         for (nth, (slot, row)) in (1_u64..).zip(hosts.slots().zip(hosts.rows())) {
-            (index.ids[slot.index()], index.ranks[slot.index()]) = (row.id, nth * Self::RANK_GAP);
+            let known = &mut index.known[slot.index()];
+            (known.id, known.rank) = (row.id, nth * Self::RANK_GAP);
             index.follow(hosts, slot, weighers, request)?;
         }
         Ok(index)
@@ -163,7 +175,8 @@ impl Index {
         self.stamp = self.stamp.wrapping_add(1);
         for slot in changed {
             self.make_room(slot);
-            if std::mem::replace(&mut self.stamps[slot.index()], self.stamp) != self.stamp {
+            let stamp = &mut self.known[slot.index()].stamp;
+            if std::mem::replace(stamp, self.stamp) != self.stamp {
                 self.follow(hosts, slot, weighers, request)?;
             }
         }
@@ -175,9 +188,7 @@ impl Index {
     pub(super) fn bytes(&self) -> usize {
         self.forest.bytes()
             + self.raw.capacity() * size_of::<f64>()
-            + self.ids.capacity() * size_of::<HostId>()
-            + (self.codes.capacity() + self.ranks.capacity()) * size_of::<u64>()
-            + (self.partition_of.capacity() + self.stamps.capacity()) * size_of::<u32>()
+            + self.known.capacity() * size_of::<Known>()
     }
 
     /// The weight of a host by the weigher of this column.
@@ -193,13 +204,9 @@ impl Index {
 
     fn make_room(&mut self, slot: Slot) {
         let slots = slot.index() + 1;
-        if self.stamps.len() < slots {
+        if self.known.len() < slots {
             self.raw.resize(slots * self.columns.len(), 0.0);
-            self.ids.resize(slots, HostId::from_u128(0));
-            self.ranks.resize(slots, 0);
-            self.partition_of.resize(slots, NONE);
-            self.codes.resize(slots, 0);
-            self.stamps.resize(slots, self.stamp.wrapping_sub(1));
+            self.known.resize(slots, Known::nobody(self.stamp.wrapping_sub(1)));
         }
     }
 
@@ -222,7 +229,7 @@ impl Index {
                 return Err(Unfit);
             }
         }
-        let known = self.partition_of[at];
+        let known = self.known[at].partition;
         let width = self.columns.len();
         let mut lanes = [0.0; FREE_LANES + 2 * LANES_MAX];
         for (lane, kind) in ResourceKind::ALL.into_iter().enumerate() {
@@ -240,16 +247,17 @@ impl Index {
             lanes[FREE_LANES + 2 * nth + 1] = -down(raw);
         }
         let lanes = &lanes[..FREE_LANES + 2 * width];
-        if self.ids[at] != row.id {
+        if self.known[at].id != row.id {
             // Another host has come to this slot.
             self.leave(slot);
-            (self.ids[at], self.ranks[at]) = (row.id, self.rank_among(hosts, row.id)?);
+            let rank = self.rank_among(hosts, row.id)?;
+            (self.known[at].id, self.known[at].rank) = (row.id, rank);
         }
-        let known = self.partition_of[at];
         let code = self.code(slot, lanes[1]);
-        let entry = Entry { slot, rank: self.ranks[at], code, lanes };
+        let Known { rank, partition: known, code: before, .. } = self.known[at];
+        let entry = Entry { slot, rank, code, lanes };
         let stays = known != NONE && self.partitions[known as usize].is_of(row);
-        if stays && self.codes[at] == code {
+        if stays && before == code {
             self.forest.update(entry);
             return Ok(());
         }
@@ -258,7 +266,7 @@ impl Index {
         let home = &mut self.partitions[partition as usize];
         self.forest.insert(&mut home.root, entry);
         home.hosts += 1;
-        (self.partition_of[at], self.codes[at]) = (partition, code);
+        (self.known[at].partition, self.known[at].code) = (partition, code);
         Ok(())
     }
 
@@ -267,7 +275,7 @@ impl Index {
         let rank = |(id, slot): (HostId, Slot)| {
             let at = slot.index();
             // A neighbour that has come too, and is not known yet, will find its own place.
-            (self.ids.get(at) == Some(&id)).then(|| self.ranks[at])
+            self.known.get(at).filter(|known| known.id == id).map(|known| known.rank)
         };
         let before = hosts.before(id).find_map(rank).unwrap_or(0);
         let after = hosts.after(id).find_map(rank);
@@ -277,7 +285,7 @@ impl Index {
     }
 
     fn leave(&mut self, slot: Slot) {
-        let known = std::mem::replace(&mut self.partition_of[slot.index()], NONE);
+        let known = std::mem::replace(&mut self.known[slot.index()].partition, NONE);
         if let Some(partition) = self.partitions.get_mut(known as usize) {
             self.forest.remove(&mut partition.root, slot);
             partition.hosts -= 1;

@@ -212,3 +212,26 @@ fn one_index_serves_one_table_after_the_other() {
     }
     assert!(policy.memory_bytes() > 0);
 }
+
+#[test]
+fn a_policy_that_gets_another_weigher_or_filter_forgets_what_it_knew_of_the_hosts() {
+    let mut chance = Seed::new(2).chance();
+    let table = HostTable::new((1..60).map(|id| any_host(id, &mut chance)));
+    let asked = request(1, 1, 512);
+    let used = FilterScheduler::first_fit().with_lookup(Lookup::Indexed);
+    let first = used.find(&table, &asked, Seed::new(1)).unwrap();
+    let packs = host_weigher_fn("crowd", |host| host.free_memory() as f64);
+    let grown = used.with_weigher(packs, 1.0).unwrap();
+    let by_row = grown.clone().with_lookup(Lookup::RowByRow);
+    let most = by_row.find(&table, &asked, Seed::new(1));
+    assert_ne!(most, Some(first));
+    assert_eq!(grown.find(&table, &asked, Seed::new(1)), most);
+    let hosts = most.unwrap().hosts;
+    let not_there = filter_fn("not-there", move |host, _| {
+        Verdict::pass_if(!hosts.contains(&host.id), Reason("it was there"))
+    });
+    let grown = grown.with_filter(not_there);
+    let by_row = grown.clone().with_lookup(Lookup::RowByRow);
+    let second = by_row.find(&table, &asked, Seed::new(1));
+    assert_eq!(grown.find(&table, &asked, Seed::new(1)), second);
+}
