@@ -45,8 +45,8 @@ pub struct Contest {
     packed: Packed,
     grid: Grid,
     places: [Places; 4],
-    /// Whether only ours can follow: the policy has parts that the references do not know.
-    alone: bool,
+    /// The same without the parts that the references do not know, where the policy has some.
+    plain: Option<Box<Contest>>,
     /// Arrivals that found no host.
     pub refused: usize,
     seed: Seed,
@@ -75,7 +75,10 @@ impl Contest {
             packed: Packed::new(hosts, rule),
             grid: Grid::new(hosts, rule),
             places: [Vec::new(), places.clone(), places.clone(), places],
-            alone: policy == "nova-custom",
+            plain: match policy.strip_suffix("-custom") {
+                Some(plain) => Some(Box::new(Self::new(hosts, plain, rule, stream)?)),
+                None => None,
+            },
             refused: 0,
             seed: Seed::new(1),
         };
@@ -106,7 +109,7 @@ impl Contest {
         events: &[Event],
     ) -> Result<usize, Box<dyn Error>> {
         let mut placed = 0;
-        if self.alone && contestant != Contestant::Fast {
+        if self.plain.is_some() && contestant != Contestant::Fast {
             return Ok(0);
         }
         for event in events {
@@ -180,13 +183,18 @@ impl Contest {
         }
     }
 
+    /// The same cloud under the same policy without custom parts, if it has such.
+    pub fn plain(&mut self) -> Option<&mut Self> {
+        self.plain.as_deref_mut()
+    }
+
     /// Whether all put every VM on the same host.
     ///
     /// # Errors
     /// Names the first on which they differ.
     pub fn agree(&self) -> Result<(), Box<dyn Error>> {
         let [_, fast, packed, grid] = &self.places;
-        if self.alone || (fast == packed && fast == grid) {
+        if self.plain.is_some() || (fast == packed && fast == grid) {
             return Ok(());
         }
         let vm = (0..fast.len()).find(|vm| fast[*vm] != packed[*vm] || fast[*vm] != grid[*vm]);

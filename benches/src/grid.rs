@@ -21,6 +21,8 @@ pub struct Grid {
     least: Vec<u32>,
     /// The least host of each block of cells.
     blocks: Vec<u32>,
+    /// For each number of vCPUs the most quanta of a host that has just so many.
+    tops: Vec<Option<u16>>,
     width: usize,
 }
 
@@ -35,6 +37,7 @@ impl Grid {
             cells: vec![BTreeSet::new(); rows * width],
             least: vec![NOBODY; rows * width],
             blocks: vec![NOBODY; rows * width / BLOCK],
+            tops: vec![None; rows],
             width,
         };
         (0..hosts as u32).for_each(|host| grid.enter(host));
@@ -104,12 +107,17 @@ impl Grid {
 
     /// The most quanta of a host with just so many vCPUs, if any has at least so many.
     fn top(&self, row: usize, quanta: usize) -> Option<usize> {
+        self.tops[row].map(usize::from).filter(|top| *top >= quanta)
+    }
+
+    /// Looks for it, from the end.
+    fn look_for_top(&self, row: usize) -> Option<u16> {
         let start = row * self.width / BLOCK;
         let blocks = &self.blocks[start..start + self.width / BLOCK];
         let block = blocks.iter().rposition(|host| *host != NOBODY)?;
         let cells = &self.least[row * self.width + block * BLOCK..][..BLOCK];
         let top = block * BLOCK + cells.iter().rposition(|host| *host != NOBODY)?;
-        (top >= quanta).then_some(top)
+        Some(top as u16)
     }
 
     fn cell(&self, host: u32) -> usize {
@@ -123,6 +131,9 @@ impl Grid {
         self.least[cell] = self.least[cell].min(host);
         let block = &mut self.blocks[cell / BLOCK];
         *block = (*block).min(host);
+        let (vcpus, quanta) = self.free[host as usize];
+        let top = &mut self.tops[usize::from(vcpus)];
+        *top = (*top).max(Some(quanta));
     }
 
     fn leave(&mut self, host: u32) {
@@ -134,6 +145,10 @@ impl Grid {
             if self.blocks[block] == host {
                 let cells = &self.least[block * BLOCK..(block + 1) * BLOCK];
                 self.blocks[block] = cells.iter().copied().fold(NOBODY, u32::min);
+            }
+            let (vcpus, quanta) = self.free[host as usize];
+            if self.least[cell] == NOBODY && self.tops[usize::from(vcpus)] == Some(quanta) {
+                self.tops[usize::from(vcpus)] = self.look_for_top(vcpus.into());
             }
         }
     }

@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     if !args.json {
         println!(
-            "{:>9} {:<12} {:>6} {:>12} {:>9} {:>12} {:>12} {:>8} {:>8} {:>7}",
+            "{:>9} {:<12} {:>6} {:>12} {:>9} {:>12} {:>12} {:>8} {:>8} {:>7} {:>7}",
             "hosts",
             "policy",
             "shapes",
@@ -65,6 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "index ns",
             "scan/f",
             "fast/i",
+            "c/plain",
             "B/host"
         );
     }
@@ -90,7 +91,7 @@ fn measure(
 ) -> Result<(), Box<dyn Error>> {
     let rule = Rule::of(policy).ok_or_else(|| format!("unknown policy {policy:?}"))?;
     let mut contest = Contest::new(hosts, policy, rule, stream)?;
-    let mut rounds: Vec<[f64; 4]> = Vec::new();
+    let (mut rounds, mut to_plain): (Vec<[f64; 4]>, Vec<f64>) = Default::default();
     let mut events = stream.events.as_slice();
     for round in 0..args.rounds + 5 {
         let (batch, rest) = split(events, args.arrivals);
@@ -108,6 +109,15 @@ fn measure(
         if args.only.is_none() {
             contest.agree()?;
         }
+        let mut plain_ns = f64::NAN;
+        if let Some(plain) = contest.plain() {
+            let begin = Instant::now();
+            let placed = plain.play(Contestant::Fast, stream, batch)?;
+            plain_ns = begin.elapsed().as_nanos() as f64 / placed.max(1) as f64;
+            // The references cannot follow.
+            ns[Contestant::Packed as usize] = f64::NAN;
+            ns[Contestant::Grid as usize] = f64::NAN;
+        }
         let begin = Instant::now();
         let mut asked = 0_u32;
         while asked_for(Contestant::Rows)
@@ -120,12 +130,14 @@ fn measure(
         // The first rounds warm up.
         if round >= 5 {
             rounds.push(ns);
+            to_plain.push(ns[Contestant::Fast as usize] / plain_ns);
         }
     }
     let [rows, fast, packed, grid] = std::array::from_fn(|at| median(rounds.iter().map(|r| r[at])));
     let against = |at: usize| median(rounds.iter().map(|r| r[at] / r[Contestant::Fast as usize]));
     let (rows_ratio, scan_ratio) = (against(0), against(2));
     let index_ratio = median(rounds.iter().map(|r| r[1] / r[3]));
+    let custom_ratio = median(to_plain.into_iter());
     let bytes = contest.bytes_per_host();
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -137,7 +149,7 @@ fn measure(
             },
             "ratios": {
                 "rows_to_fast": rows_ratio, "packed_scan_to_fast": scan_ratio,
-                "fast_to_specialised_index": index_ratio,
+                "fast_to_specialised_index": index_ratio, "custom_to_plain": custom_ratio,
             },
             "refused": contest.refused, "index_bytes_per_host": bytes,
         });
@@ -146,7 +158,7 @@ fn measure(
         writeln!(
             out,
             "{hosts:>9} {policy:<12} {:>6} {rows:>12.0} {fast:>9.0} {packed:>12.0} {grid:>12.0} \
-             {scan_ratio:>8.2} {index_ratio:>8.2} {bytes:>7.0}",
+             {scan_ratio:>8.2} {index_ratio:>8.2} {custom_ratio:>7.2} {bytes:>7.0}",
             stream.shapes.len()
         )?;
     }
