@@ -7,8 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::Invalid;
+
 /// A node of the tree of seeds.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Seed([u8; 32]);
 
 impl Seed {
@@ -36,6 +39,29 @@ impl Seed {
     /// A source of numbers that starts at this seed.
     pub fn chance(&self) -> Chance {
         Chance(ChaCha8Rng::from_seed(self.0))
+    }
+}
+
+impl From<Seed> for String {
+    /// 64 hexadecimal digits.
+    fn from(seed: Seed) -> Self {
+        seed.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for Seed {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("seed", &text, "64 hexadecimal digits");
+        let digits = text.as_bytes().iter().map(|digit| char::from(*digit).to_digit(16));
+        let digits: Option<Vec<u32>> = digits.collect();
+        let digits = digits.filter(|digits| digits.len() == 64).ok_or_else(invalid)?;
+        let mut seed = [0; 32];
+        for (byte, digits) in seed.iter_mut().zip(digits.chunks(2)) {
+            *byte = (digits[0] << 4 | digits[1]) as u8;
+        }
+        Ok(Self(seed))
     }
 }
 

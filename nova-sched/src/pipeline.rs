@@ -16,7 +16,7 @@ use nova_core::seed::Seed;
 
 use crate::filters::{Capacity, forces, overcommit};
 use crate::normalise::Scale;
-use crate::tally::Tally;
+use crate::tally::{Chosen, Tally};
 use crate::view::View;
 use crate::{Filter, FilterScheduler, Rules, Runs, Ties, Verdict};
 
@@ -46,7 +46,7 @@ pub(crate) struct Ranking {
     /// Where they are.
     pub(crate) passed: Vec<Slot>,
     /// For each of them one weight per weigher, with its multiplier there.
-    raw: Vec<(f64, f64)>,
+    pub(crate) raw: Vec<(f64, f64)>,
     /// For each of them the final weight.
     pub(crate) score: Vec<f64>,
     /// The first weigher of which a raw weight is no number.
@@ -85,6 +85,7 @@ impl FilterScheduler {
         for nth in 0..count {
             let last = nth + 1 == count;
             let stages = self.stages(&request, nth);
+            tally.begins(if nth == 0 { hosts.len() } else { candidates.len() });
             stages.iter().for_each(|(filter, _)| tally.runs(*filter));
             let among = self.subset_size.max(request.among);
             let seed = seed.filter(|_| among > 1 || self.ties == Ties::Shuffled);
@@ -102,9 +103,11 @@ impl FilterScheduler {
             self.score(&mut ranking);
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let seed = seed.map(|seed| (seed, among));
-            let chosen = self.choose(goal, seed, &ranking, &mut candidates);
+            let (chosen, drawn) = self.choose(goal, seed, &ranking, &mut candidates);
             let chosen = chosen.and_then(|first| self.with_room(first, &candidates, &view, wanted));
             let host = chosen.and_then(|slot| view.row(slot)).map(|row| row.id);
+            let instance = request.instances[0];
+            tally.chose(&Chosen { instance, view: &view, ranking: &ranking, drawn, host });
             let (Some(chosen), Some(host)) = (chosen, host) else {
                 return Err(Box::new(Stuck { view, request, failed: None }));
             };
@@ -122,7 +125,6 @@ impl FilterScheduler {
     }
 
     /// The hosts that pass for the first instance of `request`, weighed; and what failed.
-    #[cfg(feature = "conformance")]
     pub(crate) fn ranking(
         &self,
         hosts: &HostTable,
@@ -223,7 +225,8 @@ impl FilterScheduler {
         ranking.undefined = None;
         let mut failed = None;
         let lenient = self.rules == Rules::Strict;
-        let first_is_best = goal == Goal::Best && self.weighers.is_empty() && lenient;
+        let first_is_best =
+            goal == Goal::Best && self.weighers.is_empty() && lenient && !wants_all(tally);
         'hosts: for at in candidates {
             let Some(row) = view.row(at) else { continue };
             for (place, filter) in stages {
@@ -264,23 +267,29 @@ impl FilterScheduler {
 
     /// Turns raw weights into one score per host.
     fn score(&self, ranking: &mut Ranking) {
-        let Ranking { passed, raw, score, .. } = ranking;
-        score.clear();
-        score.resize(passed.len(), 0.0);
+        ranking.score.clear();
+        ranking.score.resize(ranking.passed.len(), 0.0);
         let width = self.weighers.len();
-        if passed.len() < 2 || width == 0 {
+        if ranking.passed.len() < 2 || width == 0 {
             return;
         }
         // Weigher by weigher, in the order of the policy: the additions of each host happen in
         // that order, so that the sums are the same to the last bit however they are computed.
-        for (nth, weighing) in self.weighers.iter().enumerate() {
-            let mut scale = Scale::new(&weighing.ends);
-            let weights = || raw.iter().skip(nth).step_by(width);
-            weights().for_each(|(weight, _)| scale.include(*weight));
-            for ((weight, multiplier), score) in weights().zip(score.iter_mut()) {
+        for nth in 0..width {
+            let scale = self.scale(ranking, nth);
+            let weights = ranking.raw.iter().skip(nth).step_by(width);
+            for ((weight, multiplier), score) in weights.zip(ranking.score.iter_mut()) {
                 *score += multiplier * scale.map(*weight);
             }
         }
+    }
+
+    /// The scale of a weigher among the hosts that passed.
+    pub(crate) fn scale(&self, ranking: &Ranking, nth: usize) -> Scale {
+        let mut scale = Scale::new(&self.weighers[nth].ends);
+        let weights = ranking.raw.iter().skip(nth).step_by(self.weighers.len());
+        weights.for_each(|(weight, _)| scale.include(*weight));
+        scale
     }
 
     /// The row to take; none when no host passed. Under [`Goal::Order`], `order` becomes the
@@ -291,35 +300,38 @@ impl FilterScheduler {
         seed: Option<(Seed, usize)>,
         ranking: &Ranking,
         order: &mut Vec<Slot>,
-    ) -> Option<Slot> {
+    ) -> (Option<Slot>, Drawn) {
         if goal == Goal::Best {
             // The first of the best is what a stable sort would put on top.
             let score = &ranking.score;
             let better = |best: usize, at: usize| if score[at] > score[best] { at } else { best };
-            return (0..ranking.passed.len()).reduce(better).map(|at| ranking.passed[at]);
+            let best = (0..ranking.passed.len()).reduce(better).map(|at| ranking.passed[at]);
+            return (best, Drawn::default());
         }
         let mut ranked = ranking.order();
-        if let Some(seed) = seed {
-            self.draw(seed, &ranking.score, &mut ranked);
-        }
+        let drawn = seed.map(|seed| self.draw(seed, &ranking.score, &mut ranked));
         order.clear();
         order.extend(ranked.iter().map(|at| ranking.passed[*at]));
-        order.first().copied()
+        (order.first().copied(), drawn.unwrap_or_default())
     }
 
     /// Shuffles the best if the policy says so, and moves the one to take to the front.
-    fn draw(&self, (seed, among): (Seed, usize), score: &[f64], ranked: &mut [usize]) {
+    fn draw(&self, (seed, among): (Seed, usize), score: &[f64], ranked: &mut [usize]) -> Drawn {
+        let mut draw = Drawn::default();
         if self.ties == Ties::Shuffled
             && let Some(best) = ranked.first().map(|at| score[*at])
         {
             let equal = ranked.iter().take_while(|at| score[**at] == best).count();
             seed.child("ties").chance().shuffle(&mut ranked[..equal]);
+            draw.shuffled = equal;
         }
         let among = among.min(ranked.len());
         if among > 1 {
             let drawn = seed.child("subset").chance().index(among);
             ranked[..=drawn].rotate_right(1);
+            draw.subset = Some((among, drawn));
         }
+        draw
     }
 }
 
@@ -342,6 +354,19 @@ fn take_devices(row: &mut HostState, request: &RequestSpec) -> bool {
         Arc::make_mut(cells).claim(guest, &fit);
     }
     taken.is_ok()
+}
+
+/// What chance decided.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Drawn {
+    /// Among how many equally good hosts, which were shuffled.
+    pub(crate) shuffled: usize,
+    /// Among how many of the best, and which of these it was, from 0 on.
+    pub(crate) subset: Option<(usize, usize)>,
+}
+
+fn wants_all<T: Tally>(_: &T) -> bool {
+    T::ALL
 }
 
 /// What the ranking is for.

@@ -1,11 +1,17 @@
 //! Counting who was refused by what.
 
-use nova_core::domain::{Funnel, FunnelStage};
+use nova_core::domain::{Funnel, FunnelStage, HostId, InstanceId};
 
+use crate::pipeline::{Drawn, Ranking};
+use crate::view::View;
 use crate::{FilterScheduler, Reason};
 
 /// Told of every refusal while hosts are filtered.
 pub(crate) trait Tally {
+    /// Whether every host is to be asked, although the first that passes would do.
+    const ALL: bool = false;
+    /// An instance is placed next, of which so many hosts are candidates.
+    fn begins(&mut self, _candidates: usize) {}
     /// The filter at this place of the chain runs for the present request.
     fn runs(&mut self, filter: usize);
     /// The filter at this place refused one host, which no other filter is asked about.
@@ -14,6 +20,17 @@ pub(crate) trait Tally {
     fn failed(&mut self, filter: usize, reason: Reason);
     /// The weigher at this place gave what is no number, and the whole request fails.
     fn undefined(&mut self, weigher: usize);
+    /// This was made of the hosts that passed.
+    fn chose(&mut self, _: &Chosen<'_>) {}
+}
+
+/// What was made of the hosts that passed for one instance.
+pub(crate) struct Chosen<'a> {
+    pub(crate) instance: InstanceId,
+    pub(crate) view: &'a View<'a>,
+    pub(crate) ranking: &'a Ranking,
+    pub(crate) drawn: Drawn,
+    pub(crate) host: Option<HostId>,
 }
 
 /// Counts nothing: for the way on which a host is expected to be found.

@@ -288,6 +288,8 @@ pub enum Change {
     },
     /// The request without its zone.
     AnyZone,
+    /// The request without a word about which hosts: no destination, none forced, none ignored.
+    AnyHost,
     /// The request without its server group.
     WithoutGroup,
     /// The request without its scheduler hints.
@@ -310,6 +312,7 @@ impl std::fmt::Display for Change {
                 write!(f, "ask for {to}{unit} of {resource} instead of {from}{unit}")
             }
             Self::AnyZone => f.write_str("allow any availability zone"),
+            Self::AnyHost => f.write_str("allow any host"),
             Self::WithoutGroup => f.write_str("leave the server group out"),
             Self::WithoutHints => f.write_str("leave the scheduler hints out"),
             Self::WithoutExtraSpecs => f.write_str("leave the flavor's extra specs out"),

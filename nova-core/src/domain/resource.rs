@@ -273,6 +273,34 @@ impl Inventory {
         }
     }
 
+    /// Promises `ratio` units of a resource for each that is there.
+    #[must_use]
+    pub fn with_ratio(mut self, kind: ResourceKind, ratio: AllocationRatio) -> Self {
+        match kind {
+            ResourceKind::Vcpus => self.vcpus = self.vcpus.with_ratio(ratio),
+            ResourceKind::Memory => self.memory = self.memory.with_ratio(ratio),
+            ResourceKind::Disk => self.disk = self.disk.with_ratio(ratio),
+        }
+        self
+    }
+
+    /// Keeps so much of a resource, in its unit, for the host itself.
+    ///
+    /// # Errors
+    /// [`Invalid`] when more is reserved than there is.
+    pub fn with_reserved(mut self, kind: ResourceKind, amount: u64) -> Result<Self, Invalid> {
+        match kind {
+            ResourceKind::Vcpus => {
+                let vcpus = u32::try_from(amount).map(Vcpus);
+                let too_many = |_| Invalid::new("reserved", amount, "at most the total");
+                self.vcpus = self.vcpus.with_reserved(vcpus.map_err(too_many)?)?;
+            }
+            ResourceKind::Memory => self.memory = self.memory.with_reserved(MiB(amount))?,
+            ResourceKind::Disk => self.disk = self.disk.with_reserved(GiB(amount))?,
+        }
+        Ok(self)
+    }
+
     /// Everything there is, before reserves and ratios.
     pub fn total(&self) -> Resources {
         Resources {

@@ -1,7 +1,10 @@
 //! A host as the scheduler sees it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::domain::{
     Admission, Aggregate, FlavorName, GiB, GuestKind, HostId, HostName, HostReport,
@@ -186,6 +189,45 @@ impl HostState {
         self.measured.map_or_else(used, |measured| measured.vcpus_used)
     }
 
+    /// SHA-256 over everything that is known of the host: two that differ in anything have different
+    /// ones. It says what a decision was made on.
+    pub fn digest(&self) -> [u8; 32] {
+        // Every field by name, so that a new one is not forgotten.
+        let Self {
+            id,
+            name,
+            zone,
+            admission,
+            liveness,
+            inventory,
+            aggregates,
+            guest_kinds,
+            hypervisor_version,
+            io_ops,
+            failed_builds,
+            report,
+            measured,
+            pci,
+            numa,
+            claims,
+            // The sum of the claims.
+            used: _,
+            known,
+        } = self;
+        let mut hash = Hashed(Sha256::new());
+        let texts = (id, name, zone, admission, liveness, inventory, aggregates);
+        let more = (guest_kinds, hypervisor_version, io_ops, failed_builds, report);
+        // It takes whatever is written into it.
+        let _ = write!(hash, "{:?}", (texts, more, measured, pci, numa, known));
+        for (instance, amount) in claims {
+            hash.0.update(instance.as_u128().to_le_bytes());
+            hash.0.update(amount.vcpus.0.to_le_bytes());
+            hash.0.update(amount.memory.0.to_le_bytes());
+            hash.0.update(amount.disk.0.to_le_bytes());
+        }
+        hash.0.finalize().into()
+    }
+
     /// Whether `instance` is there.
     pub fn has_instance(&self, instance: InstanceId) -> bool {
         self.claims.contains_key(&instance)
@@ -205,6 +247,16 @@ impl HostState {
     /// inventory shrank under what was claimed.
     pub fn free(&self, kind: ResourceKind) -> f64 {
         self.inventory.capacity(kind) - kind.of(&self.used) as f64
+    }
+}
+
+/// Hashes what is written.
+struct Hashed(Sha256);
+
+impl std::fmt::Write for Hashed {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
     }
 }
 

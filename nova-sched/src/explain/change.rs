@@ -1,49 +1,16 @@
-//! Why a request found no host, and the least that would have to change.
+//! The least that would have to change for a request to find hosts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nova_core::domain::{
-    Change, Flavor, GiB, GuestTopology, HostState, HostTable, ImageProperties, Invalid, MiB,
-    NearMiss, PciRequest, Refusal, RequestSpec, ResourceKind, SchedulerHints, Vcpus,
+    Change, Destination, Flavor, GiB, GuestTopology, HostTable, ImageProperties, Invalid, MiB,
+    PciRequest, RequestSpec, ResourceKind, SchedulerHints, Vcpus,
 };
 
-use crate::pipeline::Stuck;
-use crate::tally::{Counts, Tally};
-use crate::{FilterScheduler, Verdict};
-
-/// No explanation names more hosts than this: more is a list, not an explanation.
-pub const NEAREST_MAX: usize = 3;
+use crate::FilterScheduler;
 
 /// What leaving a wish out costs, beside a shrink that costs the share it takes away.
 const WISH_COST: f64 = 0.5;
-
-/// Everything that can be said about `request`. It is asked without chance, as a refusal is.
-pub(crate) fn explain(
-    scheduler: &FilterScheduler,
-    hosts: &HostTable,
-    request: &RequestSpec,
-) -> Refusal {
-    let mut counts = Counts::default();
-    let count = hosts.len();
-    match scheduler.place(hosts, request, None, &mut counts) {
-        Err(stuck) => Refusal {
-            funnel: counts.into_funnel(scheduler, count),
-            nearest: nearest(scheduler, &stuck),
-            smallest_change: match stuck.failed {
-                None => smallest_change(scheduler, hosts, request),
-                // It is not that hosts lack something.
-                Some(_) => None,
-            },
-        },
-        // Nothing to explain: the funnel shows how many hosts would do.
-        Ok(_) => Refusal {
-            funnel: count_all(scheduler, hosts, request).into_funnel(scheduler, count),
-            nearest: Vec::new(),
-            smallest_change: None,
-        },
-    }
-}
 
 /// The request after `changes`, in order. NUMA cells that follow from its flavor and its image
 /// change with them, and PCI devices that its extra specs ask for go with those.
@@ -61,6 +28,13 @@ pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, I
                 request.flavor = Arc::new(shrink(&request.flavor, *resource, *to)?);
             }
             Change::AnyZone => request.zone = None,
+            Change::AnyHost => {
+                if let Some(destination) = &mut request.destination {
+                    (destination.host, destination.node) = (None, None);
+                }
+                (request.ignore_hosts, request.force_hosts) = Default::default();
+                request.force_nodes.clear();
+            }
             Change::WithoutGroup => request.group = None,
             Change::WithoutHints => request.hints = SchedulerHints::default(),
             Change::WithoutExtraSpecs => {
@@ -80,83 +54,43 @@ pub fn apply(request: &RequestSpec, changes: &[Change]) -> Result<RequestSpec, I
     Ok(request)
 }
 
-fn count_all(scheduler: &FilterScheduler, hosts: &HostTable, request: &RequestSpec) -> Counts {
-    let mut counts = Counts::default();
-    let stages = scheduler.stages(request, 0);
-    stages.iter().for_each(|(place, _)| counts.runs(*place));
-    for row in hosts.rows() {
-        let refusal = stages.iter().find_map(|(place, filter)| {
-            filter.check(row, request).refusal().map(|reason| (*place, reason))
-        });
-        if let Some((place, reason)) = refusal {
-            counts.refused(place, reason);
+impl FilterScheduler {
+    /// The smallest change of flavor or wishes after which `request` finds hosts, tried by asking
+    /// again; no change where it finds some as it is, and nothing where neither one change nor two
+    /// together help. Chance is left out.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use nova_core::domain::*;
+    /// use nova_sched::FilterScheduler;
+    ///
+    /// # let total = Resources { vcpus: Vcpus(8), memory: MiB(4096), disk: GiB(10) };
+    /// # let (name, zone) = (HostName::new("host-1")?, ZoneName::new("z")?);
+    /// # let host = HostState::new(HostId::from_u128(1), name, zone, Inventory::new(total));
+    /// # let hosts = HostTable::new([host]);
+    /// // The host has 4096 MiB.
+    /// let flavor = Arc::new(Flavor::new(FlavorName::new("large")?, Vcpus(1), MiB(5000))?);
+    /// let request = RequestSpec::new(InstanceId::from_u128(1), ProjectId::new("p")?, flavor);
+    /// let changes = FilterScheduler::nova().what_would_fit(&hosts, &request).unwrap();
+    /// assert_eq!(changes[0].to_string(), "ask for 4096 MiB of memory instead of 5000 MiB");
+    /// # Ok::<(), Invalid>(())
+    /// ```
+    pub fn what_would_fit(&self, hosts: &HostTable, request: &RequestSpec) -> Option<Vec<Change>> {
+        if self.fits(hosts, request) {
+            return Some(Vec::new());
         }
+        smallest_change(self, hosts, request)
     }
-    counts
-}
-
-/// The hosts that fewest filters refused; of those the ones that lack the smallest share of what
-/// was asked for; of those the lowest ids.
-fn nearest(scheduler: &FilterScheduler, stuck: &Stuck<'_>) -> Vec<NearMiss> {
-    let request = &*stuck.request;
-    // Every filter is asked, those that run once per request too: what refused a host for an
-    // earlier instance still does.
-    let stages = scheduler.stages(request, 0);
-    let mut misses: Vec<(usize, f64, &HostState)> = Vec::new();
-    for row in stuck.view.rows() {
-        let refusals =
-            stages.iter().filter(|(_, filter)| filter.check(row, request) != Verdict::Pass).count();
-        if refusals > 0 {
-            misses.push((refusals, relative_shortage(row, request), row));
-        }
-    }
-    // Shares are finite; the sort is stable and the rows come sorted by id.
-    misses.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    misses.truncate(NEAREST_MAX);
-    let describe = |row: &HostState| NearMiss {
-        host: row.id,
-        name: row.name.clone(),
-        refused_by: stages
-            .iter()
-            .filter_map(|(_, filter)| {
-                let reason = filter.check(row, request).refusal()?;
-                Some((filter.name().to_owned(), reason.0.to_owned()))
-            })
-            .collect(),
-        short_of: shortages(row, request).collect::<BTreeMap<_, _>>(),
-    };
-    misses.into_iter().map(|(_, _, row)| describe(row)).collect()
-}
-
-/// How much of each resource would have to be there besides, in the resource's unit.
-fn shortages<'a>(
-    row: &'a HostState,
-    request: &'a RequestSpec,
-) -> impl Iterator<Item = (ResourceKind, u64)> + 'a {
-    let wanted = request.flavor.resources();
-    ResourceKind::ALL.into_iter().filter_map(move |kind| {
-        let wanted = kind.of(&wanted);
-        let beyond_free = (wanted as f64 - row.free(kind)).ceil().max(0.0) as u64;
-        // No guest gets more than its host physically has, whatever is free.
-        let beyond_host = wanted.saturating_sub(kind.of(&row.inventory.total()));
-        let short = beyond_free.max(beyond_host);
-        (short > 0).then_some((kind, short))
-    })
-}
-
-fn relative_shortage(row: &HostState, request: &RequestSpec) -> f64 {
-    let wanted = request.flavor.resources();
-    shortages(row, request).map(|(kind, short)| short as f64 / kind.of(&wanted).max(1) as f64).sum()
 }
 
 /// The smallest change after which the request finds hosts, each tried by asking again.
 ///
 /// Single changes come before pairs. A shrink costs the share it takes away, leaving a wish out
 /// costs one half, a pair costs the sum; the cheapest wins, and of equally cheap ones the first in
-/// the order vcpus, memory, disk, zone, hints, group, image properties, extra specs. A shrink
+/// the order vcpus, memory, disk, zone, hosts, hints, group, image properties, extra specs. A shrink
 /// keeps as much as finds a host; in a pair of two, as much of the second resource as the first
 /// allows at its least, and then as much of the first.
-fn smallest_change(
+pub(super) fn smallest_change(
     scheduler: &FilterScheduler,
     hosts: &HostTable,
     request: &RequestSpec,
@@ -197,12 +131,20 @@ fn smallest_change(
 fn wishes(request: &RequestSpec) -> Vec<Change> {
     let there = [
         (request.zone.is_some(), Change::AnyZone),
+        (names_hosts(request), Change::AnyHost),
         (request.hints != SchedulerHints::default(), Change::WithoutHints),
         (request.group.is_some(), Change::WithoutGroup),
         (request.image != ImageProperties::default(), Change::WithoutImageProperties),
         (!request.flavor.extra_specs().is_empty(), Change::WithoutExtraSpecs),
     ];
     there.into_iter().filter_map(|(there, change)| there.then_some(change)).collect()
+}
+
+/// Whether the request says to which hosts it wants to go, or not to go.
+fn names_hosts(request: &RequestSpec) -> bool {
+    let goes_to = |to: &Destination| to.host.is_some() || to.node.is_some();
+    let named = request.ignore_hosts.len() + request.force_hosts.len() + request.force_nodes.len();
+    named > 0 || request.destination.as_ref().is_some_and(goes_to)
 }
 
 /// The cheapest of the changes that were offered; of equally cheap ones the first.
