@@ -109,7 +109,11 @@ impl Runner {
         // Where no host is chosen any more, nothing else is left to undo.
         let Some(there) = there else { return Ok(Attempt::Done(Txn::new())) };
         match step {
-            Step::ClaimThere => self.unclaim_there(op, &server, &moving, there).await,
+            Step::ClaimThere => match self.lead_floating(op, from).await? {
+                Attempt::Done(_) => self.unclaim_there(op, &server, &moving, there).await,
+                // One was led to the server while it was there.
+                not_yet => Ok(not_yet),
+            },
             Step::Carry => {
                 let removed = self.remove_if_up(op, there).await?;
                 // Orders of the way forward that are still under way are out of date from here:

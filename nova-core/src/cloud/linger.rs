@@ -39,14 +39,15 @@ impl Runner {
                 Rid::NotYet(attempt) => return Ok(Err(attempt)),
             }
         }
-        let (lingers, floating) = {
+        let (lingers, floating, ports) = {
             let view = self.fresh().await?;
             let leads_here = view.floating_ips.values().filter(|floating| {
                 matches!(&floating.value.state, AddressState::Owned(owner)
                     if owner.binding.as_ref().is_some_and(|to| to.instance == id))
             });
             let floating: Vec<_> = leads_here.cloned().collect();
-            (view.lingering.contains_key(&keys::lingering(id)), floating)
+            let ports: Vec<_> = view.port_records_of(id).cloned().collect();
+            (view.lingering.contains_key(&keys::lingering(id)), floating, ports)
         };
         if silent.is_empty() && !lingers {
             return Ok(match self.ports.network.release(id).await {
@@ -59,6 +60,10 @@ impl Runner {
         }
         let mut txn = word;
         linger(&*self.fresh().await?, id, &silent, &mut txn);
+        // A floating IP that is being led here right now writes the port.
+        for port in &ports {
+            txn.unchanged(port);
+        }
         if let Some(port) = self.ports.network.floating_ips() {
             for known in floating {
                 match port.disassociate(known.value.address).await {

@@ -289,7 +289,15 @@ impl View {
 
     /// The interfaces of an instance, in order.
     pub(crate) fn ports_of(&self, instance: InstanceId) -> impl Iterator<Item = &Port> {
-        range(&self.ports, &keys::ports_of(instance)).map(|port| &port.value)
+        self.port_records_of(instance).map(|port| &port.value)
+    }
+
+    /// Their records.
+    pub(crate) fn port_records_of(
+        &self,
+        instance: InstanceId,
+    ) -> impl Iterator<Item = &Versioned<Port>> {
+        range(&self.ports, &keys::ports_of(instance))
     }
 
     /// The claims on a host.

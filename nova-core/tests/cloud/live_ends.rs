@@ -204,6 +204,24 @@ fn a_guest_that_its_destination_has_lost_runs_where_it_was() {
 }
 
 #[test]
+fn a_floating_ip_that_was_led_to_the_new_end_follows_the_server_back() {
+    run(async |world: &mut World| {
+        let way = reach(world, Stage::CutOver).await;
+        let project = world.project();
+        let new = || project.new_request();
+        let pool = "public".parse().unwrap();
+        let address = project.allocate_floating_ip(new(), &pool).await.unwrap();
+        world.done(project.associate_floating_ip(new(), address, way.id).await).await;
+        befall(world, way.new, Fate::Wiped).await;
+        restart(world, way.old, None).await;
+        check(world, &way, way.old, PowerState::Running, "written before").await;
+        let floating = project.server(way.id).await.unwrap().floating_ips;
+        assert!(floating.contains(&address), "{floating:?}");
+        world.healthy().await;
+    });
+}
+
+#[test]
 fn a_source_that_is_lost_after_the_sending_loses_nothing() {
     for stage in [Stage::Sent, Stage::CutOver, Stage::GoesOn] {
         for fate in [Fate::Blink, Fate::Declared, Fate::Wiped] {

@@ -395,3 +395,34 @@ fn a_server_is_not_made_in_a_group_that_is_deleted_at_the_same_moment() {
     }
     assert!((1..100).contains(&made), "one was always first: {made}");
 }
+
+#[test]
+fn a_floating_ip_that_was_just_led_to_a_server_that_goes_in_silence_leads_nowhere() {
+    let whims = Arc::new(Whims::default());
+    let with = Arc::clone(&whims);
+    run_with(
+        move |ports| MoodyNetworks::over(ports, &with),
+        async |world: &mut World| {
+            let project = world.project();
+            let new = || project.new_request();
+            let (id, volume) = furnished(world).await;
+            let host = home(world, id).await;
+            world.done(project.detach_volume(new(), volume).await).await;
+            let first = project.server(id).await.unwrap().floating_ips[0];
+            let pool = "public".parse().unwrap();
+            let second = project.allocate_floating_ip(new(), &pool).await.unwrap();
+            let fixed = project.server(id).await.unwrap().ports[0].address;
+            let ports = world.cloud.ports().clone();
+            let floating = ports.network.floating_ips().unwrap();
+            let draft = floating.associate(second, FloatingBinding { instance: id, fixed, host });
+            let txn = draft.await.unwrap().txn;
+            world.cloud.stop_host(&name_of(world, host).await).await;
+            world.pass(CloudOptions::default().down_after * 2).await;
+            // When the deletion has looked which floating IPs lead there, one more does.
+            *whims.meanwhile.lock().unwrap() = Some((first, Arc::clone(&ports.store), txn));
+            world.done(project.delete_server(new(), id).await).await;
+            assert!(whims.meanwhile.lock().unwrap().is_none());
+            world.healthy_but_for(host).await;
+        },
+    );
+}
