@@ -1,10 +1,12 @@
-//! One placement, row by row: the baseline for whatever is faster.
+//! One placement: row by row and by the index, with and without a record of how it was decided.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use nova_benches::{busy_hosts, small_request};
+use nova_core::domain::{HostTable, Slot};
 use nova_core::port::Scheduler as _;
 use nova_core::seed::Seed;
-use nova_sched::FilterScheduler;
+use nova_sched::explain::Recorder;
+use nova_sched::{FilterScheduler, Lookup};
 
 fn placement(criterion: &mut Criterion) {
     let request = small_request().expect("a good request");
@@ -14,8 +16,11 @@ fn placement(criterion: &mut Criterion) {
         let hosts = busy_hosts(count).expect("good hosts");
         let policies =
             [FilterScheduler::nova(), FilterScheduler::best_fit(), FilterScheduler::worst_fit()];
-        for policy in policies {
-            let id = BenchmarkId::new(policy.to_string(), count);
+        for (policy, lookup) in policies.into_iter().flat_map(|policy| {
+            [Lookup::RowByRow, Lookup::Indexed].map(|lookup| (policy.clone(), lookup))
+        }) {
+            let policy = policy.with_lookup(lookup);
+            let id = BenchmarkId::new(format!("{policy} {lookup:?}"), count);
             group.bench_function(id, |bencher| {
                 bencher.iter(|| policy.select(&hosts, &request, Seed::new(1)));
             });
@@ -24,5 +29,34 @@ fn placement(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, placement);
+/// What a record costs. A host changes before each decision, as in use.
+fn record(criterion: &mut Criterion) {
+    let request = small_request().expect("a good request");
+    let mut group = criterion.benchmark_group("record");
+    for count in [100, 1_000, 10_000] {
+        let mut hosts = busy_hosts(count).expect("good hosts");
+        let policy = FilterScheduler::nova().with_lookup(Lookup::RowByRow);
+        let mut turn = 0;
+        let mut next = move |hosts: &mut HostTable| {
+            turn = (turn + 1) % count;
+            hosts.update_at(Slot(turn), |row| row.failed_builds ^= 1);
+        };
+        group.bench_function(BenchmarkId::new("off", count), |bencher| {
+            bencher.iter(|| {
+                next(&mut hosts);
+                policy.select(&hosts, &request, Seed::new(1))
+            });
+        });
+        let mut recorder = Recorder::new(policy, 5);
+        group.bench_function(BenchmarkId::new("on", count), |bencher| {
+            bencher.iter(|| {
+                next(&mut hosts);
+                recorder.decide(&hosts, &request, Seed::new(1))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, placement, record);
 criterion_main!(benches);
