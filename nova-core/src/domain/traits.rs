@@ -77,7 +77,10 @@ impl TraitName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ExtraSpecs, FlavorName, HostReport, MiB, Vcpus};
+    use crate::domain::{
+        Admission, ExtraSpecs, FlavorName, Host, HostId, HostReport, Inventory, MiB, Resources,
+        Vcpus, ZoneName,
+    };
 
     /// The field that is found wrong in a flavor and an image with at most one key each.
     fn check(spec: &[(&str, &str)], property: &[(&str, &str)], expected: Result<(), &str>) {
@@ -113,6 +116,21 @@ mod tests {
     fn what_was_stored_before_there_were_traits_is_read() {
         let report: HostReport = serde_json::from_str(r#"{"hypervisor":"QEMU"}"#).unwrap();
         assert!(report.traits.is_empty());
+        let host = Host {
+            id: HostId::from_u128(1),
+            name: "node".parse().unwrap(),
+            zone: ZoneName::default(),
+            admission: Admission::Enabled,
+            disabled_reason: None,
+            forced_down: None,
+            inventory: Inventory::new(Resources::ZERO),
+            guest_kinds: Vec::new(),
+            hypervisor_version: 0,
+            traits: Default::default(),
+        };
+        let text = serde_json::to_string(&host).unwrap();
+        assert!(!text.contains("traits"), "{text}");
+        assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);
         let bad = serde_json::from_str::<HostReport>(r#"{"traits":["gold"]}"#);
         assert!(bad.is_err());
     }
