@@ -33,6 +33,7 @@
 //! | `json`: `not` | turns its one argument round | makes a list of the opposites of all its arguments, which counts as true inside another operator |
 //! | `json`: what a host does not tell | no comparison with it holds | is left out of the comparison |
 //! | `json`: a query that is no list | malformed | holds when it counts as false, and fails the request otherwise |
+//! | `traits`: a value that is neither `required` nor `forbidden` | malformed | says nothing |
 //! | `numa-topology`: a server that starts from a volume | has no image properties | the request fails |
 //!
 //! # Weighers

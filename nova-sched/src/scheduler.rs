@@ -7,7 +7,9 @@ use nova_core::domain::{HostState, HostTable, Invalid, Placement, Refusal, Reque
 use nova_core::port::{NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 
-use crate::filters::{self, Capacity, HostUp, NumaTopology, PciPassthrough, RequestedHosts};
+use crate::filters::{
+    self, Capacity, HostUp, NumaTopology, PciPassthrough, RequestedHosts, Traits,
+};
 use crate::index::{Answer, Memory};
 use crate::tally::{Counts, Silent};
 use crate::weighers;
@@ -232,6 +234,7 @@ impl FilterScheduler {
         let filter = filter as &dyn Any;
         filter.is::<RequestedHosts>()
             || filter.is::<Capacity>()
+            || filter.is::<Traits>()
             || self.rules == Rules::Strict
                 && (filter.is::<HostUp>()
                     || filter.is::<PciPassthrough>()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::cloud::view::View;
-use crate::domain::{HostId, HostState, HostTable, Liveness, TaskState};
+use crate::domain::{HostId, HostReport, HostState, HostTable, Liveness, TaskState};
 use crate::plant::{Bug, planted};
 use crate::store::record::keys;
 
@@ -108,6 +108,10 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
     row.admission = host.admission.clone();
     row.guest_kinds = Arc::from(host.guest_kinds.as_slice());
     row.hypervisor_version = Some(host.hypervisor_version).filter(|version| *version > 0);
+    if !host.traits.is_empty() {
+        let traits = host.traits.clone();
+        row.report = Arc::new(HostReport { traits, ..HostReport::default() });
+    }
     row.aggregates = view.aggregates_of(id);
     for claim in view.claims_on(id) {
         row.claim(claim.instance, claim.amount);
@@ -181,6 +185,7 @@ mod tests {
             inventory: Inventory::new(Resources::ZERO),
             guest_kinds: Vec::new(),
             hypervisor_version: 0,
+            traits: Default::default(),
         }
     }
 

@@ -114,6 +114,7 @@ pub(crate) async fn register(
             inventory: spec.inventory(facts.total)?,
             guest_kinds: facts.guest_kinds.clone(),
             hypervisor_version: facts.hypervisor_version,
+            traits: facts.traits.clone(),
         };
         match &known {
             Some(known) if known.value == host => return Ok(id),

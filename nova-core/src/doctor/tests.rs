@@ -36,6 +36,7 @@ fn host(id: HostId) -> Host {
         },
         guest_kinds: Vec::new(),
         hypervisor_version: 1,
+        traits: Default::default(),
     }
 }
 

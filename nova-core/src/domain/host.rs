@@ -1,9 +1,9 @@
 //! Hosts, aggregates and zones: where servers can run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    AggregateId, HostId, HostName, Invalid, Inventory, Label, Resources, ZoneName,
+    AggregateId, HostId, HostName, Invalid, Inventory, Label, Resources, TraitName, ZoneName,
 };
 
 /// Whether an operator lets new servers come to a host.
@@ -50,6 +50,9 @@ pub struct HostFacts {
     pub hypervisor: String,
     /// The hypervisor's version, each part times 1000: 6.2.0 is 6002000. Zero when unknown.
     pub hypervisor_version: u64,
+    /// Its traits.
+    #[serde(default)]
+    pub traits: BTreeSet<TraitName>,
 }
 
 /// A host as an operator registered it and its agent described it.
@@ -74,6 +77,9 @@ pub struct Host {
     pub guest_kinds: Vec<GuestKind>,
     /// The hypervisor's version; see [`HostFacts::hypervisor_version`].
     pub hypervisor_version: u64,
+    /// Its traits.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub traits: BTreeSet<TraitName>,
 }
 
 /// Why an operator declared a host down.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{GiB, ImageId, InstanceId, Invalid, KeyPairName, Label, MiB, ProjectId};
+use crate::domain::{
+    GiB, ImageId, InstanceId, Invalid, KeyPairName, Label, MiB, ProjectId, TraitName,
+};
 
 /// The format of an image's bytes. It is always stated, never guessed from the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -107,7 +109,7 @@ impl ImageProperties {
     /// Checks and takes `properties`.
     ///
     /// # Errors
-    /// [`Invalid`] for a key outside `a-z 0-9 _ . : -` or longer than 255, a value with control
+    /// [`Invalid`] for a key outside `a-z 0-9 _ . : -` that is not `trait:` and a trait, or longer than 255, a value with control
     /// characters or longer than 255 bytes, or more than 128 keys.
     pub fn new<K: Into<String>, V: Into<String>>(
         properties: impl IntoIterator<Item = (K, V)>,
@@ -117,8 +119,13 @@ impl ImageProperties {
             let (key, value) = (key.into(), value.into());
             let known =
                 |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.:-".contains(&b);
-            if key.is_empty() || key.len() > 255 || !key.bytes().all(known) {
-                return Err(Invalid::new("image property", key, "1 to 255 of a-z, 0-9 and _.:-"));
+            // Traits are written in capitals.
+            let names = key.strip_prefix(TraitName::SCOPE).map(TraitName::new);
+            let is_trait = names.is_some_and(|name| name.is_ok());
+            let good = is_trait || key.bytes().all(known);
+            if key.is_empty() || key.len() > 255 || !good {
+                let allowed = "1 to 255 of a-z, 0-9 and _.:-, or 'trait:' and a trait";
+                return Err(Invalid::new("image property", key, allowed));
             }
             if value.len() > 255 || value.chars().any(char::is_control) {
                 let allowed = "at most 255 bytes without control characters";

@@ -26,6 +26,7 @@ mod resource;
 mod row;
 mod table;
 mod topology;
+mod traits;
 mod unit;
 mod volume;
 
@@ -43,7 +44,8 @@ pub use instance::{Action, Instance, TaskState, VmState};
 pub use invalid::Invalid;
 pub use migration::Migration;
 pub use name::{
-    FlavorName, HostName, KeyPairName, Label, PoolName, ProjectId, RequestId, ServerName, ZoneName,
+    FlavorName, HostName, KeyPairName, Label, PoolName, ProjectId, RequestId, ServerName,
+    TraitName, ZoneName,
 };
 pub use network::{
     AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, InterfaceName,
@@ -66,5 +68,6 @@ pub use request::{
 pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock, Units};
 pub use row::{HostState, Measured, Resident};
 pub use table::{HostTable, Slot, TableIdentity, TableRevision};
+pub use traits::TraitWish;
 pub use unit::{AllocationRatio, GiB, Mac, MiB, Vcpus, VlanId};
 pub use volume::{Attachment, Volume, VolumeSize, VolumeState};

@@ -82,6 +82,7 @@ const LABEL: &str =
 const HOST: &str = "labels of 1 to 63 of a-z, A-Z, 0-9 and '-' joined by '.', 253 characters in \
                     all (an RFC 1123 host name)";
 const WORD: &str = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or a digit";
+const TRAIT: &str = "1 to 255 of A-Z, 0-9 and '_'";
 const TOKEN: &str = "1 to 255 printable ASCII characters without space or '/'";
 
 names! {
@@ -101,6 +102,8 @@ names! {
     PoolName, "floating IP pool", WORD, is_word;
     /// Any other thing that a person labels: an image, a network, a volume, an aggregate, a group.
     Label, "name", WORD, is_word;
+    /// A trait of a host as Placement names it: `HW_CPU_X86_AVX2`, `CUSTOM_GOLD`.
+    TraitName, "trait", TRAIT, is_trait;
     /// The caller's own number for one write: the same id again means the same write.
     RequestId, "request id", TOKEN, is_token;
 }
@@ -138,6 +141,11 @@ fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn is_trait(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn is_token(text: &str) -> bool {

@@ -1,7 +1,9 @@
 //! What an agent tells of its host besides its inventory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+use crate::domain::TraitName;
 
 /// What an agent tells of its host besides its inventory, for the filters and weighers that read
 /// it. Everything may be missing.
@@ -18,6 +20,8 @@ pub struct HostReport {
     pub hypervisor: String,
     /// Its processor, as JSON text.
     pub cpu_info: Option<String>,
+    /// What it can do, by the names that Placement has for it.
+    pub traits: BTreeSet<TraitName>,
     /// Whatever else filters may ask for, by name.
     pub stats: BTreeMap<String, String>,
     /// What monitors measure, by name, such as `cpu.frequency`.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::images::{measure, read_all};
 use crate::domain::{
     GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, PowerState,
-    Reboot, Resources, Vcpus, VolumeId,
+    Reboot, Resources, TraitName, Vcpus, VolumeId,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
@@ -26,6 +26,7 @@ use crate::port::{
 #[derive(Debug)]
 pub struct MemoryHost {
     total: Resources,
+    traits: BTreeSet<TraitName>,
     guests: Mutex<BTreeMap<InstanceId, Kept>>,
 }
 
@@ -63,7 +64,14 @@ impl Kept {
 impl MemoryHost {
     /// A host without guests that says it has `total`.
     pub fn new(total: Resources) -> Self {
-        Self { total, guests: Mutex::default() }
+        Self { total, traits: BTreeSet::new(), guests: Mutex::default() }
+    }
+
+    /// Sets which traits it says it has; none by default.
+    #[must_use]
+    pub fn with_traits(mut self, traits: impl IntoIterator<Item = TraitName>) -> Self {
+        self.traits = traits.into_iter().collect();
+        self
     }
 
     /// Starts a guest that no one asked the driver for, as an operator does with other tools.
@@ -138,6 +146,7 @@ impl VirtDriver for MemoryHost {
             }],
             hypervisor: kind("memory"),
             hypervisor_version: 0,
+            traits: self.traits.clone(),
         })
     }
 

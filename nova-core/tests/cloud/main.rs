@@ -33,5 +33,6 @@ mod slow_host;
 mod snapshots;
 mod starts;
 mod stubborn;
+mod traits;
 mod uploads;
 mod world;

@@ -336,6 +336,7 @@ fn report(host: &record::Host) -> Result<HostReport, Unreadable> {
         cpu_info: host.cpu_info.as_ref().map(|info| spaced(info.get())),
         stats,
         metrics: host.metrics.iter().map(|m| (m.name.clone(), m.value)).collect(),
+        ..HostReport::default()
     })
 }
 

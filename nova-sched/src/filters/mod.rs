@@ -45,6 +45,7 @@ mod retry;
 mod room;
 mod same_host;
 mod simple_cidr_affinity;
+mod traits;
 mod type_affinity;
 mod version;
 mod zone;
@@ -83,6 +84,7 @@ pub use requested_hosts::RequestedHosts;
 pub use retry::Retry;
 pub use same_host::SameHost;
 pub use simple_cidr_affinity::SimpleCidrAffinity;
+pub use traits::Traits;
 pub use type_affinity::TypeAffinity;
 pub use zone::Zone;
 
@@ -94,7 +96,7 @@ pub(crate) use numa_topology::overcommit;
 pub(crate) use requested_hosts::forces;
 
 /// Their names, sorted; those that [`named`] knows.
-pub const NAMES: [&str; 36] = [
+pub const NAMES: [&str; 37] = [
     "affinity",
     "aggregate-core",
     "aggregate-disk",
@@ -129,6 +131,7 @@ pub const NAMES: [&str; 36] = [
     "retry",
     "same-host",
     "simple-cidr-affinity",
+    "traits",
     "type-affinity",
     "zone",
 ];
@@ -186,6 +189,7 @@ pub fn named(name: &str, options: &Options, rules: Rules) -> Option<Arc<dyn Filt
         "retry" => Arc::new(Retry),
         "same-host" => Arc::new(SameHost),
         "simple-cidr-affinity" => Arc::new(SimpleCidrAffinity),
+        "traits" => Arc::new(Traits { rules }),
         "type-affinity" => Arc::new(TypeAffinity),
         "zone" => Arc::new(Zone),
         _ => return None,
@@ -201,6 +205,7 @@ pub fn defaults() -> Vec<Arc<dyn Filter>> {
         Arc::new(Zone),
         Arc::new(Retry),
         Arc::new(Capacity),
+        Arc::new(Traits::default()),
         Arc::new(AggregateExtraSpecs::default()),
         Arc::new(ComputeCapabilities::default()),
         Arc::new(ImageProperties::default()),
@@ -214,12 +219,13 @@ pub fn defaults() -> Vec<Arc<dyn Filter>> {
 }
 
 /// The chain that today's Nova has where nothing is configured, with its rules. Its placement
-/// service is [`Capacity`].
+/// service is [`Capacity`] and [`Traits`].
 pub fn nova_defaults() -> Vec<Arc<dyn Filter>> {
     let rules = Rules::Nova;
     vec![
         Arc::new(RequestedHosts),
         Arc::new(Capacity),
+        Arc::new(Traits { rules }),
         Arc::new(HostUp),
         Arc::new(ComputeCapabilities { rules }),
         Arc::new(ImageProperties { default_architecture: None, rules }),

@@ -130,6 +130,11 @@ fn change(row: &mut HostState, chance: &mut Chance) {
             })];
         }
         9 => row.aggregates = Vec::new(),
+        10 => {
+            let name = ["CUSTOM_GOLD", "HW_NIC_SRIOV"][chance.index(2)].parse().unwrap();
+            let traits = [name].into_iter().take(chance.index(2)).collect();
+            row.report = Arc::new(HostReport { traits, ..HostReport::default() });
+        }
         _ => {}
     }
 }
@@ -151,6 +156,12 @@ fn any_request(nth: u128, chance: &mut Chance) -> RequestSpec {
             );
             (0..5).for_each(|_| group.join(HostId::from_u128(chance.below(40).into())));
             asked.group = Some(group);
+        }
+        4 => {
+            let key = ["trait:CUSTOM_GOLD", "trait:HW_NIC_SRIOV"][chance.index(2)];
+            let specs = [(key, ["required", "forbidden"][chance.index(2)])];
+            let specs = ExtraSpecs::new(specs).unwrap();
+            asked.flavor = Arc::new((*asked.flavor).clone().with_extra_specs(specs));
         }
         _ => {}
     }

@@ -25,6 +25,7 @@ impl VirtDriver for SimHost {
             guest_kinds: self.options.guest_kinds.clone(),
             hypervisor: self.options.hypervisor.clone(),
             hypervisor_version: self.options.hypervisor_version,
+            traits: self.options.traits.clone(),
         };
         self.call(Verb::Facts, |_| Ok(facts)).await
     }

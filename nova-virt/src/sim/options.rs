@@ -1,9 +1,9 @@
 //! How a simulated host behaves: how big, how slow, how unreliable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use nova_core::domain::{AllocationRatio, GuestKind, Invalid};
+use nova_core::domain::{AllocationRatio, GuestKind, Invalid, TraitName};
 
 /// A call to a driver, for latencies, failures and counters of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -257,6 +257,7 @@ pub struct SimOptions {
     pub(super) guest_kinds: Vec<GuestKind>,
     pub(super) hypervisor: String,
     pub(super) hypervisor_version: u64,
+    pub(super) traits: BTreeSet<TraitName>,
 }
 
 impl SimOptions {
@@ -323,6 +324,13 @@ impl SimOptions {
         self
     }
 
+    /// Sets which traits the host says it has; none by default.
+    #[must_use]
+    pub fn with_traits(mut self, traits: impl IntoIterator<Item = TraitName>) -> Self {
+        self.traits = traits.into_iter().collect();
+        self
+    }
+
     pub(super) fn latency_of(&self, verb: Verb) -> Latency {
         self.latency.get(&verb).copied().unwrap_or_default()
     }
@@ -346,6 +354,7 @@ impl Default for SimOptions {
             }],
             hypervisor: "simulated".to_owned(),
             hypervisor_version: 0,
+            traits: BTreeSet::new(),
         }
     }
 }

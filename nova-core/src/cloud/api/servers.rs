@@ -10,7 +10,7 @@ use crate::cloud::question::devices;
 use crate::cloud::view::View;
 use crate::domain::{
     Action, Flavor, Image, Instance, InstanceId, Invalid, KeyPair, OpKind, Reboot, RequestId,
-    TaskState, VmState,
+    TaskState, TraitName, VmState,
 };
 use crate::store::record::{Ledger, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
@@ -261,7 +261,7 @@ impl Door {
     pub(crate) fn boots(&self, flavor: &Flavor, image: &Image) -> Result<(), ApiError> {
         fits(flavor, image)?;
         devices(flavor, &image.properties, &self.options.pci_aliases)?;
-        Ok(())
+        Ok(TraitName::check_wishes(flavor, &image.properties)?)
     }
 }
 
