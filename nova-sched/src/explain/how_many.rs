@@ -50,6 +50,16 @@ pub enum Limit {
     Nothing,
 }
 
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Resource(kind) => write!(f, "too little {kind}"),
+            Self::Filter { filter, reason } => write!(f, "{filter}: {reason}"),
+            Self::Nothing => f.write_str("nothing in the way"),
+        }
+    }
+}
+
 impl Room {
     /// No host is counted further.
     pub const COUNT_MAX: u64 = 1 << 16;
