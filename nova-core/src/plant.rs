@@ -62,8 +62,6 @@ bugs! {
     SweepBusyServers "sweep-busy-servers";
     /// A volume is taken from its host without the host's word.
     UnpluggedUnasked "unplugged-unasked";
-    /// A deletion does not wait for the operation that it interrupts.
-    NotAfter "not-after";
     /// A result is recorded and the server's task stays.
     KeepTask "keep-task";
     /// A request is accepted without its request id.

@@ -152,7 +152,7 @@ impl Runner {
 
     /// Makes one attempt and records it.
     async fn advance(&self, op: &Versioned<Operation>) -> Result<Progress, StoreError> {
-        if let Some(before) = op.value.after.filter(|_| !planted(Bug::NotAfter)) {
+        if let Some(before) = op.value.after {
             let before = self.ports.store.read::<Operation>(&keys::operation(before)).await?;
             if before.is_some_and(|before| !before.value.state.is_final()) {
                 return Ok(Progress::Wait(PAUSE_MIN));
