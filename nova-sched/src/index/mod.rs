@@ -10,6 +10,9 @@
 //! - All other filters are asked of the hosts that would be taken otherwise.
 //! - The ends of each scale, the least and the greatest weight of the hosts that pass, are found by
 //!   the same search, where they matter.
+//! - Where several weighers count, each host's blend bounds its score too: the score that it would
+//!   have on scales that were usual lately. When they have changed much, blends are made anew, at
+//!   most once in as many requests as there are hosts.
 
 mod forest;
 mod search;
@@ -25,7 +28,7 @@ use nova_core::domain::{
 use smallvec::SmallVec;
 
 use self::forest::down;
-use self::search::{Best, GivenUp, Search, Term};
+use self::search::{Best, Blend, GivenUp, Search, Term};
 use self::sync::Index;
 use crate::filters::Capacity;
 use crate::normalise::Scale;
@@ -110,7 +113,13 @@ impl Memory {
         let State { index: Some(index), verdicts, round, .. } = state else {
             return Answer::AskAll;
         };
-        let best = Question::new(policy, hosts, request, index, verdicts, round).answer();
+        let question = Question::new(policy, hosts, request, index, verdicts, round);
+        let (best, spans) = question.answer();
+        if index.drifts(&spans, hosts.len()) {
+            let known = index.spans.iter().zip(spans);
+            let spans = known.map(|(before, now)| now.unwrap_or(*before)).collect();
+            state.index = Index::new(hosts, &policy.weighers, request, Some(spans)).ok();
+        }
         best.map_or(Answer::AskAll, Answer::Host)
     }
 
@@ -155,7 +164,7 @@ impl State {
         if policy.lookup == Lookup::Auto && again.as_ref() != Some(hosts.identity()) {
             return false;
         }
-        self.index = Index::new(hosts, weighers, request).ok();
+        self.index = Index::new(hosts, weighers, request, None).ok();
         if self.index.is_none() {
             self.unfit = Some(hosts.identity().clone());
         }
@@ -209,6 +218,8 @@ struct Question<'a> {
     verdicts: &'a mut Vec<(u32, bool)>,
     round: u32,
     patience: usize,
+    /// How far the weights of each column are apart that counts.
+    spans: Few<Option<f64>>,
 }
 
 impl<'a> Question<'a> {
@@ -262,11 +273,18 @@ impl<'a> Question<'a> {
             verdicts,
             round,
             patience,
+            spans: Few::new(),
         }
     }
 
-    /// The best host, if any passes; nothing when it is quicker to ask all.
-    fn answer(mut self) -> Option<Option<HostId>> {
+    /// The best host, if any passes, or nothing when it is quicker to ask all; and how far the
+    /// weights of each column are apart.
+    fn answer(mut self) -> (Option<Option<HostId>>, Few<Option<f64>>) {
+        let best = self.best();
+        (best, self.spans)
+    }
+
+    fn best(&mut self) -> Option<Option<HostId>> {
         let mut parts = Few::new();
         if !self.parts(&mut parts).ok()? {
             return Some(None);
@@ -278,7 +296,8 @@ impl<'a> Question<'a> {
             let multipliers = &index.partitions[partition].multipliers;
             terms.clear();
             terms.extend(parts.iter().filter_map(|part| part.with(multipliers)));
-            self.search(partition, &terms, &mut best).ok()?;
+            let blend = index.bound(&terms, multipliers);
+            self.search(partition, &terms, blend.as_ref(), &mut best).ok()?;
         }
         let host = self.hosts.at(Slot(best.slot)).map(|row| row.id);
         Some(host)
@@ -303,6 +322,8 @@ impl<'a> Question<'a> {
                 }
                 (None, Some(column)) => {
                     let Some((low, span)) = self.scale(column)? else { return Ok(false) };
+                    self.spans.resize(index.columns.len(), None);
+                    self.spans[column] = Some(span).filter(|span| *span > 0.0);
                     // What maps to 0 everywhere adds nothing.
                     if span != 0.0 {
                         parts.push(Part { weigher, scale: Scaled::Column { column, low, span } });
@@ -372,12 +393,18 @@ impl<'a> Question<'a> {
         let mut best = Best::nobody();
         for at in 0..self.partitions.len() {
             let partition = self.partitions[at];
-            self.search(partition, &term, &mut best)?;
+            self.search(partition, &term, None, &mut best)?;
         }
         Ok((best.slot != u32::MAX).then(|| self.index.raw(best.slot, column)))
     }
 
-    fn search(&mut self, partition: usize, terms: &[Term], best: &mut Best) -> Result<(), GivenUp> {
+    fn search(
+        &mut self,
+        partition: usize,
+        terms: &[Term],
+        blend: Option<&Blend>,
+        best: &mut Best,
+    ) -> Result<(), GivenUp> {
         let Self { hosts, request, index, filters, verdicts, round, wanted, .. } = self;
         let accept = |slot: u32| {
             let verdict = &mut verdicts[slot as usize];
@@ -390,7 +417,7 @@ impl<'a> Question<'a> {
             verdict.1
         };
         let patience = self.patience;
-        let mut search = Search { index, wanted, terms, accept, patience };
+        let mut search = Search { index, wanted, terms, blend, accept, patience };
         let found = search.run(index.partitions[partition].root, best);
         self.patience = search.patience;
         found

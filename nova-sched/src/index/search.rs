@@ -5,6 +5,8 @@
 //! each step of a score (the difference, the quotient, the product, each sum) rounds in one
 //! direction when its operand grows in one direction.
 
+use smallvec::SmallVec;
+
 use super::forest::{FANOUT, Forest};
 use super::sync::{FREE_LANES, Index};
 
@@ -51,10 +53,25 @@ pub(super) struct Search<'a, F> {
     /// What a host must have free, by lane.
     pub(super) wanted: &'a [(usize, f32)],
     pub(super) terms: &'a [Term],
+    /// What bounds scores besides, where several columns count.
+    pub(super) blend: Option<&'a Blend>,
     /// Whether a host may be taken, asked last.
     pub(super) accept: F,
     /// Nodes that may still be looked into before it is given up.
     pub(super) patience: usize,
+}
+
+/// A bound of scores: the blend of each host, and by how much its score may be above it.
+///
+/// Hosts with one score may differ in every weight, so that the greatest of each weight together
+/// say little about a node; the greatest blend says nearly all.
+#[derive(Debug, Default)]
+pub(super) struct Blend {
+    pub(super) lane: usize,
+    /// What a unit of each column adds to the score beyond what it adds to the blend.
+    pub(super) beyond: SmallVec<[(usize, f64); 4]>,
+    /// What all hosts have in common, and more than is lost to rounding.
+    pub(super) offset: f64,
 }
 
 /// It was given up: asking all is quicker.
@@ -129,6 +146,21 @@ impl<F: FnMut(u32) -> bool> Search<'_, F> {
                         bounds[at] += multiplier * ((raw - low) / span);
                     }
                 }
+            }
+        }
+        if let Some(blend) = self.blend {
+            let mut most = forest.lane(node, blend.lane).map(f64::from);
+            for (column, beyond) in &blend.beyond {
+                let positive = *beyond > 0.0;
+                let lane = forest.lane(node, FREE_LANES + 2 * column + usize::from(!positive));
+                let factor = beyond.abs();
+                for at in 0..FANOUT {
+                    most[at] += factor * f64::from(lane[at]);
+                }
+            }
+            for at in 0..FANOUT {
+                let most = most[at] + blend.offset;
+                bounds[at] = if most < bounds[at] { most } else { bounds[at] };
             }
         }
         for at in 0..FANOUT {

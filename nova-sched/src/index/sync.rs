@@ -7,7 +7,10 @@ use nova_core::domain::{
     ResourceKind, Slot, TableIdentity, TableRevision, ZoneName,
 };
 
+use smallvec::{SmallVec, smallvec};
+
 use super::forest::{Entry, Forest, NONE, down, up};
+use super::search::{Blend, Term};
 use crate::scheduler::Weighing;
 
 /// Lanes before those of the weighers: what is free of each resource.
@@ -24,6 +27,10 @@ pub(super) struct Index {
     pub(super) columns: Vec<Column>,
     /// For each weigher of the policy the weight of all hosts, where it is the same.
     pub(super) flat: Vec<Option<f64>>,
+    /// How far the weights of each column were apart when the blends were made.
+    pub(super) spans: Vec<f64>,
+    /// How often it was asked since.
+    asked: usize,
     /// Slot after slot, column after column.
     raw: Vec<f64>,
     /// By slot.
@@ -59,6 +66,8 @@ pub(super) struct Column {
     pub(super) weigher: usize,
     /// Weights that are no multiples of 1/1024 within a billion.
     odd: usize,
+    /// No weight has ever been further from zero.
+    reach: f64,
 }
 
 /// Hosts that static filters and multipliers do not tell apart.
@@ -119,10 +128,11 @@ impl Index {
         hosts: &HostTable,
         weighers: &[Weighing],
         request: &RequestSpec,
+        spans: Option<Vec<f64>>,
     ) -> Result<Self, Unfit> {
         let weigh = |row: &HostState, nth: usize| weight(&weighers[nth], row, request);
         let mut flat = Vec::with_capacity(weighers.len());
-        let mut columns = Vec::new();
+        let (mut columns, mut found) = (Vec::new(), Vec::new());
         for nth in 0..weighers.len() {
             let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
             for row in hosts.rows() {
@@ -132,18 +142,22 @@ impl Index {
             let same = low == high;
             flat.push(same.then_some(low));
             if !same {
-                columns.push(Column { weigher: nth, odd: 0 });
+                columns.push(Column { weigher: nth, odd: 0, reach: 0.0 });
+                found.push(high - low);
             }
         }
+        let width = columns.len();
         let slots = hosts.slots_end();
         let mut index = Self {
             identity: hosts.identity().clone(),
             revision: hosts.revision(),
-            forest: Forest::new(FREE_LANES + 2 * columns.len()),
+            forest: Forest::new(FREE_LANES + 2 * width + usize::from(width > 1)),
             partitions: Vec::new(),
-            raw: vec![0.0; slots * columns.len()],
+            raw: vec![0.0; slots * width],
             columns,
             flat,
+            asked: 0,
+            spans: spans.filter(|spans| spans.len() == width).unwrap_or(found),
             known: vec![Known::nobody(0); slots],
             stamp: 0,
         };
@@ -167,6 +181,7 @@ impl Index {
         weighers: &[Weighing],
         request: &RequestSpec,
     ) -> Result<(), Unfit> {
+        self.asked += 1;
         let revision = hosts.revision();
         if self.revision == revision {
             return Ok(());
@@ -231,7 +246,7 @@ impl Index {
         }
         let known = self.known[at].partition;
         let width = self.columns.len();
-        let mut lanes = [0.0; FREE_LANES + 2 * LANES_MAX];
+        let mut lanes = [0.0; FREE_LANES + 2 * LANES_MAX + 1];
         for (lane, kind) in ResourceKind::ALL.into_iter().enumerate() {
             lanes[lane] = up(row.free(kind));
         }
@@ -243,26 +258,35 @@ impl Index {
             let before = std::mem::replace(&mut self.raw[at * width + nth], raw);
             column.odd -= usize::from(known != NONE && is_odd(before));
             column.odd += usize::from(is_odd(raw));
+            column.reach = column.reach.max(raw.abs());
             lanes[FREE_LANES + 2 * nth] = up(raw);
             lanes[FREE_LANES + 2 * nth + 1] = -down(raw);
         }
-        let lanes = &lanes[..FREE_LANES + 2 * width];
         if self.known[at].id != row.id {
             // Another host has come to this slot.
             self.leave(slot);
             let rank = self.rank_among(hosts, row.id)?;
             (self.known[at].id, self.known[at].rank) = (row.id, rank);
         }
-        let code = self.code(slot, lanes[1]);
         let Known { rank, partition: known, code: before, .. } = self.known[at];
-        let entry = Entry { slot, rank, code, lanes };
         let stays = known != NONE && self.partitions[known as usize].is_of(row);
+        if !stays {
+            self.leave(slot);
+        }
+        let partition = if stays { known } else { self.partition(row, weighers)? };
+        let blend = self.blend(slot, &self.partitions[partition as usize].multipliers);
+        let mut used = FREE_LANES + 2 * width;
+        if width > 1 {
+            lanes[used] = up(blend);
+            used += 1;
+        }
+        let code = self.code(slot, lanes[1]);
+        let entry = Entry { slot, rank, code, lanes: &lanes[..used] };
         if stays && before == code {
             self.forest.update(entry);
             return Ok(());
         }
         self.leave(slot);
-        let partition = if stays { known } else { self.partition(row, weighers)? };
         let home = &mut self.partitions[partition as usize];
         self.forest.insert(&mut home.root, entry);
         home.hosts += 1;
@@ -304,6 +328,62 @@ impl Index {
         Ok((self.partitions.len() - 1) as u32)
     }
 
+    /// What bounds the scores of hosts with these multipliers besides each column by itself.
+    pub(super) fn bound(&self, terms: &[Term], multipliers: &[f64]) -> Option<Blend> {
+        let width = self.columns.len();
+        let mut unit: SmallVec<[f64; 4]> = smallvec![0.0; width];
+        let (mut offset, mut rounding, mut counting) = (0.0, 0.0, 0);
+        for term in terms {
+            match *term {
+                Term::Constant(part) => {
+                    offset += part;
+                    rounding += part.abs();
+                }
+                Term::Column { column, multiplier, low, span } => {
+                    unit[column] = multiplier / span;
+                    offset -= unit[column] * low;
+                    rounding += multiplier.abs() + (unit[column] * low).abs();
+                    counting += 1;
+                }
+                Term::Weight { .. } => return None,
+            }
+        }
+        if counting < 2 {
+            return None;
+        }
+        let mut beyond = SmallVec::new();
+        for column in 0..width {
+            let share = self.share(column, multipliers);
+            beyond.push((column, unit[column] - share));
+            rounding += (unit[column].abs() + share.abs()) * self.columns[column].reach;
+        }
+        // Every operation loses at most one part in 2^53 of what it is about, and there are few.
+        let offset = offset + rounding * 1e-12;
+        let bound = Blend { lane: FREE_LANES + 2 * width, beyond, offset };
+        bound.offset.is_finite().then_some(bound)
+    }
+
+    /// Whether the scales have become so different from those of the blends that they bound
+    /// little, and enough was asked since that to blend anew costs little beside it.
+    pub(super) fn drifts(&self, spans: &[Option<f64>], hosts: usize) -> bool {
+        let far = |(before, now): (&f64, &Option<f64>)| {
+            now.is_some_and(|now| now > 1.25 * before || now < 0.8 * before)
+        };
+        self.asked > hosts && self.spans.iter().zip(spans).any(far)
+    }
+
+    /// What a unit of a column adds to the blend of a host with these multipliers.
+    pub(super) fn share(&self, column: usize, multipliers: &[f64]) -> f64 {
+        multipliers[self.columns[column].weigher] / self.spans[column]
+    }
+
+    /// The score of a host as it was, but for what all have in common, when the scales were
+    /// those of [`spans`](Self::spans): near the score that it has now.
+    fn blend(&self, slot: Slot, multipliers: &[f64]) -> f64 {
+        let columns = 0..self.columns.len();
+        columns.map(|column| self.share(column, multipliers) * self.raw(slot.0, column)).sum()
+    }
+
     /// Where a host is sorted in: by its weight when there is one weigher that tells hosts apart,
     /// and then by its free memory; by several of them so that hosts with similar weights lie
     /// together.
@@ -323,6 +403,7 @@ impl Index {
 
 /// Weighers that tell hosts apart, at most.
 const LANES_MAX: usize = 16;
+
 /// Bits that sort as the numbers do.
 fn sortable(number: f32) -> u32 {
     let bits = number.to_bits();

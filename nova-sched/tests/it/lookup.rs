@@ -246,3 +246,33 @@ fn a_policy_that_gets_another_weigher_or_filter_forgets_what_it_knew_of_the_host
     let second = by_row.find(&table, &asked, Seed::new(1));
     assert_eq!(grown.find(&table, &asked, Seed::new(1)), second);
 }
+
+#[test]
+fn the_index_answers_the_same_while_a_cloud_fills_up_and_the_scales_change() {
+    let crowd = host_weigher_fn("crowd", |host| host.instance_count() as f64);
+    let indexed = FilterScheduler::nova().with_weigher(crowd, -0.5).unwrap();
+    let indexed = indexed.with_lookup(Lookup::Indexed);
+    let by_row = indexed.clone().with_lookup(Lookup::RowByRow);
+    let mut table = HostTable::new((1..=50).map(|id| host(id, 64, 256 << 10)));
+    let (mut chance, mut placed) = (Seed::new(3).chance(), Vec::new());
+    for nth in 0..1500_u128 {
+        let vcpus = 1 + chance.index(4) as u32;
+        let mut asked = request(1, vcpus, u64::from(vcpus) * (1 + chance.below(6)) * 1024);
+        asked.instances[0] = InstanceId::from_u128(1 + nth);
+        let found = indexed.find(&table, &asked, Seed::new(1));
+        assert_eq!(found, by_row.find(&table, &asked, Seed::new(1)), "{nth}");
+        if let Some(placement) = found {
+            let (id, wanted) = (placement.hosts[0], asked.flavor.resources());
+            table.update(id, |row| row.claim(asked.instances[0], wanted));
+            placed.push((id, asked.instances[0]));
+        }
+        // It fills up, and empties again in the end.
+        if !placed.is_empty() && chance.below(1000) < if nth < 900 { 200 } else { 1000 } {
+            let (id, instance) = placed.swap_remove(chance.index(placed.len()));
+            table.update(id, |row| {
+                row.release(instance);
+            });
+        }
+    }
+    assert!(placed.len() > 200, "{}", placed.len());
+}
