@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use nova_benches::{busy_hosts, small_request};
-use nova_core::domain::{HostTable, Slot};
+use nova_core::domain::{HostTable, Liveness, Slot};
 use nova_core::port::Scheduler as _;
 use nova_core::seed::Seed;
 use nova_sched::explain::Recorder;
@@ -58,5 +58,47 @@ fn record(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, placement, record);
+/// What it costs the index to follow a host that joins and leaves, or changes its state: one such
+/// change and a placement, beside a placement alone.
+fn change(criterion: &mut Criterion) {
+    let request = small_request().expect("a good request");
+    let mut group = criterion.benchmark_group("change");
+    for count in [1_000, 10_000, 100_000] {
+        let mut hosts = busy_hosts(count).expect("good hosts");
+        let policy = FilterScheduler::nova().with_lookup(Lookup::Indexed);
+        let middle = Slot(count / 2);
+        let row = hosts.at(middle).cloned().expect("a host in the middle");
+        let found = policy.find(&hosts, &request, Seed::new(1));
+        assert!(found.is_some());
+        group.bench_function(BenchmarkId::new("none", count), |bencher| {
+            bencher.iter(|| policy.find(&hosts, &request, Seed::new(1)));
+        });
+        group.bench_function(BenchmarkId::new("state", count), |bencher| {
+            bencher.iter(|| {
+                hosts.update_at(middle, |row| {
+                    row.liveness = match row.liveness {
+                        Liveness::Up => Liveness::Down,
+                        Liveness::Down => Liveness::Up,
+                    };
+                });
+                policy.find(&hosts, &request, Seed::new(1))
+            });
+        });
+        let mut there = true;
+        group.bench_function(BenchmarkId::new("membership", count), |bencher| {
+            bencher.iter(|| {
+                if there {
+                    hosts.remove(row.id);
+                } else {
+                    hosts.put(row.clone());
+                }
+                there = !there;
+                policy.find(&hosts, &request, Seed::new(1))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, placement, record, change);
 criterion_main!(benches);
