@@ -27,12 +27,15 @@ pub(super) fn down(number: f64) -> f32 {
     -up(-number)
 }
 
+/// A number of each entry.
+pub(super) type Lane = [f32; FANOUT];
+
 /// Trees that share their room, each known by its root.
 #[derive(Debug)]
 pub(super) struct Forest {
     lanes: usize,
-    /// Node after node, lane after lane, entry after entry.
-    bounds: Vec<f32>,
+    /// Node after node, lane after lane.
+    bounds: Vec<Lane>,
     nodes: Vec<Node>,
     free: Vec<u32>,
     /// The leaf of each slot.
@@ -71,11 +74,11 @@ struct Change {
 impl Change {
     /// An entry that is going away.
     fn of(forest: &Forest, node: u32, at: usize) -> Self {
-        let gone = |lane: usize| (forest.lane(node, lane)[at], f32::NEG_INFINITY);
-        Self {
-            lanes: (0..forest.lanes).map(gone).collect(),
-            rank: (forest.ranks(node)[at], u64::MAX),
+        let mut lanes = SmallVec::new();
+        for lane in forest.lanes_of(node) {
+            lanes.push((lane[at], f32::NEG_INFINITY));
         }
+        Self { lanes, rank: (forest.ranks(node)[at], u64::MAX) }
     }
 }
 
@@ -87,7 +90,7 @@ impl Forest {
 
     /// How many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.bounds.capacity() * size_of::<f32>()
+        self.bounds.capacity() * size_of::<Lane>()
             + self.nodes.capacity() * size_of::<Node>()
             + (self.free.capacity() + self.leaf_of.capacity()) * size_of::<u32>()
     }
@@ -116,10 +119,18 @@ impl Forest {
     }
 
     /// A lane of all entries; where there is no entry, less than any number.
-    pub(super) fn lane(&self, node: u32, lane: usize) -> &[f32; FANOUT] {
-        let start = (node as usize * self.lanes + lane) * FANOUT;
-        let lane = self.bounds[start..start + FANOUT].first_chunk();
-        lane.expect("a lane is as long as a node has entries")
+    pub(super) fn lane(&self, node: u32, lane: usize) -> &Lane {
+        &self.lanes_of(node)[lane]
+    }
+
+    fn lanes_of(&self, node: u32) -> &[Lane] {
+        let start = node as usize * self.lanes;
+        &self.bounds[start..start + self.lanes]
+    }
+
+    fn lanes_of_mut(&mut self, node: u32) -> &mut [Lane] {
+        let start = node as usize * self.lanes;
+        &mut self.bounds[start..start + self.lanes]
     }
 
     /// Some host of a tree.
@@ -220,26 +231,24 @@ impl Forest {
         let (links, codes) = ([NONE; FANOUT], [0; FANOUT]);
         let ranks = [u64::MAX; FANOUT];
         let node = Node { parent: NONE, is_leaf, len: 0, links, codes, ranks };
-        let size = self.lanes * FANOUT;
         match self.free.pop() {
             Some(at) => {
                 self.nodes[at as usize] = node;
-                let start = at as usize * size;
-                self.bounds[start..start + size].fill(f32::NEG_INFINITY);
+                self.lanes_of_mut(at).fill([f32::NEG_INFINITY; FANOUT]);
                 at
             }
             None => {
                 self.nodes.push(node);
-                self.bounds.resize(self.bounds.len() + size, f32::NEG_INFINITY);
+                let len = self.bounds.len() + self.lanes;
+                self.bounds.resize(len, [f32::NEG_INFINITY; FANOUT]);
                 (self.nodes.len() - 1) as u32
             }
         }
     }
 
     fn put(&mut self, node: u32, at: usize, link: u32, code: u64, rank: u64, lanes: &[f32]) {
-        let start = node as usize * self.lanes * FANOUT + at;
-        for (lane, number) in lanes.iter().enumerate() {
-            self.bounds[start + lane * FANOUT] = *number;
+        for (lane, number) in self.lanes_of_mut(node).iter_mut().zip(lanes) {
+            lane[at] = *number;
         }
         let node = &mut self.nodes[node as usize];
         (node.links[at], node.codes[at], node.ranks[at]) = (link, code, rank);
@@ -247,10 +256,8 @@ impl Forest {
 
     /// Lets the entry at `at` hold `entry` too.
     fn widen(&mut self, node: u32, at: usize, entry: Entry<'_>) {
-        let start = node as usize * self.lanes * FANOUT + at;
-        for (lane, number) in entry.lanes.iter().enumerate() {
-            let known = &mut self.bounds[start + lane * FANOUT];
-            *known = if *number > *known { *number } else { *known };
+        for (lane, number) in self.lanes_of_mut(node).iter_mut().zip(entry.lanes) {
+            lane[at] = if *number > lane[at] { *number } else { lane[at] };
         }
         let node = &mut self.nodes[node as usize];
         node.codes[at] = node.codes[at].min(entry.code);
@@ -260,10 +267,9 @@ impl Forest {
     /// Takes a host out of its leaf, where the order does not matter.
     fn give_up(&mut self, leaf: u32, at: usize) {
         let last = self.len(leaf) - 1;
-        for lane in 0..self.lanes {
-            let start = (leaf as usize * self.lanes + lane) * FANOUT;
-            self.bounds[start + at] = self.bounds[start + last];
-            self.bounds[start + last] = f32::NEG_INFINITY;
+        for lane in self.lanes_of_mut(leaf) {
+            lane[at] = lane[last];
+            lane[last] = f32::NEG_INFINITY;
         }
         let leaf = &mut self.nodes[leaf as usize];
         leaf.links[at] = leaf.links[last];
@@ -276,9 +282,7 @@ impl Forest {
     /// Closes the gap at `at`. The order of codes stays.
     fn take_out(&mut self, node: u32, at: usize) {
         let last = self.len(node) - 1;
-        for lane in 0..self.lanes {
-            let start = (node as usize * self.lanes + lane) * FANOUT;
-            let lane = &mut self.bounds[start..start + FANOUT];
+        for lane in self.lanes_of_mut(node) {
             lane.copy_within(at + 1..=last, at);
             lane[last] = f32::NEG_INFINITY;
         }
@@ -339,9 +343,8 @@ impl Forest {
     fn open_gap(&mut self, parent: u32, node: u32, right: u32) {
         let at = self.position(parent, node) + 1;
         let len = self.len(parent);
-        for lane in 0..self.lanes {
-            let start = (parent as usize * self.lanes + lane) * FANOUT;
-            self.bounds[start..start + FANOUT].copy_within(at..len, at + 1);
+        for lane in self.lanes_of_mut(parent) {
+            lane.copy_within(at..len, at + 1);
         }
         let least = self.nodes[right as usize].codes[0];
         let known = &mut self.nodes[parent as usize];
@@ -352,10 +355,9 @@ impl Forest {
     }
 
     fn copy(&mut self, from: u32, at: usize, to: u32, there: usize) {
-        let stride = self.lanes * FANOUT;
-        let (source, target) = (from as usize * stride + at, to as usize * stride + there);
+        let (source, target) = (from as usize * self.lanes, to as usize * self.lanes);
         for lane in 0..self.lanes {
-            self.bounds[target + lane * FANOUT] = self.bounds[source + lane * FANOUT];
+            self.bounds[target + lane][there] = self.bounds[source + lane][at];
         }
         let (link, code, rank) = {
             let node = &self.nodes[from as usize];
@@ -376,12 +378,8 @@ impl Forest {
             sorted.codes[there] = known.codes[*at];
             sorted.ranks[there] = known.ranks[*at];
         }
-        for lane in 0..self.lanes {
-            let before = *self.lane(node, lane);
-            let start = (node as usize * self.lanes + lane) * FANOUT;
-            for (there, at) in order.iter().enumerate() {
-                self.bounds[start + there] = before[*at];
-            }
+        for lane in self.lanes_of_mut(node) {
+            *lane = order.map(|at| lane[at]);
         }
     }
 
@@ -395,16 +393,16 @@ impl Forest {
             }
             let at = self.position(parent, node);
             let mut changed = false;
+            let (ours, theirs) = self.two_nodes(node, parent);
             for (lane, (before, now)) in change.lanes.iter_mut().enumerate() {
-                let place = (parent as usize * self.lanes + lane) * FANOUT + at;
-                let known = self.bounds[place];
+                let known = theirs[lane][at];
                 let most = match () {
                     () if *now >= known => *now,
                     // It was the greatest, perhaps among others.
-                    () if *before == known => greatest(self.lane(node, lane)),
+                    () if *before == known => greatest(&ours[lane]),
                     () => known,
                 };
-                self.bounds[place] = most;
+                theirs[lane][at] = most;
                 changed |= most != known;
                 (*before, *now) = (known, most);
             }
@@ -422,6 +420,18 @@ impl Forest {
                 return;
             }
             node = parent;
+        }
+    }
+
+    /// The lanes of a node to read, and those of its parent to write.
+    fn two_nodes(&mut self, node: u32, parent: u32) -> (&[Lane], &mut [Lane]) {
+        let (ours, theirs) = (node as usize * self.lanes, parent as usize * self.lanes);
+        if ours < theirs {
+            let (lower, upper) = self.bounds.split_at_mut(theirs);
+            (&lower[ours..ours + self.lanes], &mut upper[..self.lanes])
+        } else {
+            let (lower, upper) = self.bounds.split_at_mut(ours);
+            (&upper[..self.lanes], &mut lower[theirs..theirs + self.lanes])
         }
     }
 
@@ -445,11 +455,10 @@ impl Forest {
         }
         let at = self.position(parent, node);
         let mut changed = false;
-        for lane in 0..self.lanes {
-            let most = greatest(self.lane(node, lane));
-            let known = &mut self.bounds[(parent as usize * self.lanes + lane) * FANOUT + at];
-            changed |= *known != most;
-            *known = most;
+        let (ours, theirs) = self.two_nodes(node, parent);
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            let most = greatest(ours);
+            changed |= std::mem::replace(&mut theirs[at], most) != most;
         }
         let least = self.least(node);
         let known = &mut self.nodes[parent as usize].ranks[at];

@@ -113,8 +113,10 @@ impl Memory {
         let State { index: Some(index), verdicts, round, .. } = state else {
             return Answer::AskAll;
         };
-        let question = Question::new(policy, hosts, request, index, verdicts, round);
-        let (best, spans) = question.answer();
+        let mut question = Question::new(policy, hosts, request, index, verdicts, round);
+        let best = question.best();
+        let spans = std::mem::take(&mut question.spans);
+        drop(question);
         if index.drifts(&spans, hosts.len()) {
             let known = index.spans.iter().zip(spans);
             let spans = known.map(|(before, now)| now.unwrap_or(*before)).collect();
@@ -258,7 +260,10 @@ impl<'a> Question<'a> {
                 by_class.iter().all(|filter| filter.check(row, request) == Verdict::Pass)
             })
         };
-        let partitions = (0..index.partitions.len()).filter(may_pass).collect();
+        let mut partitions = Few::new();
+        (0..index.partitions.len())
+            .filter(may_pass)
+            .for_each(|partition| partitions.push(partition));
         // Beyond that, asking all is quicker.
         let patience = hosts.len() / 4 + 64;
         let round = *round;
@@ -277,13 +282,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The best host, if any passes, or nothing when it is quicker to ask all; and how far the
-    /// weights of each column are apart.
-    fn answer(mut self) -> (Option<Option<HostId>>, Few<Option<f64>>) {
-        let best = self.best();
-        (best, self.spans)
-    }
-
+    /// The best host, if any passes, or nothing when it is quicker to ask all.
     fn best(&mut self) -> Option<Option<HostId>> {
         let mut parts = Few::new();
         if !self.parts(&mut parts).ok()? {
@@ -295,7 +294,8 @@ impl<'a> Question<'a> {
             let partition = self.partitions[at];
             let multipliers = &index.partitions[partition].multipliers;
             terms.clear();
-            terms.extend(parts.iter().filter_map(|part| part.with(multipliers)));
+            let adding = parts.iter().filter_map(|part| part.with(multipliers));
+            adding.for_each(|term| terms.push(term));
             let blend = index.bound(&terms, multipliers);
             self.search(partition, &terms, blend.as_ref(), &mut best).ok()?;
         }

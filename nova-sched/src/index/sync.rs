@@ -330,6 +330,9 @@ impl Index {
 
     /// What bounds the scores of hosts with these multipliers besides each column by itself.
     pub(super) fn bound(&self, terms: &[Term], multipliers: &[f64]) -> Option<Blend> {
+        if terms.len() < 2 {
+            return None;
+        }
         let width = self.columns.len();
         let mut unit: SmallVec<[f64; 4]> = smallvec![0.0; width];
         let (mut offset, mut rounding, mut counting) = (0.0, 0.0, 0);
@@ -434,7 +437,7 @@ fn weight(weighing: &Weighing, row: &HostState, request: &RequestSpec) -> f64 {
 
 fn is_odd(raw: f64) -> bool {
     let scaled = raw * 1024.0;
-    scaled.abs() > 1_099_511_627_776.0 || scaled != scaled.trunc()
+    scaled.abs() > 1_099_511_627_776.0 || scaled != (scaled as i64) as f64
 }
 
 #[cfg(test)]
