@@ -28,7 +28,7 @@ use nova_core::domain::{
 use smallvec::SmallVec;
 
 use self::forest::down;
-use self::search::{Best, Blend, GivenUp, Search, Term};
+use self::search::{Best, GivenUp, Goal, Search, Sum, Term, Weight};
 use self::sync::Index;
 use crate::filters::Capacity;
 use crate::normalise::Scale;
@@ -187,8 +187,6 @@ struct Part {
 enum Scaled {
     /// The same for all hosts.
     Constant(f64),
-    /// The weight itself: only its order counts.
-    Raw(usize),
     /// The weight on a scale.
     Column { column: usize, low: f64, span: f64 },
 }
@@ -199,7 +197,6 @@ impl Part {
         let multiplier = multipliers[self.weigher];
         let term = match self.scale {
             Scaled::Constant(normal) => Term::Constant(multiplier * normal),
-            Scaled::Raw(column) => Term::Weight { column, positive: multiplier > 0.0 },
             Scaled::Column { column, low, span } => Term::Column { column, multiplier, low, span },
         };
         (multiplier != 0.0).then_some(term)
@@ -284,29 +281,34 @@ impl<'a> Question<'a> {
 
     /// The best host, if any passes, or nothing when it is quicker to ask all.
     fn best(&mut self) -> Option<Option<HostId>> {
-        let mut parts = Few::new();
+        let (index, mut best) = (self.index, Best::nobody());
+        if let Some(weight) = self.only_weight() {
+            self.search_all(&weight, &mut best).ok()?;
+            return Some(self.host(best));
+        }
+        let (mut parts, mut terms) = (Few::new(), Few::new());
         if !self.parts(&mut parts).ok()? {
             return Some(None);
         }
-        let (index, mut best) = (self.index, Best::nobody());
-        let mut terms = Few::new();
         for at in 0..self.partitions.len() {
             let partition = self.partitions[at];
             let multipliers = &index.partitions[partition].multipliers;
             terms.clear();
             let adding = parts.iter().filter_map(|part| part.with(multipliers));
             adding.for_each(|term| terms.push(term));
-            let blend = index.bound(&terms, multipliers);
-            self.search(partition, &terms, blend.as_ref(), &mut best).ok()?;
+            let goal = Sum { terms: &terms, blend: index.bound(&terms, multipliers) };
+            self.search(partition, &goal, &mut best).ok()?;
         }
-        let host = self.hosts.at(Slot(best.slot)).map(|row| row.id);
-        Some(host)
+        Some(self.host(best))
+    }
+
+    fn host(&self, best: Best) -> Option<HostId> {
+        self.hosts.at(Slot(best.slot)).map(|row| row.id)
     }
 
     /// What each weigher that counts adds before it is multiplied; false when no host passes.
     fn parts(&mut self, parts: &mut Few<Part>) -> Result<bool, GivenUp> {
         let index = self.index;
-        let only = self.only_column();
         for (weigher, flat) in index.flat.iter().enumerate() {
             let column = index.columns.iter().position(|column| column.weigher == weigher);
             if !self.multipliers(weigher).any(|multiplier| multiplier != 0.0) {
@@ -316,9 +318,6 @@ impl<'a> Question<'a> {
                 (Some(weight), _) => {
                     let normal = self.normal_of_all(weigher, *weight);
                     parts.push(Part { weigher, scale: Scaled::Constant(normal) });
-                }
-                (None, Some(column)) if only == Some(column) => {
-                    parts.push(Part { weigher, scale: Scaled::Raw(column) });
                 }
                 (None, Some(column)) => {
                     let Some((low, span)) = self.scale(column)? else { return Ok(false) };
@@ -351,7 +350,7 @@ impl<'a> Question<'a> {
     /// The column that decides alone, so that the order of its raw weights is that of the scores:
     /// no other weigher adds anything, and different weights stay different when they are
     /// normalised and multiplied.
-    fn only_column(&self) -> Option<usize> {
+    fn only_weight(&self) -> Option<Weight> {
         let index = self.index;
         let mut only = None;
         for (weigher, flat) in index.flat.iter().enumerate() {
@@ -369,7 +368,8 @@ impl<'a> Question<'a> {
         let first = self.multipliers(weigher).next()?;
         let alike = self.multipliers(weigher).all(|multiplier| multiplier == first);
         let plain = (1e-15..=1e15).contains(&first.abs());
-        (alike && plain && index.is_coarse(column)).then_some(column)
+        let decides = alike && plain && index.is_coarse(column);
+        decides.then_some(Weight { column, positive: first > 0.0 })
     }
 
     /// The ends of a column's scale among the hosts that pass, as the least and the span; nothing
@@ -389,20 +389,21 @@ impl<'a> Question<'a> {
 
     /// The greatest weight of the hosts that pass, or the least for the opposite direction.
     fn end(&mut self, column: usize, direction: f64) -> Result<Option<f64>, GivenUp> {
-        let term = [Term::Weight { column, positive: direction > 0.0 }];
+        let goal = Weight { column, positive: direction > 0.0 };
         let mut best = Best::nobody();
-        for at in 0..self.partitions.len() {
-            let partition = self.partitions[at];
-            self.search(partition, &term, None, &mut best)?;
-        }
+        self.search_all(&goal, &mut best)?;
         Ok((best.slot != u32::MAX).then(|| self.index.raw(best.slot, column)))
+    }
+
+    /// Searches every partition whose hosts may pass.
+    fn search_all(&mut self, goal: &impl Goal, best: &mut Best) -> Result<(), GivenUp> {
+        (0..self.partitions.len()).try_for_each(|at| self.search(self.partitions[at], goal, best))
     }
 
     fn search(
         &mut self,
         partition: usize,
-        terms: &[Term],
-        blend: Option<&Blend>,
+        goal: &impl Goal,
         best: &mut Best,
     ) -> Result<(), GivenUp> {
         let Self { hosts, request, index, filters, verdicts, round, wanted, .. } = self;
@@ -417,7 +418,7 @@ impl<'a> Question<'a> {
             verdict.1
         };
         let patience = self.patience;
-        let mut search = Search { index, wanted, terms, blend, accept, patience };
+        let mut search = Search { index, goal, wanted, accept, patience };
         let found = search.run(index.partitions[partition].root, best);
         self.patience = search.patience;
         found

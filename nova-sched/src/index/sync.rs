@@ -348,7 +348,6 @@ impl Index {
                     rounding += multiplier.abs() + (unit[column] * low).abs();
                     counting += 1;
                 }
-                Term::Weight { .. } => return None,
             }
         }
         if counting < 2 {
