@@ -47,6 +47,7 @@
 //! - `conformance` (feature of that name): cases computed by the real Nova, and a runner for them;
 //! - `sim` (feature of that name): VM traces replayed through any scheduler with virtual time.
 
+mod alternates;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -127,13 +127,13 @@ impl FilterScheduler {
     /// The hosts that pass for the first instance of `request`, weighed; and what failed.
     pub(crate) fn ranking(
         &self,
-        hosts: &HostTable,
+        view: &View<'_>,
         request: &RequestSpec,
     ) -> (Ranking, Option<Failed>) {
-        let (view, mut ranking) = (View::new(hosts), Ranking::default());
+        let mut ranking = Ranking::default();
         let (stages, tally) = (self.stages(request, 0), &mut crate::tally::Silent);
         let sieved =
-            self.sieve(&stages, &view, request, view.slots(), Goal::Order, tally, &mut ranking);
+            self.sieve(&stages, view, request, view.slots(), Goal::Order, tally, &mut ranking);
         self.score(&mut ranking);
         (ranking, sieved.err())
     }

@@ -10,6 +10,7 @@ use super::record::Case;
 use super::report::Report;
 use super::world::{Unreadable, World};
 use crate::pipeline::{Failed, Ranking};
+use crate::view::View;
 use crate::{Filter, FilterScheduler, Verdict};
 
 /// What a filter says of all hosts: those that pass, or that it cannot say.
@@ -70,7 +71,7 @@ fn whole(
     report: &mut Report,
 ) -> bool {
     let expect = &case.expect;
-    let (ranking, failed) = policy.ranking(&world.table, request);
+    let (ranking, failed) = policy.ranking(&View::new(&world.table), request);
     let stage = expect.error.as_ref().and_then(|error| error["stage"].as_str());
     let said = failed.map(|failed| match failed {
         Failed::Filter => "filter",

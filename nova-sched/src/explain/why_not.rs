@@ -8,6 +8,7 @@ use super::decision::{Candidate, candidate};
 use super::shortages;
 use crate::FilterScheduler;
 use crate::pipeline::Ranking;
+use crate::view::View;
 
 /// Why a host is not the one that a request finds first.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -86,7 +87,7 @@ impl FilterScheduler {
         if !by.is_empty() {
             return Ok(WhyNot::Refused { by, short_of: shortages(row, request).collect() });
         }
-        let (ranking, _) = self.ranking(hosts, request);
+        let (ranking, _) = self.ranking(&View::new(hosts), request);
         let order = ranking.order();
         let place = order.iter().position(|at| ranking.passed[*at] == slot);
         let (Some(place), Some(best)) = (place, order.first()) else { return Ok(WhyNot::Best) };

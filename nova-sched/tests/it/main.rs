@@ -1,5 +1,6 @@
 //! nova-sched from outside: the laws of the port, properties of placement, explanations, replays.
 
+mod alternates;
 mod decisions;
 mod devices;
 mod explain;
