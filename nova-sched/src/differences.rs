@@ -43,10 +43,12 @@
 //! | `metrics` that a host lacks, where it need not have them | the host has the weight that is configured | the same, but for hosts whose multiplier is 0 |
 //!
 //! # What neither does
-//! Nova's answer depends here on the order in which it happened to look.
+//! Mostly, Nova's answer depends here on the order in which it happened to look.
 //! | | here | in Nova |
 //! |---|---|---|
 //! | A guest cell that was once found to fit | is looked at again for another cell of the host | the result is kept under a number that changes meanwhile: hosts that cannot fit pass, and hosts that fit fail |
+//! | `resources:VCPU`, `PCPU`, `MEMORY_MB`, `DISK_GB` | malformed: the flavor says how much | so much is claimed instead of what the flavor says |
+//! | `resources1:` and other groups of their own | no key that a filter reads | one provider has all of a group |
 //! | `hw:mem_page_size` `small`, `large`, `any` | chosen anew on every cell of every host | the size found on the first cell stays, also for the later servers of a request |
 //! | Dedicated CPUs on a host that tells of no cores | each is a core | the request fails |
 //! | A cell of a `mixed` guest that has no CPU for itself | asks nothing of threads, when it was made of a flavor | fits nowhere with `isolate`, and only beside a free core with `require` |

@@ -104,7 +104,8 @@ impl FilterScheduler {
             let seed = seed.map(|seed| seed.child_of("instance", nth as u128));
             let seed = seed.map(|seed| (seed, among));
             let (chosen, drawn) = self.choose(goal, seed, &ranking, &mut candidates);
-            let chosen = chosen.and_then(|first| self.with_room(first, &candidates, &view, wanted));
+            let chosen =
+                chosen.and_then(|first| self.with_room(first, &candidates, &view, &request));
             let host = chosen.and_then(|slot| view.row(slot)).map(|row| row.id);
             let instance = request.instances[0];
             tally.chose(&Chosen { instance, view: &view, ranking: &ranking, drawn, host });
@@ -180,19 +181,23 @@ impl FilterScheduler {
         first: Slot,
         ranked: &[Slot],
         view: &View<'_>,
-        wanted: Resources,
+        request: &RequestSpec,
     ) -> Option<Slot> {
         if self.rules == Rules::Strict || ranked.is_empty() || !self.minds_capacity() {
             return Some(first);
         }
-        let has_room =
-            |slot: &Slot| view.row(*slot).is_some_and(|row| row.lacks(&wanted).is_none());
+        let has_room = |slot: &Slot| {
+            view.row(*slot).is_some_and(|row| Capacity.check(row, request) == Verdict::Pass)
+        };
         ranked.iter().copied().find(has_room)
     }
 
     /// Makes the first instance of `request` part of `row`.
     pub(crate) fn consume(&self, row: &mut HostState, request: &RequestSpec, wanted: Resources) {
         row.claim(request.instances[0], wanted);
+        if let Ok(classes) = request.flavor.classes() {
+            row.claim_classes(request.instances[0], classes);
+        }
         let has_devices = take_devices(row, request);
         if has_devices || self.rules == Rules::Strict {
             // Nova forgets them where the devices are missing, as they may be on a forced host.

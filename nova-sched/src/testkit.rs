@@ -49,6 +49,11 @@ pub(crate) fn flavor(vcpus: u32, memory: u64, disk: u64) -> Flavor {
         .unwrap()
 }
 
+/// A small flavor with one extra spec.
+pub(crate) fn asking(key: &str, value: &str) -> Flavor {
+    flavor(1, 1, 0).with_extra_specs(ExtraSpecs::new([(key, value)]).unwrap())
+}
+
 pub(crate) fn set_spec(request: &mut RequestSpec, key: &str, value: &str) {
     let specs = ExtraSpecs::new([(key, value)]).unwrap();
     request.flavor = Arc::new((*request.flavor).clone().with_extra_specs(specs));

@@ -154,6 +154,13 @@ impl Runner {
                 Some(Box::new(FailedCheck::Capacity { host: host.clone(), resource, wanted }));
             return Err(fault);
         }
+        let classes = instance.flavor.classes().map_err(|why| self.fault(why.to_string()))?;
+        if let Some(class) = row.lacks_class(classes).filter(|_| !planted(Bug::Overcommit)) {
+            let mut fault = self.fault(format!("{scheduler} chose {host}, which lacks {class}"));
+            let (host, wanted, class) = (host.clone(), classes.of(class), class.clone());
+            fault.check = Some(Box::new(FailedCheck::ClassCapacity { host, class, wanted }));
+            return Err(fault);
+        }
         if let Some(group) = request.group.as_ref().filter(|group| !group_admits(group, row.id)) {
             let mut fault = self.fault(format!("{scheduler} broke the server group's rule"));
             let (group, policy, host) = (group.id, group.policy, host.clone());
@@ -422,7 +429,9 @@ fn claims(view: &View, instance: &Instance, host: HostId) -> Txn {
     if !planted(Bug::SkipHostLedger) {
         txn.touch(view.ledger(&keys::host_ledger(host)), &Ledger::for_host(host));
     }
-    txn.create(&Claim { host, instance: id, amount, kept: false });
+    // What is malformed was refused by the check.
+    let classes = instance.flavor.classes().cloned().unwrap_or_default();
+    txn.create(&Claim { host, instance: id, amount, classes, kept: false });
     if let Some(group) = instance.group.filter(|_| !planted(Bug::SkipGroupLedger)) {
         txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
     }

@@ -113,8 +113,10 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
         row.report = Arc::new(HostReport { traits, ..HostReport::default() });
     }
     row.aggregates = view.aggregates_of(id);
+    row.set_classes(host.classes.clone());
     for claim in view.claims_on(id) {
         row.claim(claim.instance, claim.amount);
+        row.claim_classes(claim.instance, &claim.classes);
         let instance = view.instances.get(&keys::instance(claim.instance));
         let task = instance.and_then(|instance| instance.value.task);
         if matches!(
@@ -186,6 +188,7 @@ mod tests {
             guest_kinds: Vec::new(),
             hypervisor_version: 0,
             traits: Default::default(),
+            classes: Default::default(),
         }
     }
 

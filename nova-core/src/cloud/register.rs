@@ -4,8 +4,8 @@ use crate::class::Class;
 use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::ports::Ports;
 use crate::domain::{
-    Admission, AllocationRatio, Host, HostFacts, HostId, HostName, Inventory, Resources, Stock,
-    ZoneName,
+    Admission, AllocationRatio, ClassAmounts, ClassStocks, Host, HostFacts, HostId, HostName,
+    Inventory, ResourceClass, Resources, Stock, ZoneName,
 };
 use crate::store::record::{Claim, Ledger, NameClaim, keys};
 use crate::store::{Prefix, Scan, Store as _, StoreError, StoreExt as _, Txn};
@@ -26,6 +26,9 @@ pub struct HostSpec {
     pub memory_ratio: AllocationRatio,
     /// How far its disk is promised.
     pub disk_ratio: AllocationRatio,
+    /// What it has of resource classes beyond CPUs, memory and disk, besides what its driver
+    /// says, or instead of it.
+    pub classes: ClassStocks,
 }
 
 impl HostSpec {
@@ -38,6 +41,7 @@ impl HostSpec {
             cpu_ratio: AllocationRatio::ONE,
             memory_ratio: AllocationRatio::ONE,
             disk_ratio: AllocationRatio::ONE,
+            classes: ClassStocks::new(),
         }
     }
 
@@ -69,6 +73,18 @@ impl HostSpec {
     #[must_use]
     pub fn with_disk_ratio(self, ratio: AllocationRatio) -> Self {
         Self { disk_ratio: ratio, ..self }
+    }
+
+    /// Has so much of a resource class, whatever its driver says of it: licences, for example, of
+    /// which no driver knows.
+    #[must_use]
+    pub fn with_class(mut self, class: ResourceClass, stock: Stock<u64>) -> Self {
+        self.classes.insert(class, stock);
+        self
+    }
+
+    fn stocks(&self, told: &ClassStocks) -> ClassStocks {
+        told.iter().chain(&self.classes).map(|(class, stock)| (class.clone(), *stock)).collect()
     }
 
     fn inventory(&self, total: Resources) -> Result<Inventory, ApiError> {
@@ -115,6 +131,7 @@ pub(crate) async fn register(
             guest_kinds: facts.guest_kinds.clone(),
             hypervisor_version: facts.hypervisor_version,
             traits: facts.traits.clone(),
+            classes: spec.stocks(&facts.classes),
         };
         match &known {
             Some(known) if known.value == host => return Ok(id),
@@ -144,15 +161,19 @@ async fn keep_claims(
     is: &Host,
     txn: &mut Txn,
 ) -> Result<(), StoreError> {
-    if was.inventory == is.inventory {
+    if was.inventory == is.inventory && was.classes == is.classes {
         return Ok(());
     }
     let ledger = ports.store.read::<Ledger>(&keys::host_ledger(is.id)).await?;
     let claims = ports.store.read_all::<Claim>(&keys::claims_on(is.id)).await?;
-    let used =
-        claims.iter().fold(Resources::ZERO, |sum, claim| sum.saturating_add(claim.value.amount));
-    let right = was.inventory.exceeded(&used).is_none() || claims.iter().all(|c| c.value.kept);
-    if is.inventory.exceeded(&used).is_none() || !right {
+    let used = claims.iter().map(|claim| claim.value.amount).sum();
+    let mut classes = ClassAmounts::default();
+    claims.iter().for_each(|claim| classes.add(&claim.value.classes));
+    let holds = |host: &Host| {
+        host.inventory.exceeded(&used).is_none() && classes.exceeds(&host.classes).is_none()
+    };
+    let right = holds(was) || claims.iter().all(|claim| claim.value.kept);
+    if holds(is) || !right {
         return Ok(());
     }
     for claim in claims.iter().filter(|claim| !claim.value.kept) {

@@ -9,8 +9,8 @@ use crate::doctor::images::{
 use crate::doctor::quotas::usage_within_quota;
 use crate::doctor::volumes::{volumes_have_records, volumes_match};
 use crate::domain::{
-    AddressState, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState, Resources, TaskState,
-    VmState, VolumeState,
+    AddressState, ClassAmounts, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState,
+    Resources, TaskState, VmState, VolumeState,
 };
 
 /// Whether an invariant holds always, or only when no work is under way.
@@ -178,19 +178,24 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
 /// A host may come to offer less than is claimed of it: an operator lowers a ratio or raises a
 /// reserve. What was there then stays and is right; one claim that came later makes it wrong.
 fn claims_fit(s: &Snapshot) -> Vec<String> {
-    let mut used: BTreeMap<HostId, (Resources, bool)> = BTreeMap::new();
+    let mut used: BTreeMap<HostId, (Resources, ClassAmounts, bool)> = BTreeMap::new();
     for claim in &s.claims {
-        let (sum, kept) = used.entry(claim.host).or_insert((Resources::ZERO, true));
+        let nothing = || (Resources::ZERO, ClassAmounts::default(), true);
+        let (sum, classes, kept) = used.entry(claim.host).or_insert_with(nothing);
         (*sum, *kept) = (sum.saturating_add(claim.amount), *kept && claim.kept);
+        classes.add(&claim.classes);
     }
     let mut wrong = Vec::new();
-    for (id, (used, kept)) in used {
+    for (id, (used, classes, kept)) in used {
         let Some(host) = s.hosts.iter().find(|host| host.id == id) else {
             wrong.push(format!("host {id} has claims and is not registered"));
             continue;
         };
         if let Some(resource) = host.inventory.exceeded(&used).filter(|_| !kept) {
             wrong.push(format!("host {} is over its capacity of {resource}", host.name));
+        }
+        if let Some(class) = classes.exceeds(&host.classes).filter(|_| !kept) {
+            wrong.push(format!("host {} is over its capacity of {class}", host.name));
         }
     }
     wrong
@@ -202,16 +207,19 @@ fn claims_match_servers(s: &Snapshot) -> Vec<String> {
     for claim in &s.claims {
         let (host, instance) = (claim.host, claim.instance);
         // The host could not be asked whether the guest is gone, and may still have it.
-        let given_up = servers.get(&instance).is_none_or(|s| s.amount_on(host).is_none());
+        let given_up = servers.get(&instance).is_none_or(|s| s.flavor_on(host).is_none());
         if given_up && lingers(s, host, instance) {
             continue;
         }
         match servers.get(&instance) {
             None => wrong.push(format!("{instance} claims on host {host} and is gone")),
             // A server that moves has a claim at either end, of the flavor that it has there.
-            Some(server) => match server.amount_on(host) {
+            Some(server) => match server.flavor_on(host) {
                 None => wrong.push(format!("{instance} claims on host {host} and is not there")),
-                Some(amount) if amount != claim.amount => {
+                Some(flavor)
+                    if flavor.resources() != claim.amount
+                        || flavor.classes() != Ok(&claim.classes) =>
+                {
                     wrong.push(format!("{instance} claims on host {host} other than its flavor"));
                 }
                 Some(_) => {}

@@ -37,6 +37,7 @@ fn host(id: HostId) -> Host {
         guest_kinds: Vec::new(),
         hypervisor_version: 1,
         traits: Default::default(),
+        classes: Default::default(),
     }
 }
 
@@ -70,7 +71,19 @@ fn server(id: InstanceId, at: HostId) -> Instance {
 }
 
 fn claim(instance: InstanceId, host: HostId) -> Claim {
-    Claim { host, instance, amount: server(instance, host).flavor.resources(), kept: false }
+    let (amount, classes) = (server(instance, host).flavor.resources(), ClassAmounts::NONE);
+    Claim { host, instance, amount, classes, kept: false }
+}
+
+/// A host with so many licences, its server, which claims three of them, and its flavor, which asks
+/// for so many.
+fn asks_for(s: &mut Snapshot, licences: u64, asked: &str) {
+    let class: ResourceClass = name("CUSTOM_LICENCE");
+    s.hosts[0].classes = [(class, Stock::new(licences))].into();
+    let specs = |asked| ExtraSpecs::new([("resources:CUSTOM_LICENCE", asked)]).unwrap();
+    s.claims[0].classes = ClassAmounts::from_specs(&specs("3")).unwrap();
+    let flavor = s.instances[0].flavor.clone();
+    s.instances[0].flavor = flavor.with_extra_specs(specs(asked));
 }
 
 fn guest(instance: InstanceId) -> Guest {
@@ -245,6 +258,8 @@ const CASES: &[Case] = &[
     }),
     ("claims fit their host", |s| s.hosts[0].inventory.vcpus = Stock::new(Vcpus(1))),
     ("claims fit their host", |s| s.hosts.retain(|host| host.id != HOST)),
+    ("claims fit their host", |s| asks_for(s, 2, "3")),
+    ("a server has one claim, on the host it names", |s| asks_for(s, 3, "2")),
     ("claims fit their host", |s| {
         // One came after the host had come to offer less.
         s.claims.iter_mut().for_each(|claim| claim.kept = true);

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use crate::domain::{FlavorName, GiB, Invalid, MiB, Resources, Vcpus};
+use crate::domain::{ClassAmounts, FlavorName, GiB, Invalid, MiB, Resources, Vcpus};
 
 /// A size of server.
 ///
@@ -11,6 +11,8 @@ use crate::domain::{FlavorName, GiB, Invalid, MiB, Resources, Vcpus};
 #[serde(try_from = "FlavorFields", into = "FlavorFields")]
 pub struct Flavor {
     fields: FlavorFields,
+    /// What the extra specs ask for; none where they are malformed.
+    classes: Option<ClassAmounts>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -53,7 +55,7 @@ impl Flavor {
             swap: MiB::ZERO,
             extra_specs: ExtraSpecs::default(),
         };
-        Ok(Self { fields })
+        Ok(Self { fields, classes: Some(ClassAmounts::default()) })
     }
 
     /// Gives the server a root disk. Zero takes the size of the image and counts as nothing.
@@ -89,6 +91,7 @@ impl Flavor {
     /// Replaces the extra specs.
     #[must_use]
     pub fn with_extra_specs(mut self, extra_specs: ExtraSpecs) -> Self {
+        self.classes = ClassAmounts::from_specs(&extra_specs).ok();
         self.fields.extra_specs = extra_specs;
         self
     }
@@ -126,6 +129,19 @@ impl Flavor {
     /// Keys and values that filters read.
     pub fn extra_specs(&self) -> &ExtraSpecs {
         &self.fields.extra_specs
+    }
+
+    /// What its extra specs ask for of resource classes beyond CPUs, memory and disk
+    /// (`resources:CUSTOM_LICENCE = 2`).
+    ///
+    /// # Errors
+    /// [`Invalid`] when a `resources:` key names no [`ResourceClass`](crate::domain::ResourceClass)
+    /// or its value is no amount.
+    pub fn classes(&self) -> Result<&ClassAmounts, Invalid> {
+        self.classes.as_ref().ok_or_else(|| {
+            let malformed = ClassAmounts::from_specs(self.extra_specs()).err();
+            malformed.unwrap_or_else(|| Invalid::new("extra specs", "", "amounts of classes"))
+        })
     }
 
     /// What a server of this flavor takes from a host. Swap counts as disk, a started gibibyte

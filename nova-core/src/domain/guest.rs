@@ -1,7 +1,7 @@
 //! What is seen of guests, and what went wrong with them.
 
 use crate::clock::Timestamp;
-use crate::domain::{GroupPolicy, HostName, ResourceKind, ServerGroupId};
+use crate::domain::{GroupPolicy, HostName, ResourceClass, ResourceKind, ServerGroupId};
 
 /// What a driver sees of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -62,6 +62,15 @@ pub enum FailedCheck {
         /// What it lacks.
         resource: ResourceKind,
         /// How much of it the server takes, in its unit.
+        wanted: u64,
+    },
+    /// The host that was chosen has not enough left of a resource class.
+    ClassCapacity {
+        /// The host.
+        host: HostName,
+        /// What it lacks.
+        class: ResourceClass,
+        /// How much of it the server takes.
         wanted: u64,
     },
     /// The host that was chosen is against the rule of the server's group.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    AggregateId, HostId, HostName, Invalid, Inventory, Label, Resources, TraitName, ZoneName,
+    AggregateId, ClassStocks, HostId, HostName, Invalid, Inventory, Label, Resources, TraitName,
+    ZoneName,
 };
 
 /// Whether an operator lets new servers come to a host.
@@ -53,6 +54,9 @@ pub struct HostFacts {
     /// Its traits.
     #[serde(default)]
     pub traits: BTreeSet<TraitName>,
+    /// What it has of resource classes beyond CPUs, memory and disk.
+    #[serde(default)]
+    pub classes: ClassStocks,
 }
 
 /// A host as an operator registered it and its agent described it.
@@ -80,6 +84,9 @@ pub struct Host {
     /// Its traits.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub traits: BTreeSet<TraitName>,
+    /// What it offers of resource classes beyond CPUs, memory and disk.
+    #[serde(default, skip_serializing_if = "ClassStocks::is_empty")]
+    pub classes: ClassStocks,
 }
 
 /// Why an operator declared a host down.

@@ -36,12 +36,12 @@ impl Instance {
         self.host.is_none() && self.launched_at.is_none()
     }
 
-    /// What it takes on `host`; none on a host that is not its own and not an end of its move.
-    pub fn amount_on(&self, host: HostId) -> Option<Resources> {
+    /// Its flavor on `host`; none on a host that is not its own and not an end of its move.
+    pub fn flavor_on(&self, host: HostId) -> Option<&Flavor> {
         match &self.migration {
-            Some(moving) if moving.from == host => Some(moving.old_flavor.resources()),
-            Some(moving) if moving.to == Some(host) => Some(moving.new_flavor.resources()),
-            _ => (self.host == Some(host)).then(|| self.flavor.resources()),
+            Some(moving) if moving.from == host => Some(&moving.old_flavor),
+            Some(moving) if moving.to == Some(host) => Some(&moving.new_flavor),
+            _ => (self.host == Some(host)).then_some(&self.flavor),
         }
     }
 

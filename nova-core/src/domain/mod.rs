@@ -3,6 +3,7 @@
 //! Nothing here does anything: no store, no clock, no await. What acts on these values is in
 //! [`port`](crate::port) and [`cloud`](crate::cloud).
 
+mod classes;
 mod fence;
 mod flavor;
 mod guest;
@@ -30,6 +31,8 @@ mod traits;
 mod unit;
 mod volume;
 
+pub(crate) use classes::ClassLedger;
+pub use classes::{ClassAmounts, ClassStocks};
 pub use fence::{Fence, RemovedFences};
 pub use flavor::{ExtraSpecs, Flavor};
 pub use guest::{FailedCheck, Fault, PowerState, Reboot};
@@ -44,8 +47,8 @@ pub use instance::{Action, Instance, TaskState, VmState};
 pub use invalid::Invalid;
 pub use migration::Migration;
 pub use name::{
-    FlavorName, HostName, KeyPairName, Label, PoolName, ProjectId, RequestId, ServerName,
-    TraitName, ZoneName,
+    FlavorName, HostName, KeyPairName, Label, PoolName, ProjectId, RequestId, ResourceClass,
+    ServerName, TraitName, ZoneName,
 };
 pub use network::{
     AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, InterfaceName,

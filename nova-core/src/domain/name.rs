@@ -83,6 +83,8 @@ const HOST: &str = "labels of 1 to 63 of a-z, A-Z, 0-9 and '-' joined by '.', 25
                     all (an RFC 1123 host name)";
 const WORD: &str = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or a digit";
 const TRAIT: &str = "1 to 255 of A-Z, 0-9 and '_'";
+const CLASS: &str = "1 to 255 of A-Z, 0-9 and '_', other than VCPU, PCPU, MEMORY_MB and DISK_GB, \
+                     which follow from other fields of a flavor";
 const TOKEN: &str = "1 to 255 printable ASCII characters without space or '/'";
 
 names! {
@@ -104,6 +106,9 @@ names! {
     Label, "name", WORD, is_word;
     /// A trait of a host as Placement names it: `HW_CPU_X86_AVX2`, `CUSTOM_GOLD`.
     TraitName, "trait", TRAIT, is_trait;
+    /// A resource class of a host as Placement names it, beyond those that are fields of a flavor:
+    /// `CUSTOM_LICENCE`, `VGPU`.
+    ResourceClass, "resource class", CLASS, is_class;
     /// The caller's own number for one write: the same id again means the same write.
     RequestId, "request id", TOKEN, is_token;
 }
@@ -146,6 +151,10 @@ fn is_word(text: &str) -> bool {
 fn is_trait(text: &str) -> bool {
     (1..=255).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn is_class(text: &str) -> bool {
+    is_trait(text) && !["VCPU", "PCPU", "MEMORY_MB", "DISK_GB"].contains(&text)
 }
 
 fn is_token(text: &str) -> bool {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{
-    Admission, Aggregate, FlavorName, GiB, GuestKind, HostId, HostName, HostReport,
-    ImageProperties, InstanceId, Inventory, Liveness, NumaTopology, PciPools, ResourceKind,
-    Resources, ZoneName,
+    Admission, Aggregate, ClassAmounts, ClassLedger, ClassStocks, FlavorName, GiB, GuestKind,
+    HostId, HostName, HostReport, ImageProperties, InstanceId, Inventory, Liveness, NumaTopology,
+    PciPools, ResourceClass, ResourceKind, Resources, ZoneName,
 };
 
 /// A host as the scheduler sees it: what it offers, what is claimed on it, who is there.
@@ -52,6 +52,8 @@ pub struct HostState {
     claims: Vec<(InstanceId, Resources)>,
     used: Resources,
     known: BTreeMap<InstanceId, Arc<Resident>>,
+    /// Few hosts have any.
+    classes: Option<Box<ClassLedger>>,
 }
 
 /// What is known of a server on a host beyond what it claims.
@@ -103,6 +105,7 @@ impl HostState {
             claims: Vec::new(),
             used: Resources::ZERO,
             known: BTreeMap::new(),
+            classes: None,
         }
     }
 
@@ -122,6 +125,7 @@ impl HostState {
             self.used = self.used.saturating_sub(before);
             self.known.remove(&instance);
             self.measure(before, -1);
+            self.release_classes(instance);
         }
         self.used = self.used.saturating_add(amount);
         self.measure(amount, 1);
@@ -133,7 +137,48 @@ impl HostState {
         self.used = self.used.saturating_sub(amount);
         self.known.remove(&instance);
         self.measure(amount, -1);
+        self.release_classes(instance);
         Some(amount)
+    }
+
+    /// Says what it has of resource classes beyond CPUs, memory and disk. What is claimed stays.
+    pub fn set_classes(&mut self, stocks: ClassStocks) {
+        let ledger = self.classes.get_or_insert_default();
+        ledger.set_stocks(stocks);
+        if ledger.is_empty() {
+            self.classes = None;
+        }
+    }
+
+    /// Counts `amounts` for `instance` beside what it [claims](Self::claim) otherwise, until it is
+    /// released or claims anew. As there, nothing is checked.
+    pub fn claim_classes(&mut self, instance: InstanceId, amounts: &ClassAmounts) {
+        if !amounts.is_empty() || self.classes.is_some() {
+            self.classes.get_or_insert_default().claim(instance, amounts);
+        }
+    }
+
+    fn release_classes(&mut self, instance: InstanceId) {
+        if let Some(classes) = &mut self.classes {
+            classes.release(instance);
+        }
+    }
+
+    /// What it has of resource classes beyond CPUs, memory and disk.
+    pub fn classes(&self) -> &ClassStocks {
+        static NONE: ClassStocks = ClassStocks::new();
+        self.classes.as_ref().map_or(&NONE, |ledger| ledger.stocks())
+    }
+
+    /// What is claimed of them in all.
+    pub fn classes_used(&self) -> &ClassAmounts {
+        static NONE: ClassAmounts = ClassAmounts::NONE;
+        self.classes.as_ref().map_or(&NONE, |ledger| ledger.used())
+    }
+
+    /// The first class of which `wanted` is more than is left here; none when it fits.
+    pub fn lacks_class<'a>(&self, wanted: &'a ClassAmounts) -> Option<&'a ResourceClass> {
+        wanted.lacks(self.classes(), self.classes_used())
     }
 
     /// Says more of `instance`, until it is released.
@@ -221,12 +266,13 @@ impl HostState {
             // The sum of the claims.
             used: _,
             known,
+            classes,
         } = self;
         let mut hash = Hashed(Sha256::new());
         let texts = (id, name, zone, admission, liveness, inventory, aggregates);
         let more = (guest_kinds, hypervisor_version, io_ops, failed_builds, report);
         // It takes whatever is written into it.
-        let _ = write!(hash, "{:?}", (texts, more, measured, pci, numa, known));
+        let _ = write!(hash, "{:?}", (texts, more, measured, pci, numa, known, classes));
         for (instance, amount) in claims {
             hash.0.update(instance.as_u128().to_le_bytes());
             hash.0.update(amount.vcpus.0.to_le_bytes());

@@ -127,6 +127,7 @@ mod tests {
             guest_kinds: Vec::new(),
             hypervisor_version: 0,
             traits: Default::default(),
+            classes: Default::default(),
         };
         let text = serde_json::to_string(&host).unwrap();
         assert!(!text.contains("traits"), "{text}");

@@ -71,6 +71,9 @@ impl FirstFit {
             };
             let mut host = HostState::clone(host);
             host.claim(instance, wanted);
+            if let Ok(classes) = request.flavor.classes() {
+                host.claim_classes(instance, classes);
+            }
             if let Some(group) = &mut request.group {
                 group.join(host.id);
             }
@@ -136,7 +139,8 @@ fn is_new(host: &HostState, request: &RequestSpec) -> bool {
 }
 
 fn has_room(host: &HostState, request: &RequestSpec) -> bool {
-    host.lacks(&request.flavor.resources()).is_none()
+    let has_class = || request.flavor.classes().is_ok_and(|all| host.lacks_class(all).is_none());
+    host.lacks(&request.flavor.resources()).is_none() && has_class()
 }
 
 fn has_wanted(host: &HostState, request: &RequestSpec) -> bool {

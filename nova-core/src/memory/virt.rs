@@ -9,8 +9,8 @@ use async_trait::async_trait;
 
 use super::images::{measure, read_all};
 use crate::domain::{
-    GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, PowerState,
-    Reboot, Resources, TraitName, Vcpus, VolumeId,
+    ClassStocks, GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId,
+    PowerState, Reboot, ResourceClass, Resources, Stock, TraitName, Vcpus, VolumeId,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
@@ -27,6 +27,7 @@ use crate::port::{
 pub struct MemoryHost {
     total: Resources,
     traits: BTreeSet<TraitName>,
+    classes: ClassStocks,
     guests: Mutex<BTreeMap<InstanceId, Kept>>,
 }
 
@@ -64,13 +65,21 @@ impl Kept {
 impl MemoryHost {
     /// A host without guests that says it has `total`.
     pub fn new(total: Resources) -> Self {
-        Self { total, traits: BTreeSet::new(), guests: Mutex::default() }
+        let (traits, classes, guests) = Default::default();
+        Self { total, traits, classes, guests }
     }
 
     /// Sets which traits it says it has; none by default.
     #[must_use]
     pub fn with_traits(mut self, traits: impl IntoIterator<Item = TraitName>) -> Self {
         self.traits = traits.into_iter().collect();
+        self
+    }
+
+    /// Sets how much it says it has of a resource class; of none by default.
+    #[must_use]
+    pub fn with_class(mut self, class: ResourceClass, stock: Stock<u64>) -> Self {
+        self.classes.insert(class, stock);
         self
     }
 
@@ -147,6 +156,7 @@ impl VirtDriver for MemoryHost {
             hypervisor: kind("memory"),
             hypervisor_version: 0,
             traits: self.traits.clone(),
+            classes: self.classes.clone(),
         })
     }
 

@@ -37,10 +37,10 @@ use std::net::IpAddr;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Aggregate, AggregateId, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool, Host, HostId,
-    HostName, Image, ImageId, Instance, InstanceId, KeyPair, KeyPairName, Mac, MacClaim, Network,
-    NetworkId, OpId, Operation, PoolName, Port, ProjectId, Quota, RequestId, Resources,
-    ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId,
+    Aggregate, AggregateId, ClassAmounts, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
+    Host, HostId, HostName, Image, ImageId, Instance, InstanceId, KeyPair, KeyPairName, Mac,
+    MacClaim, Network, NetworkId, OpId, Operation, PoolName, Port, ProjectId, Quota, RequestId,
+    Resources, ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId,
 };
 use crate::store::{Key, Prefix, StoreError, Value};
 
@@ -236,6 +236,9 @@ pub struct Claim {
     pub instance: InstanceId,
     /// How much.
     pub amount: Resources,
+    /// How much of resource classes beyond that.
+    #[serde(default, skip_serializing_if = "ClassAmounts::is_empty")]
+    pub classes: ClassAmounts,
     /// Whether it was there, rightly, when its host came to offer less than is claimed of it. It
     /// stays then, and is right beyond the host's capacity; what is claimed later has to fit.
     #[serde(default)]
@@ -416,6 +419,7 @@ mod tests {
             host: HostId::from_u128(1),
             instance: InstanceId::from_u128(2),
             amount: Resources::ZERO,
+            classes: ClassAmounts::default(),
             kept: false,
         };
         assert_eq!(claim.key(), keys::claim(claim.host, claim.instance));

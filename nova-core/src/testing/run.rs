@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock as _, ClockExt as _, Timestamp};
-use crate::cloud::{Admin, Census, CloudOptions, FlavorSpec, ImageSpec};
+use crate::cloud::{Admin, Census, CloudOptions, FlavorSpec, ImageSpec, UnknownKeys};
 use crate::doctor::Strictness;
 use crate::domain::{
     FloatingPool, GiB, ImageFormat, ImageId, InterfaceName, Limit, MiB, NetworkKind, OpState,
@@ -22,7 +22,7 @@ use crate::testing::silence::fall_silent;
 use crate::testing::simulation::{Outcome, Tally};
 use crate::testing::users::User;
 use crate::testing::weather::{operate, rage};
-use crate::testing::world::{Size, World};
+use crate::testing::world::{LICENCE, Size, World};
 
 /// When faults have ended, every operation has to end within this, in world time.
 pub const LIVENESS_BOUND: Duration = Duration::from_secs(300);
@@ -315,8 +315,13 @@ async fn ground(operator: &mut Client) -> Result<ImageId, Wrong> {
         })
         .await;
     for (name, vcpus, memory) in [("small", 1, 512), ("large", 2, 1536)] {
-        let spec = FlavorSpec::new(name.parse().map_err(broken)?, Vcpus(vcpus), MiB(memory))
+        let mut spec = FlavorSpec::new(name.parse().map_err(broken)?, Vcpus(vcpus), MiB(memory))
             .with_root_disk(GiB(5));
+        if name == "large" {
+            spec = spec
+                .with_unknown_keys(UnknownKeys::Keep)
+                .with_extra_spec(format!("resources:{LICENCE}"), "1");
+        }
         let made = operator
             .ask(|admin, request| {
                 let spec = spec.clone();

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, ClockExt as _};
 use crate::cloud::{Agent, CloudOptions, Conductor, HostSpec, Ports};
-use crate::domain::{GiB, MiB, Resources, Vcpus};
+use crate::domain::{GiB, MiB, Resources, Stock, Vcpus};
 use crate::memory::{LocalBus, MemoryImages, VirtualClock};
 use crate::port::{ImageStore, Scheduler, VirtDriver, VolumeDriver};
 use crate::seed::Seed;
@@ -21,6 +21,9 @@ use crate::testing::process::{Log, Process};
 use crate::testing::scheduler::ChaosScheduler;
 use crate::testing::storage::ChaosStorage;
 use crate::testing::store::ChaosStore;
+
+/// A resource class of every host, of which large servers take one each.
+pub(crate) const LICENCE: &str = "CUSTOM_LICENCE";
 
 /// How large a run is; drawn by its seed.
 #[derive(Debug, Clone, Copy)]
@@ -131,18 +134,20 @@ impl World {
         }
         for n in 0..size.hosts {
             let name = format!("host-{n}");
-            let Ok(host) = name.parse() else { continue };
+            let (Ok(host), Ok(licence)) = (name.parse(), LICENCE.parse()) else { continue };
             let (process, ports) = world.process(&name);
             let total = Resources {
                 vcpus: Vcpus(size.vcpus),
                 memory: MiB(u64::from(size.vcpus) * 1024),
                 disk: GiB(100),
             };
+            // Enough for as many large servers as there is memory for, but for one.
+            let licences = Stock::new((u64::from(size.vcpus) * 1024 / 1536).saturating_sub(1));
             let driver = (world.parts.driver)(&name, total);
             let driver = Arc::new(ChaosHost::new(driver, Arc::clone(&process)));
             let agent = Service { process, ports, task: Mutex::default() };
             world.machines.push(Machine {
-                spec: HostSpec::new(host),
+                spec: HostSpec::new(host).with_class(licence, licences),
                 driver,
                 agent,
                 busy: Arc::default(),

@@ -118,7 +118,7 @@ fn of_two_who_take_the_last_address_one_is_told_which_pool_is_empty() {
 
 /// Chooses the first host, whatever is asked.
 #[derive(Debug)]
-struct Blind;
+pub(crate) struct Blind;
 
 impl std::fmt::Display for Blind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

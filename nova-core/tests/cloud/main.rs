@@ -6,6 +6,7 @@ mod behind;
 mod broken;
 mod cells;
 mod chaos;
+mod classes;
 mod doctor;
 mod drain;
 mod elsewhere;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use nova_core::clock::{Clock, Timestamp};
 use nova_core::domain::{
     FloatingBinding, FloatingPool, HostId, InstanceId, InterfaceName, Label, Network, NetworkId,
-    NetworkKind, PoolName, Port, ProjectId, Resources,
+    NetworkKind, PoolName, Port, ProjectId,
 };
 use nova_core::port::{
     FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
@@ -98,7 +98,8 @@ impl World {
     /// Puts an instance on a host, or takes it away.
     pub(crate) async fn claim(&self, n: u128, on: u128) {
         let (host, instance) = (host(on), instance(n));
-        let claim = Claim { host, instance, amount: Resources::ZERO, kept: false };
+        let (amount, classes) = Default::default();
+        let claim = Claim { host, instance, amount, classes, kept: false };
         let mut txn = Txn::new();
         txn.put(&claim);
         self.store.commit(txn).await.unwrap();

@@ -3,7 +3,8 @@
 use std::any::Any;
 
 use nova_core::domain::{
-    GroupPolicy, HostId, HostName, HostState, HostTable, InstanceId, RequestSpec, ResourceKind,
+    GroupPolicy, HostId, HostName, HostState, HostTable, InstanceId, RequestSpec, ResourceClass,
+    ResourceKind,
 };
 
 use crate::filters::Capacity;
@@ -39,6 +40,8 @@ pub struct HostRoom {
 pub enum Limit {
     /// There is not enough of this left, or the host never gives out so much at once.
     Resource(ResourceKind),
+    /// Likewise, of a resource class beyond CPUs, memory and disk.
+    Class(ResourceClass),
     /// A filter refuses it.
     Filter {
         /// The filter.
@@ -54,10 +57,18 @@ impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Resource(kind) => write!(f, "too little {kind}"),
+            Self::Class(class) => write!(f, "too little {class}"),
             Self::Filter { filter, reason } => write!(f, "{filter}: {reason}"),
             Self::Nothing => f.write_str("nothing in the way"),
         }
     }
+}
+
+/// What a host lacks of what the request wants.
+fn lacking(row: &HostState, request: &RequestSpec) -> Option<Limit> {
+    let kind = row.lacks(&request.flavor.resources()).map(Limit::Resource);
+    let class = || row.lacks_class(request.flavor.classes().ok()?).cloned().map(Limit::Class);
+    kind.or_else(class)
 }
 
 impl Room {
@@ -121,14 +132,10 @@ impl FilterScheduler {
             let refusal = stages.iter().find_map(|(_, filter)| {
                 let reason = filter.check(&row, &request).refusal()?;
                 let full = (*filter as &dyn Any).is::<Capacity>();
-                let lacks = full.then(|| row.lacks(&wanted)).flatten();
-                Some(lacks.map_or_else(
-                    || Limit::Filter {
-                        filter: filter.name().to_owned(),
-                        reason: reason.0.to_owned(),
-                    },
-                    Limit::Resource,
-                ))
+                Some(full.then(|| lacking(&row, &request)).flatten().unwrap_or_else(|| {
+                    let (filter, reason) = (filter.name().to_owned(), reason.0.to_owned());
+                    Limit::Filter { filter, reason }
+                }))
             });
             if let Some(limit) = refusal {
                 return (count, limit);

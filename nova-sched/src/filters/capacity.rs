@@ -1,11 +1,12 @@
 //! Room for the request.
 
-use nova_core::domain::{HostState, RequestSpec, ResourceKind};
+use nova_core::domain::{HostState, Invalid, RequestSpec, ResourceClass, ResourceKind};
 
 use crate::{Filter, Reason, Verdict};
 
 /// Passes hosts where the flavor fits beside what is claimed: virtual CPUs, memory and disk, each
-/// against `(total - reserved) * ratio`, and none larger than what the host physically has.
+/// against `(total - reserved) * ratio`, and none larger than what the host physically has. So
+/// with the resource classes that the flavor asks for besides (`resources:CUSTOM_LICENCE = 2`).
 ///
 /// Every policy has it: no scheduler may over-commit. It takes the place of Nova's placement
 /// service, and of the core, RAM and disk filters of earlier days.
@@ -19,23 +20,57 @@ impl Filter for Capacity {
 
     fn check(&self, host: &HostState, request: &RequestSpec) -> Verdict {
         match host.lacks(&request.flavor.resources()) {
-            None => Verdict::Pass,
+            None => match request.flavor.classes() {
+                Ok(classes) if classes.is_empty() => Verdict::Pass,
+                Ok(classes) if host.lacks_class(classes).is_none() => Verdict::Pass,
+                Ok(_) => Verdict::Reject(Reason("too little of a resource class")),
+                Err(_) => Verdict::Error(Reason("a resource class or its amount is malformed")),
+            },
             Some(ResourceKind::Vcpus) => Verdict::Reject(Reason("too few vcpus")),
             Some(ResourceKind::Memory) => Verdict::Reject(Reason("too little memory")),
             Some(ResourceKind::Disk) => Verdict::Reject(Reason("too little disk")),
             Some(_) => Verdict::Reject(Reason("too little of a resource")),
         }
     }
+
+    fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
+        ResourceClass::check_extra_spec(key, value)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use nova_core::domain::{
         AllocationRatio, GiB, InstanceId, Inventory, MiB, Resources, Stock, Vcpus,
     };
 
     use super::*;
     use crate::filters::{check, wants};
+
+    #[test]
+    fn resource_classes_are_counted_too() {
+        let licences = |host: &mut HostState| {
+            host.set_classes([("CUSTOM_LICENCE".parse().unwrap(), Stock::new(3))].into());
+            let one = crate::testkit::asking("resources:CUSTOM_LICENCE", "1");
+            host.claim_classes(InstanceId::from_u128(9), one.classes().unwrap());
+        };
+        let asking = |key: &'static str, value: &'static str| {
+            move |request: &mut RequestSpec| {
+                request.flavor = Arc::new(crate::testkit::asking(key, value));
+            }
+        };
+        let key = "resources:CUSTOM_LICENCE";
+        let too_little = Err("too little of a resource class");
+        check(Capacity, licences, asking(key, "2"), Ok(()));
+        check(Capacity, licences, asking(key, "3"), too_little);
+        check(Capacity, |_| {}, asking(key, "1"), too_little);
+        check(Capacity, licences, asking("resources:CUSTOM_OTHER", "1"), too_little);
+        let malformed = Err("a resource class or its amount is malformed");
+        check(Capacity, licences, asking(key, "some"), malformed);
+        check(Capacity, licences, asking("resources:VCPU", "1"), malformed);
+    }
 
     fn with(change: impl FnOnce(&mut Inventory)) -> impl FnOnce(&mut HostState) {
         move |host| change(&mut host.inventory)

@@ -106,7 +106,7 @@ fn any_amount(chance: &mut Chance) -> Resources {
 
 /// What an operator, an agent or somebody else's server changes.
 fn change(row: &mut HostState, chance: &mut Chance) {
-    match chance.index(12) {
+    match chance.index(14) {
         0 => row.liveness = Liveness::Down,
         1 => row.liveness = Liveness::Up,
         2 => row.admission = Admission::Disabled,
@@ -135,8 +135,13 @@ fn change(row: &mut HostState, chance: &mut Chance) {
             let traits = [name].into_iter().take(chance.index(2)).collect();
             row.report = Arc::new(HostReport { traits, ..HostReport::default() });
         }
+        11 => row.set_classes([(class(), Stock::new(chance.below(9)))].into()),
         _ => {}
     }
+}
+
+fn class() -> ResourceClass {
+    "CUSTOM_LICENCE".parse().unwrap()
 }
 
 fn any_request(nth: u128, chance: &mut Chance) -> RequestSpec {
@@ -161,6 +166,11 @@ fn any_request(nth: u128, chance: &mut Chance) -> RequestSpec {
             let key = ["trait:CUSTOM_GOLD", "trait:HW_NIC_SRIOV"][chance.index(2)];
             let specs = [(key, ["required", "forbidden"][chance.index(2)])];
             let specs = ExtraSpecs::new(specs).unwrap();
+            asked.flavor = Arc::new((*asked.flavor).clone().with_extra_specs(specs));
+        }
+        5 => {
+            let amount = chance.index(4).to_string();
+            let specs = ExtraSpecs::new([("resources:CUSTOM_LICENCE", amount)]).unwrap();
             asked.flavor = Arc::new((*asked.flavor).clone().with_extra_specs(specs));
         }
         _ => {}
@@ -197,7 +207,10 @@ fn live(seed: u64) {
         assert_eq!(answer, by_row.select(&table, &asked, Seed::new(1)), "seed {seed}: {asked:?}");
         if let Ok(placement) = answer {
             let (host, instance) = (placement.hosts[0], asked.instances[0]);
-            table.update(host, |row| row.claim(instance, asked.flavor.resources()));
+            table.update(host, |row| {
+                row.claim(instance, asked.flavor.resources());
+                row.claim_classes(instance, asked.flavor.classes().unwrap_or(&ClassAmounts::NONE));
+            });
             placed.push((host, instance));
         }
     }

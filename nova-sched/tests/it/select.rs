@@ -1,10 +1,12 @@
 //! What is chosen, compared with the definition written down a second time and without haste.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nova_core::domain::*;
 use nova_core::port::Scheduler;
 use nova_core::seed::Seed;
+use nova_sched::explain::Limit;
 use nova_sched::{
     Ends, Filter, FilterScheduler, Runs, Sense, Ties, Verdict, Weigher, filters, weighers,
 };
@@ -150,6 +152,32 @@ fn a_batch_is_placed_whole_or_not_at_all() {
     let refused = policy.select(&three(), &request(8, 2, 1), Seed::new(1)).unwrap_err();
     assert_eq!(refused.instances, 8);
     assert_eq!(refused.funnel.stages.last().map(|stage| stage.hosts_out), Some(0));
+}
+
+#[test]
+fn a_batch_counts_resource_classes_too() {
+    let licence: ResourceClass = "CUSTOM_LICENCE".parse().unwrap();
+    let with = |id, licences| {
+        let mut host = host(id, 8, 8192);
+        host.set_classes([(licence.clone(), Stock::new(licences))].into());
+        host
+    };
+    let hosts = HostTable::new([with(1, 3), host(2, 8, 8192), with(3, 2)]);
+    let two_each = |count| {
+        let specs = ExtraSpecs::new([("resources:CUSTOM_LICENCE", "2")]).unwrap();
+        let mut request = request(count, 1, 512);
+        request.flavor = Arc::new((*request.flavor).clone().with_extra_specs(specs));
+        request
+    };
+    for policy in [FilterScheduler::first_fit(), FilterScheduler::nova_compat()] {
+        check(&policy, &hosts, &two_each(2), &[1, 3]);
+        assert!(policy.find(&hosts, &two_each(3), Seed::new(1)).is_none(), "{policy}");
+        let room = policy.how_many_fit(&hosts, &two_each(1));
+        let class = Limit::Class(licence.clone());
+        let expected = [(1, &class), (0, &class), (1, &class)];
+        let found: Vec<_> = room.hosts.iter().map(|host| (host.count, &host.limit)).collect();
+        assert_eq!(found, expected, "{policy}");
+    }
 }
 
 #[test]

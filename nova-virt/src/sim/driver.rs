@@ -26,6 +26,7 @@ impl VirtDriver for SimHost {
             hypervisor: self.options.hypervisor.clone(),
             hypervisor_version: self.options.hypervisor_version,
             traits: self.options.traits.clone(),
+            classes: self.options.classes.clone(),
         };
         self.call(Verb::Facts, |_| Ok(facts)).await
     }

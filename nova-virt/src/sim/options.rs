@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use nova_core::domain::{AllocationRatio, GuestKind, Invalid, TraitName};
+use nova_core::domain::{
+    AllocationRatio, ClassStocks, GuestKind, Invalid, ResourceClass, Stock, TraitName,
+};
 
 /// A call to a driver, for latencies, failures and counters of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,6 +260,7 @@ pub struct SimOptions {
     pub(super) hypervisor: String,
     pub(super) hypervisor_version: u64,
     pub(super) traits: BTreeSet<TraitName>,
+    pub(super) classes: ClassStocks,
 }
 
 impl SimOptions {
@@ -331,6 +334,13 @@ impl SimOptions {
         self
     }
 
+    /// Sets how much the host says it has of a resource class; of none by default.
+    #[must_use]
+    pub fn with_class(mut self, class: ResourceClass, stock: Stock<u64>) -> Self {
+        self.classes.insert(class, stock);
+        self
+    }
+
     pub(super) fn latency_of(&self, verb: Verb) -> Latency {
         self.latency.get(&verb).copied().unwrap_or_default()
     }
@@ -355,6 +365,7 @@ impl Default for SimOptions {
             hypervisor: "simulated".to_owned(),
             hypervisor_version: 0,
             traits: BTreeSet::new(),
+            classes: ClassStocks::new(),
         }
     }
 }

@@ -58,6 +58,7 @@ impl Admin {
                 liveness: row.liveness,
                 unready: view.unready(row.id).map(str::to_owned),
                 used: *row.used(),
+                used_classes: row.classes_used().clone(),
                 instances: row.claims().map(|(instance, _)| instance).collect(),
             })
         });

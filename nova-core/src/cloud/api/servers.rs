@@ -261,6 +261,7 @@ impl Door {
     pub(crate) fn boots(&self, flavor: &Flavor, image: &Image) -> Result<(), ApiError> {
         fits(flavor, image)?;
         devices(flavor, &image.properties, &self.options.pci_aliases)?;
+        flavor.classes()?;
         Ok(TraitName::check_wishes(flavor, &image.properties)?)
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, FloatingIp, FloatingPool, Host, HostId, HostName, Instance, InstanceId, Label,
-    Liveness, NetworkId, OpId, Port, Resources, VolumeId,
+    AddressState, ClassAmounts, FloatingIp, FloatingPool, Host, HostId, HostName, Instance,
+    InstanceId, Label, Liveness, NetworkId, OpId, Port, Resources, VolumeId,
 };
 use crate::store::Versioned;
 use crate::store::record::keys;
@@ -73,6 +73,8 @@ pub struct HostStatus {
     pub unready: Option<String>,
     /// What is claimed on it.
     pub used: Resources,
+    /// What is claimed on it of resource classes beyond CPUs, memory and disk.
+    pub used_classes: ClassAmounts,
     /// Who claims it, sorted.
     pub instances: Vec<InstanceId>,
 }
