@@ -26,7 +26,7 @@ impl Runner {
         at: HostId,
         was: VmState,
     ) -> Result<Attempt, StoreError> {
-        let Some(spec) = guest_spec(&*self.fresh().await?, server) else {
+        let Some(spec) = guest_spec(&*self.fresh().await?, server, at) else {
             return Ok(self.hopeless("the image or a network of the server is gone"));
         };
         match self.order_if_up(op, at, Order::Create(Box::new(spec))).await? {
@@ -79,7 +79,7 @@ impl Runner {
                 let anew = Instance { image, rescue: None, ..server.value.clone() };
                 {
                     let mut view = self.fresh().await?;
-                    if guest_spec(&view, &anew).is_none() {
+                    if guest_spec(&view, &anew, host).is_none() {
                         return Ok(self.hopeless("the image or a network of the server is gone"));
                     }
                     if image != server.value.image

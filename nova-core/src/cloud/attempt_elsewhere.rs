@@ -7,7 +7,8 @@
 
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_move::renew;
-use crate::cloud::attempt_server::{server_id, unclaim};
+use crate::cloud::attempt_server::server_id;
+use crate::cloud::claiming::unclaim;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::FORWARD_ATTEMPTS_MAX;

@@ -74,7 +74,7 @@ impl Runner {
             Ok(links) => links,
             Err(attempt) => return Ok(attempt),
         };
-        let Some(spec) = guest_spec(&*self.fresh().await?, server) else {
+        let Some(spec) = guest_spec(&*self.fresh().await?, server, to) else {
             return Ok(self.hopeless("the image or a network of the server is gone"));
         };
         let order = LiveOrder::Expect { spec: Box::new(spec), links };

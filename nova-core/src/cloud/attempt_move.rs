@@ -233,7 +233,7 @@ impl Runner {
             return Ok(self.hopeless("the server is not on the move"));
         };
         let grown = Instance { flavor: moving.new_flavor.clone(), ..server.clone() };
-        let Some(spec) = guest_spec(&*self.fresh().await?, &grown) else {
+        let Some(spec) = guest_spec(&*self.fresh().await?, &grown, to) else {
             return Ok(self.hopeless("the image or a network of the server is gone"));
         };
         let packed = match self.order_if_up(op, from, Order::Pack(server.id)).await? {

@@ -5,7 +5,8 @@
 //! record.
 
 use crate::cloud::attempt::{Attempt, idle};
-use crate::cloud::attempt_server::{server_id, unclaim};
+use crate::cloud::attempt_server::server_id;
+use crate::cloud::claiming::unclaim;
 use crate::cloud::order::Order;
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::{FORWARD_ATTEMPTS_MAX, Step};

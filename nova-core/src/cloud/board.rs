@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::cloud::view::View;
-use crate::domain::{HostId, HostReport, HostState, HostTable, Liveness, TaskState};
+use crate::domain::{
+    Host, HostId, HostReport, HostState, HostTable, Liveness, PciAddress, PciDevice, PciPools,
+    TaskState,
+};
 use crate::plant::{Bug, planted};
 use crate::store::record::keys;
 
@@ -114,7 +117,11 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
     }
     row.aggregates = view.aggregates_of(id);
     row.set_classes(host.classes.clone());
+    let mut numa = host.numa.clone();
     for claim in view.claims_on(id) {
+        if let Some((numa, cells)) = numa.as_mut().zip(claim.assigned.cells.as_ref()) {
+            numa.claim(&cells.guest, &cells.fit);
+        }
         row.claim(claim.instance, claim.amount);
         row.claim_classes(claim.instance, &claim.classes);
         let instance = view.instances.get(&keys::instance(claim.instance));
@@ -135,7 +142,19 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
             row.io_ops += 1;
         }
     }
+    row.numa = numa.map(Arc::new);
+    row.pci = PciPools::of(free_devices(view, host));
     Some(row)
+}
+
+/// The PCI devices of a host that nobody has.
+pub(crate) fn free_devices<'a>(view: &View, host: &'a Host) -> Vec<&'a PciDevice> {
+    if host.pci.is_empty() {
+        return Vec::new();
+    }
+    let taken: BTreeSet<&PciAddress> =
+        view.claims_on(host.id).flat_map(|claim| &claim.assigned.devices).collect();
+    host.pci.iter().filter(|device| !taken.contains(&device.address)).collect()
 }
 
 #[cfg(test)]
@@ -189,6 +208,8 @@ mod tests {
             hypervisor_version: 0,
             traits: Default::default(),
             classes: Default::default(),
+            numa: None,
+            pci: Vec::new(),
         }
     }
 

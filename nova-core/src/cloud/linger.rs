@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
-use crate::cloud::attempt_server::{server_id, unclaim};
+use crate::cloud::attempt_server::server_id;
+use crate::cloud::claiming::unclaim;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::runner::Runner;

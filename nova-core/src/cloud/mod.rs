@@ -26,6 +26,7 @@ mod attempt_rescue;
 mod attempt_server;
 mod attempt_shelf;
 mod board;
+mod claiming;
 mod conductor;
 mod error;
 mod guard;

@@ -5,7 +5,7 @@ use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::ports::Ports;
 use crate::domain::{
     Admission, AllocationRatio, ClassAmounts, ClassStocks, Host, HostFacts, HostId, HostName,
-    Inventory, ResourceClass, Resources, Stock, ZoneName,
+    Inventory, NumaTopology, ResourceClass, Resources, Stock, ZoneName, check_facts,
 };
 use crate::store::record::{Claim, Ledger, NameClaim, keys};
 use crate::store::{Prefix, Scan, Store as _, StoreError, StoreExt as _, Txn};
@@ -106,6 +106,7 @@ pub(crate) async fn register(
     spec: &HostSpec,
     facts: &HostFacts,
 ) -> Result<HostId, ApiError> {
+    check_facts(facts.numa.as_ref(), &facts.pci)?;
     for _ in 0..REGISTER_ATTEMPTS_MAX {
         let name = ports.store.read::<NameClaim>(&keys::host_name(&spec.name)).await?;
         let mut txn = Txn::new();
@@ -132,6 +133,8 @@ pub(crate) async fn register(
             hypervisor_version: facts.hypervisor_version,
             traits: facts.traits.clone(),
             classes: spec.stocks(&facts.classes),
+            numa: facts.numa.clone().map(NumaTopology::unused),
+            pci: facts.pci.clone(),
         };
         match &known {
             Some(known) if known.value == host => return Ok(id),
@@ -161,7 +164,8 @@ async fn keep_claims(
     is: &Host,
     txn: &mut Txn,
 ) -> Result<(), StoreError> {
-    if was.inventory == is.inventory && was.classes == is.classes {
+    let offers = |host: &Host| (host.inventory, host.classes.clone());
+    if offers(was) == offers(is) && was.numa == is.numa && was.pci == is.pci {
         return Ok(());
     }
     let ledger = ports.store.read::<Ledger>(&keys::host_ledger(is.id)).await?;
@@ -169,8 +173,13 @@ async fn keep_claims(
     let used = claims.iter().map(|claim| claim.value.amount).sum();
     let mut classes = ClassAmounts::default();
     claims.iter().for_each(|claim| classes.add(&claim.value.classes));
+    let has = |host: &Host, claim: &Claim| {
+        claim.assigned.missing(host.numa.as_ref(), &host.pci).is_none()
+    };
     let holds = |host: &Host| {
-        host.inventory.exceeded(&used).is_none() && classes.exceeds(&host.classes).is_none()
+        host.inventory.exceeded(&used).is_none()
+            && classes.exceeds(&host.classes).is_none()
+            && claims.iter().all(|claim| has(host, &claim.value))
     };
     let right = holds(was) || claims.iter().all(|claim| claim.value.kept);
     if holds(is) || !right {

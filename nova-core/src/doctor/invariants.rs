@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::Snapshot;
+use crate::doctor::devices::devices_have_one_owner;
 use crate::doctor::images::{
     images_have_bytes, images_have_takers, rescued_servers_have_images, shelved_servers_are_images,
 };
@@ -51,6 +52,7 @@ invariants! {
     Busy "a VLAN has one network, and its network has it" vlans_have_one_owner;
     Busy "a floating IP leads to a server that is there" floating_ips_lead_somewhere;
     Busy "claims fit their host" claims_fit;
+    Busy "a CPU of its own and a device have one owner" devices_have_one_owner;
     Busy "a server has one claim, on the host it names" claims_match_servers;
     Busy "usage is within the quota" usage_within_quota;
     Busy "group rules hold over claims" group_rules_hold;

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | An address, MAC, VLAN, floating IP or volume has at most one owner, and it exists | the invariants on addresses, MACs, VLANs, floating IPs and volumes |
 //! | Pools neither lose nor make anything | the same; no record holds a sum, and what nobody owns or rests is free |
+//! | No CPU that a server has for itself and no PCI device has two owners | `a CPU of its own and a device have one owner` |
 //! | Claims fit their host, usage its quota, group rules hold over claims | `claims fit their host`, `usage is within the quota`, `group rules hold over claims` |
 //! | What was given back rests before it is given out again | not here, it takes two moments: the audit of `testing`, laws of the network port |
 //! | A guest runs once, and what it uses is nobody else's | `no guest runs twice`, `a guest in memory has a claim where it is` |
@@ -25,6 +26,7 @@
 //! and agents, and a finding means that one of them is wrong.
 
 mod checkup;
+mod devices;
 mod images;
 mod invariants;
 mod quotas;

@@ -38,6 +38,8 @@ fn host(id: HostId) -> Host {
         hypervisor_version: 1,
         traits: Default::default(),
         classes: Default::default(),
+        numa: None,
+        pci: Vec::new(),
     }
 }
 
@@ -72,7 +74,7 @@ fn server(id: InstanceId, at: HostId) -> Instance {
 
 fn claim(instance: InstanceId, host: HostId) -> Claim {
     let (amount, classes) = (server(instance, host).flavor.resources(), ClassAmounts::NONE);
-    Claim { host, instance, amount, classes, kept: false }
+    Claim { host, instance, amount, classes, assigned: Assigned::default(), kept: false }
 }
 
 /// A host with so many licences, its server, which claims three of them, and its flavor, which asks
@@ -84,6 +86,32 @@ fn asks_for(s: &mut Snapshot, licences: u64, asked: &str) {
     s.claims[0].classes = ClassAmounts::from_specs(&specs("3")).unwrap();
     let flavor = s.instances[0].flavor.clone();
     s.instances[0].flavor = flavor.with_extra_specs(specs(asked));
+}
+
+const DEVICES: &str = "a CPU of its own and a device have one owner";
+
+/// The first host has CPU 2 and two devices; its server and another one there have these of them.
+fn share(s: &mut Snapshot, pins: [u32; 2], devices: [&str; 2]) {
+    let second = InstanceId::from_u128(11);
+    s.instances.push(Instance { group: None, ..server(second, HOST) });
+    s.claims.push(claim(second, HOST));
+    s.guests.entry(HOST).or_default().push(guest(second));
+    let cell = NumaCell { dedicated_cpus: BTreeSet::from([1, 2]), ..NumaCell::default() };
+    s.hosts[0].numa = Some(NumaTopology { cells: vec![cell] });
+    s.hosts[0].pci = ["0000:01:00.0", "0000:01:00.1"].map(device).into();
+    for (claim, (cpu, address)) in s.claims.iter_mut().zip(pins.into_iter().zip(devices)) {
+        let pins = [(0, cpu)].into();
+        let fit = NumaFit { cells: vec![CellFit { host_cell: 0, page_size_kb: None, pins }] };
+        let guest = GuestTopology { cells: vec![GuestCell::default()] };
+        claim.assigned.cells = Some(AssignedCells { guest, fit });
+        claim.assigned.devices = vec![name(address)];
+    }
+}
+
+fn device(address: &str) -> PciDevice {
+    let (numa_node, dev_type, tags) = Default::default();
+    let (vendor_id, product_id) = ("8086".to_owned(), "1572".to_owned());
+    PciDevice { address: name(address), vendor_id, product_id, numa_node, dev_type, tags }
 }
 
 fn guest(instance: InstanceId) -> Guest {
@@ -260,6 +288,10 @@ const CASES: &[Case] = &[
     ("claims fit their host", |s| s.hosts.retain(|host| host.id != HOST)),
     ("claims fit their host", |s| asks_for(s, 2, "3")),
     ("a server has one claim, on the host it names", |s| asks_for(s, 3, "2")),
+    (DEVICES, |s| share(s, [2, 2], ["0000:01:00.0", "0000:01:00.1"])),
+    (DEVICES, |s| share(s, [1, 2], ["0000:01:00.0", "0000:01:00.0"])),
+    (DEVICES, |s| share(s, [1, 3], ["0000:01:00.0", "0000:01:00.1"])),
+    (DEVICES, |s| share(s, [1, 2], ["0000:01:00.0", "0000:02:00.0"])),
     ("claims fit their host", |s| {
         // One came after the host had come to offer less.
         s.claims.iter_mut().for_each(|claim| claim.kept = true);

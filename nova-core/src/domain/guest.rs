@@ -73,6 +73,13 @@ pub enum FailedCheck {
         /// How much of it the server takes.
         wanted: u64,
     },
+    /// The host that was chosen cannot give the NUMA cells or PCI devices that are asked for.
+    Devices {
+        /// The host.
+        host: HostName,
+        /// Why not, for people.
+        reason: String,
+    },
     /// The host that was chosen is against the rule of the server's group.
     GroupRule {
         /// The group.

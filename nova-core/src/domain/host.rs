@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    AggregateId, ClassStocks, HostId, HostName, Invalid, Inventory, Label, Resources, TraitName,
-    ZoneName,
+    AggregateId, ClassStocks, HostId, HostName, Invalid, Inventory, Label, NumaTopology, PciDevice,
+    Resources, TraitName, ZoneName,
 };
 
 /// Whether an operator lets new servers come to a host.
@@ -57,6 +57,13 @@ pub struct HostFacts {
     /// What it has of resource classes beyond CPUs, memory and disk.
     #[serde(default)]
     pub classes: ClassStocks,
+    /// Its NUMA cells; none when it does not tell. What it says is used of them is not looked at:
+    /// that follows from claims.
+    #[serde(default)]
+    pub numa: Option<NumaTopology>,
+    /// Its PCI devices that guests may have.
+    #[serde(default)]
+    pub pci: Vec<PciDevice>,
 }
 
 /// A host as an operator registered it and its agent described it.
@@ -87,6 +94,12 @@ pub struct Host {
     /// What it offers of resource classes beyond CPUs, memory and disk.
     #[serde(default, skip_serializing_if = "ClassStocks::is_empty")]
     pub classes: ClassStocks,
+    /// Its NUMA cells, of which nothing is used here; none when it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<NumaTopology>,
+    /// Its PCI devices that guests may have, in the order in which it tells of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pci: Vec<PciDevice>,
 }
 
 /// Why an operator declared a host down.

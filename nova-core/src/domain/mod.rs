@@ -3,6 +3,7 @@
 //! Nothing here does anything: no store, no clock, no await. What acts on these values is in
 //! [`port`](crate::port) and [`cloud`](crate::cloud).
 
+mod assigned;
 mod classes;
 mod fence;
 mod flavor;
@@ -31,6 +32,8 @@ mod traits;
 mod unit;
 mod volume;
 
+pub(crate) use assigned::check_facts;
+pub use assigned::{Assigned, AssignedCells, PciDevice, Unassignable};
 pub(crate) use classes::ClassLedger;
 pub use classes::{ClassAmounts, ClassStocks};
 pub use fence::{Fence, RemovedFences};
@@ -47,8 +50,8 @@ pub use instance::{Action, Instance, TaskState, VmState};
 pub use invalid::Invalid;
 pub use migration::Migration;
 pub use name::{
-    FlavorName, HostName, KeyPairName, Label, PoolName, ProjectId, RequestId, ResourceClass,
-    ServerName, TraitName, ZoneName,
+    FlavorName, HostName, KeyPairName, Label, PciAddress, PoolName, ProjectId, RequestId,
+    ResourceClass, ServerName, TraitName, ZoneName,
 };
 pub use network::{
     AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, InterfaceName,

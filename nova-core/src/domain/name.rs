@@ -85,6 +85,7 @@ const WORD: &str = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', the first a lett
 const TRAIT: &str = "1 to 255 of A-Z, 0-9 and '_'";
 const CLASS: &str = "1 to 255 of A-Z, 0-9 and '_', other than VCPU, PCPU, MEMORY_MB and DISK_GB, \
                      which follow from other fields of a flavor";
+const PCI: &str = "domain:bus:slot.function in lower-case hexadecimal, as in 0000:81:00.1";
 const TOKEN: &str = "1 to 255 printable ASCII characters without space or '/'";
 
 names! {
@@ -106,6 +107,8 @@ names! {
     Label, "name", WORD, is_word;
     /// A trait of a host as Placement names it: `HW_CPU_X86_AVX2`, `CUSTOM_GOLD`.
     TraitName, "trait", TRAIT, is_trait;
+    /// Where a PCI device is on its host: `0000:81:00.1`.
+    PciAddress, "PCI address", PCI, is_pci;
     /// A resource class of a host as Placement names it, beyond those that are fields of a flavor:
     /// `CUSTOM_LICENCE`, `VGPU`.
     ResourceClass, "resource class", CLASS, is_class;
@@ -155,6 +158,16 @@ fn is_trait(text: &str) -> bool {
 
 fn is_class(text: &str) -> bool {
     is_trait(text) && !["VCPU", "PCPU", "MEMORY_MB", "DISK_GB"].contains(&text)
+}
+
+fn is_pci(text: &str) -> bool {
+    text.len() == 12
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b':',
+            10 => byte == b'.',
+            11 => (b'0'..=b'7').contains(&byte),
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
 }
 
 fn is_token(text: &str) -> bool {

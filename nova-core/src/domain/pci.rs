@@ -118,6 +118,22 @@ impl PciPools {
         Ok(())
     }
 
+    /// How many devices of each pool `requests` take, one after the other.
+    ///
+    /// # Errors
+    /// As those of [`check`](Self::check).
+    pub fn taken(
+        &self,
+        requests: &[PciRequest],
+        near: Option<Near<'_>>,
+    ) -> Result<Vec<u32>, PciShort> {
+        if requests.is_empty() {
+            return Ok(vec![0; self.pools.len()]);
+        }
+        let left = self.after(requests, near)?.into_iter().map(Option::unwrap_or_default);
+        Ok(self.pools.iter().zip(left).map(|(pool, left)| pool.count - left).collect())
+    }
+
     /// What is left of each pool when the requests have taken their devices; none of a pool that
     /// disappeared.
     fn after(

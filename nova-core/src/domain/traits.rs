@@ -128,6 +128,8 @@ mod tests {
             hypervisor_version: 0,
             traits: Default::default(),
             classes: Default::default(),
+            numa: None,
+            pci: Vec::new(),
         };
         let text = serde_json::to_string(&host).unwrap();
         assert!(!text.contains("traits"), "{text}");

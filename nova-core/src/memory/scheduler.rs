@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Admission, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid, Liveness,
-    Placement, Purpose, Refusal, RequestSpec,
+    Admission, Assigned, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid,
+    Liveness, Placement, Purpose, Refusal, RequestSpec,
 };
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
@@ -18,12 +18,13 @@ use crate::seed::Seed;
 pub struct FirstFit;
 
 /// What a host has to pass, in this order, and what is said of a host that does not.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check { name: "destination", refusal: "not the destination", passes: is_destination },
     Check { name: "host-up", refusal: "disabled or down", passes: is_up },
     Check { name: "zone", refusal: "another zone", passes: is_in_zone },
     Check { name: "retry", refusal: "failed before", passes: is_new },
     Check { name: "capacity", refusal: "not enough left", passes: has_room },
+    Check { name: "devices", refusal: "no such cells or devices left", passes: has_devices },
     Check { name: "same-host", refusal: "none of the wanted servers", passes: has_wanted },
     Check {
         name: "different-host",
@@ -141,6 +142,10 @@ fn is_new(host: &HostState, request: &RequestSpec) -> bool {
 fn has_room(host: &HostState, request: &RequestSpec) -> bool {
     let has_class = || request.flavor.classes().is_ok_and(|all| host.lacks_class(all).is_none());
     host.lacks(&request.flavor.resources()).is_none() && has_class()
+}
+
+fn has_devices(host: &HostState, request: &RequestSpec) -> bool {
+    request.numa.is_none() && request.pci.is_empty() || Assigned::is_possible(host, request)
 }
 
 fn has_wanted(host: &HostState, request: &RequestSpec) -> bool {

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 
 use super::images::{measure, read_all};
 use crate::domain::{
-    ClassStocks, GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId,
-    PowerState, Reboot, ResourceClass, Resources, Stock, TraitName, Vcpus, VolumeId,
+    Assigned, ClassStocks, GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId,
+    InstanceId, NumaTopology, PciDevice, PowerState, Reboot, ResourceClass, Resources, Stock,
+    TraitName, Vcpus, VolumeId,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
@@ -28,6 +29,8 @@ pub struct MemoryHost {
     total: Resources,
     traits: BTreeSet<TraitName>,
     classes: ClassStocks,
+    numa: Option<NumaTopology>,
+    pci: Vec<PciDevice>,
     guests: Mutex<BTreeMap<InstanceId, Kept>>,
 }
 
@@ -39,6 +42,7 @@ struct Kept {
     disk: String,
     passage: Passage,
     rescued: bool,
+    assigned: Assigned,
 }
 
 /// Whether a guest is on its way between two hosts.
@@ -59,6 +63,7 @@ impl Kept {
         disk: String::new(),
         passage: Passage::None,
         rescued: false,
+        assigned: Assigned { cells: None, devices: Vec::new() },
     };
 }
 
@@ -66,7 +71,7 @@ impl MemoryHost {
     /// A host without guests that says it has `total`.
     pub fn new(total: Resources) -> Self {
         let (traits, classes, guests) = Default::default();
-        Self { total, traits, classes, guests }
+        Self { total, traits, classes, numa: None, pci: Vec::new(), guests }
     }
 
     /// Sets which traits it says it has; none by default.
@@ -81,6 +86,25 @@ impl MemoryHost {
     pub fn with_class(mut self, class: ResourceClass, stock: Stock<u64>) -> Self {
         self.classes.insert(class, stock);
         self
+    }
+
+    /// Sets which NUMA cells it says it has; by default it tells of none.
+    #[must_use]
+    pub fn with_numa(mut self, cells: NumaTopology) -> Self {
+        self.numa = Some(cells);
+        self
+    }
+
+    /// Sets which PCI devices it says it has for guests; none by default.
+    #[must_use]
+    pub fn with_pci(mut self, devices: impl IntoIterator<Item = PciDevice>) -> Self {
+        self.pci = devices.into_iter().collect();
+        self
+    }
+
+    /// Which cells, CPUs and devices a guest was made with; none when it is not here.
+    pub fn assigned(&self, instance: InstanceId) -> Option<Assigned> {
+        self.guests().get(&instance).map(|guest| guest.assigned.clone())
     }
 
     /// Starts a guest that no one asked the driver for, as an operator does with other tools.
@@ -157,6 +181,8 @@ impl VirtDriver for MemoryHost {
             hypervisor_version: 0,
             traits: self.traits.clone(),
             classes: self.classes.clone(),
+            numa: self.numa.clone(),
+            pci: self.pci.clone(),
         })
     }
 
@@ -175,7 +201,11 @@ impl VirtDriver for MemoryHost {
         }
         let fetched = fetch(&spec.image, images).await;
         let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
-        self.guests().entry(instance).or_insert(Kept { disk, ..Kept::NEW });
+        self.guests().entry(instance).or_insert_with(|| Kept {
+            disk,
+            assigned: spec.assigned.clone(),
+            ..Kept::NEW
+        });
         Ok(())
     }
 
@@ -318,6 +348,7 @@ impl MoveGuests for MemoryHost {
             power: PowerState::Shutdown,
             boot: parcel.boot,
             disk: parcel.disks.clone(),
+            assigned: spec.assigned.clone(),
             ..Kept::NEW
         });
         Ok(())

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::class::Class;
 use crate::domain::{
-    GiB, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, InterfaceName, Mac, MiB,
-    PowerState, ProjectId, PublicKey, Reboot, ServerName, Vcpus, VolumeId,
+    Assigned, GiB, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, InterfaceName,
+    Mac, MiB, PowerState, ProjectId, PublicKey, Reboot, ServerName, Vcpus, VolumeId,
 };
 use crate::port::{Connection, ImageStore, LiveMigrate};
 
@@ -37,6 +37,9 @@ pub struct GuestSpec {
     pub nics: Vec<Nic>,
     /// A key that may log in.
     pub public_key: Option<PublicKey>,
+    /// Which of the host's NUMA cells, CPUs and PCI devices it has, where it was placed by them.
+    #[serde(default)]
+    pub assigned: Assigned,
 }
 
 /// An interface of a guest.

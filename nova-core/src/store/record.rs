@@ -37,10 +37,10 @@ use std::net::IpAddr;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Aggregate, AggregateId, ClassAmounts, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
-    Host, HostId, HostName, Image, ImageId, Instance, InstanceId, KeyPair, KeyPairName, Mac,
-    MacClaim, Network, NetworkId, OpId, Operation, PoolName, Port, ProjectId, Quota, RequestId,
-    Resources, ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId,
+    Aggregate, AggregateId, Assigned, ClassAmounts, FixedIp, Flavor, FlavorName, FloatingIp,
+    FloatingPool, Host, HostId, HostName, Image, ImageId, Instance, InstanceId, KeyPair,
+    KeyPairName, Mac, MacClaim, Network, NetworkId, OpId, Operation, PoolName, Port, ProjectId,
+    Quota, RequestId, Resources, ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId,
 };
 use crate::store::{Key, Prefix, StoreError, Value};
 
@@ -239,6 +239,9 @@ pub struct Claim {
     /// How much of resource classes beyond that.
     #[serde(default, skip_serializing_if = "ClassAmounts::is_empty")]
     pub classes: ClassAmounts,
+    /// What it has beyond amounts.
+    #[serde(default, skip_serializing_if = "Assigned::is_nothing")]
+    pub assigned: Assigned,
     /// Whether it was there, rightly, when its host came to offer less than is claimed of it. It
     /// stays then, and is right beyond the host's capacity; what is claimed later has to fit.
     #[serde(default)]
@@ -414,12 +417,25 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_was_stored_before_there_were_classes_and_devices_is_read() {
+        let text = r#"{"host":"00000000-0000-0000-0000-000000000001",
+            "instance":"00000000-0000-0000-0000-000000000002",
+            "amount":{"vcpus":1,"memory":512,"disk":0}}"#;
+        let claim: Claim = serde_json::from_str(text).unwrap();
+        assert_eq!(claim.amount.memory.get(), 512);
+        assert!(claim.classes.is_empty() && claim.assigned.is_nothing() && !claim.kept);
+        let text = serde_json::to_string(&claim).unwrap();
+        assert!(!text.contains("classes") && !text.contains("assigned"), "{text}");
+    }
+
+    #[test]
     fn a_record_lies_where_its_key_function_says() {
         let claim = Claim {
             host: HostId::from_u128(1),
             instance: InstanceId::from_u128(2),
             amount: Resources::ZERO,
             classes: ClassAmounts::default(),
+            assigned: Assigned::default(),
             kept: false,
         };
         assert_eq!(claim.key(), keys::claim(claim.host, claim.instance));

@@ -1,14 +1,16 @@
 //! What a simulated cloud is made of: the reference parts, or those of whoever brings their own.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::domain::Resources;
+use crate::domain::{NumaCell, NumaTopology, PciAddress, PciDevice, Resources};
 use crate::memory::{FirstFit, MemoryHost, MemoryNetworks, MemoryVolumes};
 use crate::port::{NetworkManager, Scheduler, VirtDriver, VolumeDriver};
 use crate::seed::Seed;
 use crate::store::{MemoryStore, Store};
+use crate::testing::world::CARD;
 
 type Make<T> = Arc<dyn Fn() -> Arc<T> + Send + Sync>;
 type MakeHost = Arc<dyn Fn(&str, Resources) -> Arc<dyn VirtDriver> + Send + Sync>;
@@ -93,7 +95,7 @@ impl Default for Parts {
     fn default() -> Self {
         Self {
             store: Arc::new(|| Arc::new(MemoryStore::new())),
-            driver: Arc::new(|_, total| Arc::new(MemoryHost::new(total))),
+            driver: Arc::new(|_, total| Arc::new(machine(total))),
             scheduler: Arc::new(|| Arc::new(FirstFit)),
             network: Arc::new(|store, clock, seed| {
                 Arc::new(MemoryNetworks::new(store, clock, seed))
@@ -101,6 +103,26 @@ impl Default for Parts {
             volumes: Arc::new(|| Arc::new(MemoryVolumes::new())),
         }
     }
+}
+
+/// A host with two NUMA cells and with a card for every two CPUs, beside one cell and the other.
+fn machine(total: Resources) -> MemoryHost {
+    let half = total.vcpus.0 / 2;
+    let cell = |id: u32, cpus: std::ops::Range<u32>| NumaCell {
+        id,
+        dedicated_cpus: cpus.collect(),
+        memory: total.memory.0 / 2,
+        ..NumaCell::default()
+    };
+    let cells = vec![cell(0, 0..half), cell(1, half..total.vcpus.0)];
+    let host = MemoryHost::new(total).with_numa(NumaTopology { cells });
+    let card = |n: u32| {
+        let [vendor_id, product_id] = CARD.map(str::to_owned);
+        let address = PciAddress::new(format!("0000:01:{n:02x}.0")).ok()?;
+        let (numa_node, dev_type, tags) = (Some(n % 2), None, BTreeMap::new());
+        Some(PciDevice { address, vendor_id, product_id, numa_node, dev_type, tags })
+    };
+    host.with_pci((0..half).filter_map(card))
 }
 
 impl Debug for Parts {

@@ -306,6 +306,7 @@ pub(crate) async fn rest(world: &World, operator: &mut Client) -> Result<(), Wro
 
 /// What everybody finds: an image, flavors, a network, a pool of floating IPs.
 async fn ground(operator: &mut Client) -> Result<ImageId, Wrong> {
+    let hosts = operator.handle().await.hosts().await.map_err(broken)?;
     let missing = || ("a calm cloud works", "it cannot be set up".to_owned());
     let image = ImageSpec::new("tiny".parse().map_err(broken)?, ImageFormat::Raw);
     let image = operator
@@ -321,6 +322,12 @@ async fn ground(operator: &mut Client) -> Result<ImageId, Wrong> {
             spec = spec
                 .with_unknown_keys(UnknownKeys::Keep)
                 .with_extra_spec(format!("resources:{LICENCE}"), "1");
+        }
+        if name == "large" && hosts.iter().all(|host| host.host.numa.is_some()) {
+            spec = spec.with_extra_spec("hw:cpu_policy", "dedicated");
+        }
+        if name == "large" && hosts.iter().all(|host| !host.host.pci.is_empty()) {
+            spec = spec.with_extra_spec("pci_passthrough:alias", "card:1");
         }
         let made = operator
             .ask(|admin, request| {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, ClockExt as _};
 use crate::cloud::{Agent, CloudOptions, Conductor, HostSpec, Ports};
-use crate::domain::{GiB, MiB, Resources, Stock, Vcpus};
+use crate::domain::{GiB, MiB, PciAlias, PciAliases, Resources, Stock, Vcpus};
 use crate::memory::{LocalBus, MemoryImages, VirtualClock};
 use crate::port::{ImageStore, Scheduler, VirtDriver, VolumeDriver};
 use crate::seed::Seed;
@@ -24,6 +24,15 @@ use crate::testing::store::ChaosStore;
 
 /// A resource class of every host, of which large servers take one each.
 pub(crate) const LICENCE: &str = "CUSTOM_LICENCE";
+
+/// The vendor and the product of a card that a guest may have for itself.
+pub(crate) const CARD: [&str; 2] = ["8086", "1572"];
+
+/// The name of that card.
+fn aliases() -> PciAliases {
+    let card = PciAlias::new([("vendor_id", CARD[0]), ("product_id", CARD[1])]);
+    PciAliases::default().with("card", card).unwrap_or_default()
+}
 
 /// How large a run is; drawn by its seed.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +135,7 @@ impl World {
             fate,
             log,
             seed,
-            options,
+            options: options.with_pci_aliases(aliases()),
         };
         for n in 0..size.conductors {
             let (process, ports) = world.process(&format!("conductor-{n}"));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use nova_core::cloud::{ApiError, CloudOptions, FlavorSpec, ImageSpec, UnknownKeys};
 use nova_core::domain::{
-    HostTable, ImageFormat, ImageId, ImageProperties, Invalid, MiB, PciAlias, PciAliases,
+    HostTable, ImageFormat, ImageId, ImageProperties, Invalid, MiB, OpState, PciAlias, PciAliases,
     PciNumaPolicy, Placement, Refusal, RequestSpec, Vcpus,
 };
 use nova_core::memory::FirstFit;
@@ -140,7 +140,9 @@ fn the_scheduler_is_asked_for_the_cells_and_the_devices_of_a_server() {
         let mut spec = world.server("web", "split");
         spec.image = image(world, &[("hw_cpu_policy", "dedicated")]).await;
         let project = world.project();
-        world.done(project.create_server(project.new_request(), &spec).await).await;
+        let created = project.create_server(project.new_request(), &spec).await.unwrap();
+        // No host tells of cells.
+        assert!(matches!(world.ended(created.operation).await.state, OpState::Failed(_)));
         let asked = asked.lock().unwrap();
         let request = asked.last().expect("it was asked");
         assert_eq!(request.image_id, Some(spec.image));

@@ -104,9 +104,9 @@ fn what_was_claimed_before_a_host_came_to_offer_less_is_right_and_nothing_beside
         assert!(matches!(world.ended(more.operation).await.state, OpState::Failed(_)));
         // Somebody claims all the same.
         let instance = InstanceId::from_u128(404);
-        let (amount, classes) = Default::default();
+        let (amount, classes, assigned) = Default::default();
         let mut txn = Txn::new();
-        txn.create(&Claim { host, instance, amount, classes, kept: false });
+        txn.create(&Claim { host, instance, amount, classes, assigned, kept: false });
         world.cloud.ports().store.commit(txn).await.unwrap();
         assert!(over(&admin.doctor().await.unwrap()));
         // What was wrong before does not become right by offering less still.

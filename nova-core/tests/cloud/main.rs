@@ -7,6 +7,7 @@ mod broken;
 mod cells;
 mod chaos;
 mod classes;
+mod devices;
 mod doctor;
 mod drain;
 mod elsewhere;

@@ -98,8 +98,8 @@ impl World {
     /// Puts an instance on a host, or takes it away.
     pub(crate) async fn claim(&self, n: u128, on: u128) {
         let (host, instance) = (host(on), instance(n));
-        let (amount, classes) = Default::default();
-        let claim = Claim { host, instance, amount, classes, kept: false };
+        let (amount, classes, assigned) = Default::default();
+        let claim = Claim { host, instance, amount, classes, assigned, kept: false };
         let mut txn = Txn::new();
         txn.put(&claim);
         self.store.commit(txn).await.unwrap();

@@ -26,6 +26,7 @@ fn guest(change: impl FnOnce(&mut GuestSpec)) -> GuestSpec {
         },
         nics: Vec::new(),
         public_key: None,
+        assigned: Default::default(),
     };
     change(&mut guest);
     guest

@@ -27,6 +27,8 @@ impl VirtDriver for SimHost {
             hypervisor_version: self.options.hypervisor_version,
             traits: self.options.traits.clone(),
             classes: self.options.classes.clone(),
+            numa: self.options.numa.clone(),
+            pci: self.options.pci.clone(),
         };
         self.call(Verb::Facts, |_| Ok(facts)).await
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nova_core::domain::{
-    AllocationRatio, ClassStocks, GuestKind, Invalid, ResourceClass, Stock, TraitName,
+    AllocationRatio, ClassStocks, GuestKind, Invalid, NumaTopology, PciDevice, ResourceClass,
+    Stock, TraitName,
 };
 
 /// A call to a driver, for latencies, failures and counters of its own.
@@ -261,6 +262,8 @@ pub struct SimOptions {
     pub(super) hypervisor_version: u64,
     pub(super) traits: BTreeSet<TraitName>,
     pub(super) classes: ClassStocks,
+    pub(super) numa: Option<NumaTopology>,
+    pub(super) pci: Vec<PciDevice>,
 }
 
 impl SimOptions {
@@ -341,6 +344,20 @@ impl SimOptions {
         self
     }
 
+    /// Sets which NUMA cells the host says it has; by default it tells of none.
+    #[must_use]
+    pub fn with_numa(mut self, cells: NumaTopology) -> Self {
+        self.numa = Some(cells);
+        self
+    }
+
+    /// Sets which PCI devices the host says it has for guests; none by default.
+    #[must_use]
+    pub fn with_pci(mut self, devices: impl IntoIterator<Item = PciDevice>) -> Self {
+        self.pci = devices.into_iter().collect();
+        self
+    }
+
     pub(super) fn latency_of(&self, verb: Verb) -> Latency {
         self.latency.get(&verb).copied().unwrap_or_default()
     }
@@ -366,6 +383,8 @@ impl Default for SimOptions {
             hypervisor_version: 0,
             traits: BTreeSet::new(),
             classes: ClassStocks::new(),
+            numa: None,
+            pci: Vec::new(),
         }
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn guest(number: u128, image: &Image) -> GuestSpec {
         image: image.clone(),
         nics: Vec::new(),
         public_key: None,
+        assigned: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cloud::api::admin::Admin;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::attempt::idle;
 use crate::cloud::attempt_image::late;
-use crate::cloud::attempt_server::unclaim;
+use crate::cloud::claiming::unclaim;
 use crate::cloud::error::ApiError;
 use crate::cloud::linger::{is_lost, linger, rely_on};
 use crate::cloud::view::View;

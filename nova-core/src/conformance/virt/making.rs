@@ -24,6 +24,7 @@ pub(super) fn small_guest(instance: InstanceId, image: Image) -> GuestSpec {
         image,
         nics: Vec::new(),
         public_key: None,
+        assigned: Default::default(),
     }
 }
 
