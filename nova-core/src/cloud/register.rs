@@ -1,11 +1,14 @@
 //! How a host becomes known.
 
+use std::collections::BTreeMap;
+
 use crate::class::Class;
 use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::ports::Ports;
 use crate::domain::{
     Admission, AllocationRatio, ClassAmounts, ClassStocks, Host, HostFacts, HostId, HostName,
-    Inventory, NumaTopology, ResourceClass, Resources, Stock, ZoneName, check_facts,
+    Inventory, NumaTopology, ResourceClass, ResourceKind, Resources, Stock, Units, ZoneName,
+    check_facts,
 };
 use crate::store::record::{Claim, Ledger, NameClaim, keys};
 use crate::store::{Prefix, Scan, Store as _, StoreError, StoreExt as _, Txn};
@@ -26,6 +29,9 @@ pub struct HostSpec {
     pub memory_ratio: AllocationRatio,
     /// How far its disk is promised.
     pub disk_ratio: AllocationRatio,
+    /// In which amounts one server may have its CPUs, memory or disk, where that is not any amount
+    /// from one unit to all there is.
+    pub units: BTreeMap<ResourceKind, Units>,
     /// What it has of resource classes beyond CPUs, memory and disk, besides what its driver
     /// says, or instead of it.
     pub classes: ClassStocks,
@@ -41,6 +47,7 @@ impl HostSpec {
             cpu_ratio: AllocationRatio::ONE,
             memory_ratio: AllocationRatio::ONE,
             disk_ratio: AllocationRatio::ONE,
+            units: BTreeMap::new(),
             classes: ClassStocks::new(),
         }
     }
@@ -75,6 +82,13 @@ impl HostSpec {
         Self { disk_ratio: ratio, ..self }
     }
 
+    /// Gives out its CPUs, memory (in MiB) or disk (in GiB) only in these amounts.
+    #[must_use]
+    pub fn with_units(mut self, kind: ResourceKind, units: Units) -> Self {
+        self.units.insert(kind, units);
+        self
+    }
+
     /// Has so much of a resource class, whatever its driver says of it: licences, for example, of
     /// which no driver knows.
     #[must_use]
@@ -89,10 +103,22 @@ impl HostSpec {
 
     fn inventory(&self, total: Resources) -> Result<Inventory, ApiError> {
         let Resources { vcpus, memory, disk } = self.reserved;
+        let units = |kind| self.units.get(&kind).copied().unwrap_or_default();
+        let (cpus, memories, disks) =
+            (Stock::new(total.vcpus), Stock::new(total.memory), Stock::new(total.disk));
         Ok(Inventory {
-            vcpus: Stock::new(total.vcpus).with_ratio(self.cpu_ratio).with_reserved(vcpus)?,
-            memory: Stock::new(total.memory).with_ratio(self.memory_ratio).with_reserved(memory)?,
-            disk: Stock::new(total.disk).with_ratio(self.disk_ratio).with_reserved(disk)?,
+            vcpus: cpus
+                .with_ratio(self.cpu_ratio)
+                .with_reserved(vcpus)?
+                .with_units(units(ResourceKind::Vcpus))?,
+            memory: memories
+                .with_ratio(self.memory_ratio)
+                .with_reserved(memory)?
+                .with_units(units(ResourceKind::Memory))?,
+            disk: disks
+                .with_ratio(self.disk_ratio)
+                .with_reserved(disk)?
+                .with_units(units(ResourceKind::Disk))?,
         })
     }
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use nova_core::cloud::{ApiError, FlavorSpec, HostStatus, ServerSpec, UnknownKeys};
+use nova_core::cloud::{ApiError, FlavorSpec, HostSpec, HostStatus, ServerSpec, UnknownKeys};
 use nova_core::domain::{
-    FailedCheck, Fault, GiB, HostName, InstanceId, MiB, OpState, ResourceClass, Stock, Vcpus,
+    FailedCheck, Fault, GiB, HostName, InstanceId, MiB, OpState, ResourceClass, ResourceKind,
+    Stock, Units, Vcpus,
 };
 use nova_core::memory::MemoryHost;
 use nova_core::port::Scheduler as _;
@@ -105,6 +106,29 @@ fn a_scheduler_that_does_not_count_them_is_refused_and_the_class_is_named() {
             world.healthy().await;
         },
     );
+}
+
+#[test]
+fn a_host_gives_out_cpus_only_in_the_amounts_that_its_operator_names() {
+    run(async |world: &mut World| {
+        let project = world.project();
+        for name in ["alpha", "beta"] {
+            let name: HostName = name.parse().unwrap();
+            let host = world.cloud.stop_host(&name).await;
+            assert!(host);
+            let units = Units { min: 4, max: None, step: 4 };
+            let fours = HostSpec::new(name).with_units(ResourceKind::Vcpus, units);
+            world.cloud.add_host(fours, Arc::new(MemoryHost::new(HOST))).await.unwrap();
+        }
+        // Two CPUs are no multiple of four.
+        let small = world.server("web", "small");
+        let asked = project.create_server(project.new_request(), &small).await.unwrap();
+        assert!(matches!(world.ended(asked.operation).await.state, OpState::Failed(_)));
+        let none = Units { min: 0, max: None, step: 1 };
+        let wrong = spec("gamma").with_units(ResourceKind::Disk, none);
+        let refused = world.cloud.add_host(wrong, Arc::new(MemoryHost::new(HOST))).await;
+        assert!(matches!(refused, Err(ApiError::Invalid(_))), "{refused:?}");
+    });
 }
 
 #[test]
