@@ -5,6 +5,8 @@
 //! does nothing.
 
 mod dry_run;
+#[cfg(all(feature = "linux", target_os = "linux"))]
+pub mod linux;
 mod recorder;
 
 use std::fmt::{Debug, Display};

@@ -1,0 +1,65 @@
+//! Files that are whole or not there, and what a host remembers between runs of its agent.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use nova_core::store::Revision;
+
+use crate::host::HostNet;
+
+/// Replaces a file by one with these bytes, whole: a reader sees the old or the new one.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// What is known of a host's network beyond what the kernel can tell.
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Memo {
+    /// The generation of the plan that was accepted last.
+    pub(super) accepted: Revision,
+    /// Everything that may be there by our doing. What of it is there, the kernel tells.
+    pub(super) parts: Vec<crate::host::Part>,
+    /// Whether the namespace forwarded packets before we did anything; none while nothing is done.
+    pub(super) forwarded: Option<bool>,
+}
+
+/// Where a [`Memo`] is kept.
+#[derive(Debug)]
+pub(super) struct Memory(PathBuf);
+
+impl Memory {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self(folder.join("network.json"))
+    }
+
+    /// What was kept; nothing in the beginning.
+    pub(super) fn read(&self) -> io::Result<Memo> {
+        match std::fs::read(&self.0) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Memo::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn write(&self, memo: &Memo) -> io::Result<()> {
+        write_whole(&self.0, &serde_json::to_vec(memo)?)
+    }
+}
+
+/// The parts of both, those of `net` where they differ.
+pub(super) fn with_all(
+    net: &HostNet,
+    more: impl IntoIterator<Item = crate::host::Part>,
+) -> Vec<crate::host::Part> {
+    let mut all: std::collections::BTreeMap<_, _> =
+        net.parts().map(|(id, part)| (id.clone(), part.clone())).collect();
+    for part in more {
+        all.entry(part.id()).or_insert(part);
+    }
+    all.into_values().collect()
+}

@@ -1,0 +1,323 @@
+//! What a host's network asks of nftables: sets and maps under rules that never change.
+//!
+//! All rules are in `rules.nft` and look things up in sets and maps, so that a packet costs the
+//! same however many guests there are. A [`Firewall`] is what the sets and maps hold. From one to
+//! another leads one batch, which the kernel takes whole or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::host::{BridgeOrigin, HostNet, Part};
+
+/// The tables, with their chains, sets and maps, all empty.
+const RULES: &str = include_str!("rules.nft");
+
+/// A set or a map: the family of its table, which is always called `nova`, and its name.
+type Place = (&'static str, &'static str);
+
+const PORTS: Place = ("bridge", "ports");
+const MACS: Place = ("bridge", "macs");
+const ADDRESSES: Place = ("bridge", "addresses");
+const UPLINKS: Place = ("bridge", "uplinks");
+const GATEWAYS: Place = ("bridge", "gateways");
+const BRIDGES: Place = ("ip", "bridges");
+const RANGES: Place = ("ip", "ranges");
+const FLOATING_IN: Place = ("ip", "floating_in");
+const FLOATING_OUT: Place = ("ip", "floating_out");
+const FLOATING: Place = ("ip", "floating");
+
+/// Every set and map, in the order in which they are in `rules.nft`.
+const PLACES: [Place; 10] = [
+    PORTS,
+    MACS,
+    ADDRESSES,
+    UPLINKS,
+    GATEWAYS,
+    BRIDGES,
+    RANGES,
+    FLOATING_IN,
+    FLOATING_OUT,
+    FLOATING,
+];
+
+/// What the sets and maps hold: each element as the texts of its fields, of a map the key and
+/// then the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Firewall(BTreeMap<Place, BTreeSet<Vec<String>>>);
+
+/// What went wrong with nftables.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FirewallError {
+    #[error("cannot run nft")]
+    Run(#[from] std::io::Error),
+    #[error("nft refused: {0}")]
+    Refused(String),
+    #[error("nft said what is no ruleset")]
+    Garbled(#[from] serde_json::Error),
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self(PLACES.into_iter().map(|place| (place, BTreeSet::new())).collect())
+    }
+}
+
+impl Firewall {
+    /// What `net` asks for.
+    pub(super) fn of(net: &HostNet) -> Self {
+        let mut firewall = Self::default();
+        let mut floating: BTreeMap<IpAddr, IpAddr> = BTreeMap::new();
+        for (_, part) in net.parts() {
+            let texts: Vec<(Place, Vec<String>)> = match part {
+                Part::Bridge(bridge) => {
+                    let name = bridge.name.to_string();
+                    let ours = bridge.origin == BridgeOrigin::Ours;
+                    let uplink = bridge.uplink.as_ref().filter(|_| ours);
+                    let uplink = uplink.map(|uplink| (UPLINKS, vec![uplink.name().to_string()]));
+                    ours.then(|| (BRIDGES, vec![name])).into_iter().chain(uplink).collect()
+                }
+                Part::BridgeAddress(part) => vec![(GATEWAYS, vec![part.address.ip().to_string()])],
+                Part::Nat(part) => vec![(RANGES, vec![part.range.to_string()])],
+                Part::GuestPort(part) => {
+                    let (tap, mac) = (part.tap.to_string(), part.mac.to_string());
+                    let address = vec![tap.clone(), mac.clone(), part.address.to_string()];
+                    vec![(PORTS, vec![tap.clone()]), (MACS, vec![tap, mac]), (ADDRESSES, address)]
+                }
+                Part::Floating(part) => {
+                    // While one moves there are two of it, and the one that is there counts.
+                    floating.entry(part.address).or_insert(part.fixed);
+                    Vec::new()
+                }
+                Part::VlanInterface(_)
+                | Part::DhcpServer(_)
+                | Part::Lease(_)
+                | Part::PublicAddress(_) => Vec::new(),
+            };
+            texts.into_iter().for_each(|(place, texts)| firewall.put(place, texts));
+        }
+        for (address, fixed) in floating {
+            let (address, fixed) = (address.to_string(), fixed.to_string());
+            firewall.put(FLOATING_IN, vec![address.clone(), fixed.clone()]);
+            firewall.put(FLOATING_OUT, vec![fixed.clone(), address.clone()]);
+            firewall.put(FLOATING, vec![address, fixed]);
+        }
+        firewall
+    }
+
+    fn put(&mut self, place: Place, texts: Vec<String>) {
+        self.0.entry(place).or_default().insert(texts);
+    }
+
+    fn has(&self, place: Place, texts: &[String]) -> bool {
+        self.0.get(&place).is_some_and(|elements| elements.contains(texts))
+    }
+
+    /// Whether it holds all that `part` asks for by itself.
+    pub(super) fn serves(&self, part: &Part) -> bool {
+        match part {
+            Part::Nat(part) => self.has(RANGES, &[part.range.to_string()]),
+            Part::GuestPort(part) => {
+                let texts = [part.tap.to_string(), part.mac.to_string(), part.address.to_string()];
+                self.has(PORTS, &texts[..1])
+                    && self.has(MACS, &texts[..2])
+                    && self.has(ADDRESSES, &texts)
+            }
+            Part::Floating(part) => {
+                let texts = [part.address.to_string(), part.fixed.to_string()];
+                self.has(FLOATING, &texts)
+            }
+            _ => true,
+        }
+    }
+
+    /// The batch that leads from `self` to `to`, as JSON for nft; none when nothing changes.
+    fn batch(&self, to: &Self) -> Option<Value> {
+        let mut commands = Vec::new();
+        let nothing = BTreeSet::new();
+        for (verb, from, to) in [("delete", to, self), ("add", self, to)] {
+            for ((family, name), elements) in &to.0 {
+                let there = from.0.get(&(*family, *name)).unwrap_or(&nothing);
+                let changed: Vec<Value> =
+                    elements.difference(there).map(|e| element((family, name), e)).collect();
+                if !changed.is_empty() {
+                    let what = json!({
+                        "family": family, "table": "nova", "name": name, "elem": changed,
+                    });
+                    commands.push(json!({ verb: { "element": what } }));
+                }
+            }
+        }
+        (!commands.is_empty()).then(|| json!({ "nftables": commands }))
+    }
+
+    /// What the kernel holds; none when our tables are not there as they should be.
+    pub(super) fn now() -> Result<Option<Self>, FirewallError> {
+        let mut firewall = Self::default();
+        for family in ["bridge", "ip"] {
+            let output = nft(&["-j", "list", "table", family, "nova"], None)?;
+            if !output.status.success() {
+                return Ok(None);
+            }
+            let listed: Value = serde_json::from_slice(&output.stdout)?;
+            let objects = listed["nftables"].as_array();
+            let mut rules = 0;
+            for object in objects.into_iter().flatten() {
+                rules += usize::from(object.get("rule").is_some());
+                let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
+                let name = set["name"].as_str().unwrap_or_default();
+                let place = PLACES.into_iter().find(|place| *place == (family, name));
+                let Some(place) = place else { continue };
+                for element in set["elem"].as_array().into_iter().flatten() {
+                    firewall.put(place, fields(element));
+                }
+            }
+            if rules != rules_of(family) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(firewall))
+    }
+
+    /// Makes the kernel hold `self` instead of `now`, in one batch.
+    pub(super) fn become_from(&self, now: &Self) -> Result<(), FirewallError> {
+        match now.batch(self) {
+            Some(batch) => run(&["-j", "-f", "-"], batch.to_string().as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Lays our tables anew, empty.
+    pub(super) fn lay() -> Result<Self, FirewallError> {
+        run(&["-f", "-"], RULES.as_bytes())?;
+        Ok(Self::default())
+    }
+
+    /// Removes our tables.
+    pub(super) fn clear() -> Result<(), FirewallError> {
+        // A table that is added first is there to be deleted.
+        let rules: String = ["bridge", "ip"]
+            .map(|family| format!("add table {family} nova\ndelete table {family} nova\n"))
+            .concat();
+        run(&["-f", "-"], rules.as_bytes())
+    }
+}
+
+/// How many rules a table of ours has: one on each line between `# rules` and `}`.
+fn rules_of(family: &str) -> usize {
+    let start = format!("table {family} nova {{");
+    let table = RULES.split(&start).nth(1).and_then(|rest| rest.split("\n}").next());
+    let lines = table.unwrap_or_default().lines().map(str::trim);
+    let is_rule = |line: &&str| {
+        !line.is_empty()
+            && *line != "}"
+            && !["#", "set ", "map ", "chain ", "type "].iter().any(|begin| line.starts_with(begin))
+    };
+    lines.filter(is_rule).count()
+}
+
+/// An element as nft takes it.
+fn element((family, name): (&str, &str), texts: &[String]) -> Value {
+    match (family, name, texts) {
+        (_, "ranges", [range]) => {
+            let (addr, len) = range.split_once('/').unwrap_or((range, "32"));
+            json!({ "prefix": { "addr": addr, "len": len.parse().unwrap_or(32) } })
+        }
+        (_, "floating_in" | "floating_out", [key, value]) => json!([key, value]),
+        (_, _, [one]) => json!(one),
+        _ => json!({ "concat": texts }),
+    }
+}
+
+/// The fields of an element as nft tells of it.
+fn fields(element: &Value) -> Vec<String> {
+    let texts = |values: &[Value]| values.iter().flat_map(fields).collect();
+    match element {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(values) => texts(values),
+        Value::Object(object) => match (object.get("concat"), object.get("prefix")) {
+            (Some(Value::Array(values)), _) => texts(values),
+            (_, Some(prefix)) => {
+                let addr = prefix["addr"].as_str().unwrap_or_default();
+                vec![format!("{addr}/{}", prefix["len"])]
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn run(arguments: &[&str], input: &[u8]) -> Result<(), FirewallError> {
+    let output = nft(arguments, Some(input))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(FirewallError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Runs nft in the namespace of this thread.
+fn nft(arguments: &[&str], input: Option<&[u8]>) -> Result<Output, FirewallError> {
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        // Who refuses early closes early; what it says is in its output.
+        let _ = stdin.write_all(input);
+    }
+    Ok(child.wait_with_output()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_read_as_it_was_written() {
+        for texts in [
+            (PORTS, vec!["tap1"]),
+            (ADDRESSES, vec!["tap1", "fa:16:3e:00:00:01", "10.0.0.2"]),
+            (RANGES, vec!["10.0.0.0/24"]),
+            (FLOATING_IN, vec!["192.0.2.1", "10.0.0.2"]),
+        ] {
+            let expected: Vec<String> = texts.1.iter().map(|text| (*text).to_owned()).collect();
+            assert_eq!(fields(&element(texts.0, &expected)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_deleted_before_what_comes_is_added() {
+        let with = |value: &str| {
+            let mut firewall = Firewall::default();
+            firewall.put(FLOATING_IN, vec!["192.0.2.1".to_owned(), value.to_owned()]);
+            firewall
+        };
+        let batch = with("10.0.0.2").batch(&with("10.0.0.3")).unwrap();
+        let verbs: Vec<&String> = batch["nftables"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|command| command.as_object().unwrap().keys())
+            .collect();
+        assert_eq!(verbs, ["delete", "add"]);
+        assert_eq!(with("10.0.0.2").batch(&with("10.0.0.2")), None);
+    }
+
+    #[test]
+    fn the_rules_name_every_set() {
+        for (family, name) in PLACES {
+            let table = RULES.split(&format!("table {family} nova {{")).nth(1).unwrap();
+            let table = table.split("\n}").next().unwrap();
+            let is_there =
+                table.contains(&format!("set {name} ")) || table.contains(&format!("map {name} "));
+            assert!(is_there, "{family} {name}");
+        }
+        assert!(rules_of("bridge") > 10 && rules_of("ip") > 8);
+    }
+}

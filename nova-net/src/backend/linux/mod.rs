@@ -1,0 +1,155 @@
+//! A backend that makes networks on a Linux kernel.
+//!
+//! Links and addresses by netlink, the firewall by nftables, DHCP by one dnsmasq for each
+//! network; `nft` and `dnsmasq` have to be installed, and root is needed. No shell is run.
+//!
+//! Each host is served by a thread of its own, in a network namespace of its own where one is
+//! named, so that several hosts can live on one machine. What a host has is kept in a folder and
+//! looked for in the kernel, so that an agent that starts again finds what it made, and what was
+//! removed behind its back is made again. What it did not make it does not touch: links carry its
+//! alias, firewall rules lie in tables of its own (`ip nova` and `bridge nova`), and a DHCP server
+//! is known by its settings file.
+//!
+//! - Nothing comes from a guest's interface but from its MAC and its address; it neither answers
+//!   DHCP nor speaks IPv6, which is not there yet.
+//! - The gateway's address is on every host: neither ARP for it nor DHCP crosses a way out.
+//! - To a guest comes what it asked for, what its neighbours on the bridge send, and what its
+//!   floating IP brings; connections through a floating IP end when that is led elsewhere.
+
+mod dnsmasq;
+mod files;
+mod firewall;
+mod links;
+mod station;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use nova_core::domain::HostId;
+use nova_core::store::Revision;
+use tokio::sync::{mpsc, oneshot};
+
+use self::station::{Job, Station};
+use crate::backend::{BackendError, NetBackend};
+use crate::host::HostNet;
+use crate::plan::Plan;
+
+/// Where a host's network is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostPlace {
+    /// The network namespace, by its name under `/run/netns`; none is the process's own.
+    pub namespace: Option<String>,
+    /// A folder that is the host's alone and outlives the process.
+    pub folder: PathBuf,
+}
+
+impl HostPlace {
+    /// The namespace of the process, with what is to be kept in `folder`, which is made when it
+    /// is not there.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { namespace: None, folder: folder.into() }
+    }
+
+    /// In this network namespace.
+    #[must_use]
+    pub fn in_namespace(self, name: impl Into<String>) -> Self {
+        Self { namespace: Some(name.into()), ..self }
+    }
+}
+
+/// Why a host cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinuxError {
+    /// The folder cannot be used.
+    #[error("cannot use the folder {}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The name of the folder would not be safe in a settings file.
+    #[error("the folder {} has other characters than A-Z, a-z, 0-9 and /._-", folder.display())]
+    Name {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The namespace cannot be entered.
+    #[error("cannot enter the network namespace {namespace}")]
+    Namespace {
+        /// Its name.
+        namespace: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel or the runtime refused.
+    #[error("cannot begin")]
+    Begin(#[source] io::Error),
+}
+
+/// The host is not one of those that are served here, or its thread has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("host {0} is not served here")]
+struct NotHere(HostId);
+
+/// Networks on the kernel of this machine; see [the module](self).
+#[derive(Debug, Default)]
+pub struct Linux {
+    hosts: BTreeMap<HostId, mpsc::UnboundedSender<Job>>,
+}
+
+impl Linux {
+    /// A backend that serves no host yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves a host from now on.
+    ///
+    /// # Errors
+    /// [`LinuxError`]; nothing has changed then.
+    pub fn with_host(mut self, host: HostId, place: &HostPlace) -> Result<Self, LinuxError> {
+        self.hosts.insert(host, Station::begin(place)?);
+        Ok(self)
+    }
+
+    async fn ask<T>(
+        &self,
+        host: HostId,
+        job: impl FnOnce(oneshot::Sender<T>) -> Job,
+    ) -> Result<T, NotHere> {
+        let station = self.hosts.get(&host).ok_or(NotHere(host))?;
+        let (answer, answered) = oneshot::channel();
+        station.send(job(answer)).map_err(|_| NotHere(host))?;
+        answered.await.map_err(|_| NotHere(host))
+    }
+}
+
+impl std::fmt::Display for Linux {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("linux networks")
+    }
+}
+
+#[async_trait]
+impl NetBackend for Linux {
+    async fn observe(&self, host: HostId) -> Result<HostNet, BackendError> {
+        let observed = self.ask(host, Job::Observe).await;
+        observed.unwrap_or_else(|gone| Err(BackendError::Observe { source: gone.into() }))
+    }
+
+    async fn apply(
+        &self,
+        host: HostId,
+        generation: Revision,
+        plan: &Plan,
+    ) -> Result<(), BackendError> {
+        let plan = plan.clone();
+        let applied = self.ask(host, |answer| Job::Apply { generation, plan, answer }).await;
+        applied.unwrap_or_else(|gone| Err(BackendError::Step { step: 0, source: gone.into() }))
+    }
+}

@@ -1,0 +1,330 @@
+//! The thread of one host, which sees and changes its network.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc as started;
+
+use ipnetwork::IpNetwork;
+use nova_core::store::Revision;
+use rtnetlink::Handle;
+use rustix::fd::AsFd as _;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::sync::{mpsc, oneshot};
+
+use super::dnsmasq::{DhcpError, Servers, is_plain, lease};
+use super::files::{Memo, Memory, with_all};
+use super::firewall::{Firewall, FirewallError};
+use super::links::{self, LinkError, Seen};
+use super::{HostPlace, LinuxError};
+use crate::backend::BackendError;
+use crate::host::{Bridge, BridgeOrigin, HostNet, Part};
+use crate::plan::{Action, Plan, Step};
+
+/// Where the kernel says whether it forwards packets.
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// What a station is asked.
+#[derive(Debug)]
+pub(super) enum Job {
+    Observe(oneshot::Sender<Result<HostNet, BackendError>>),
+    Apply { generation: Revision, plan: Plan, answer: oneshot::Sender<Result<(), BackendError>> },
+}
+
+/// Who serves one host.
+pub(super) struct Station {
+    handle: Handle,
+    memory: Memory,
+    servers: Servers,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Links(#[from] LinkError),
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    #[error(transparent)]
+    Dhcp(#[from] DhcpError),
+    #[error("cannot keep what the host has")]
+    Memory(#[source] io::Error),
+    #[error("cannot let packets be forwarded")]
+    Forward(#[source] io::Error),
+}
+
+impl Station {
+    /// Starts the thread, and waits until it serves.
+    pub(super) fn begin(place: &HostPlace) -> Result<mpsc::UnboundedSender<Job>, LinuxError> {
+        let folder = place.folder.clone();
+        if !is_plain(&folder) {
+            return Err(LinuxError::Name { folder });
+        }
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| folder.canonicalize())
+            .map_err(|source| LinuxError::Folder { folder, source })?;
+        let (jobs, asked) = mpsc::unbounded_channel();
+        let (begun, has_begun) = started::channel();
+        let place = place.clone();
+        let serve = move || match Self::prepare(&place) {
+            Ok((runtime, folder)) => runtime.block_on(async move {
+                match Self::connect(&folder) {
+                    Ok(station) => {
+                        let _ = begun.send(Ok(()));
+                        station.serve(asked).await;
+                    }
+                    Err(error) => drop(begun.send(Err(LinuxError::Begin(error)))),
+                }
+            }),
+            Err(error) => drop(begun.send(Err(error))),
+        };
+        let thread = std::thread::Builder::new().name("nova-net".to_owned());
+        thread.spawn(serve).map_err(LinuxError::Begin)?;
+        match has_begun.recv() {
+            Ok(begun) => begun.map(|()| jobs),
+            Err(_) => Err(LinuxError::Begin(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Enters the namespace with this thread.
+    fn prepare(
+        place: &HostPlace,
+    ) -> Result<(tokio::runtime::Runtime, std::path::PathBuf), LinuxError> {
+        if let Some(name) = &place.namespace {
+            let inside = || -> io::Result<()> {
+                let file = File::open(Path::new("/run/netns").join(name))?;
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(())
+            };
+            let namespace = name.clone();
+            inside().map_err(|source| LinuxError::Namespace { namespace, source })?;
+        }
+        let folder = place.folder.canonicalize();
+        let folder =
+            folder.map_err(|source| LinuxError::Folder { folder: place.folder.clone(), source })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        Ok((runtime.map_err(LinuxError::Begin)?, folder))
+    }
+
+    fn connect(folder: &Path) -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        let servers = Servers::new(folder.to_owned());
+        Ok(Self { handle, memory: Memory::new(folder), servers })
+    }
+
+    async fn serve(self, mut asked: mpsc::UnboundedReceiver<Job>) {
+        while let Some(job) = asked.recv().await {
+            // Who asked may have gone.
+            match job {
+                Job::Observe(answer) => drop(answer.send(self.observe().await)),
+                Job::Apply { generation, plan, answer } => {
+                    drop(answer.send(self.apply(generation, &plan).await));
+                }
+            }
+        }
+    }
+
+    async fn observe(&self) -> Result<HostNet, BackendError> {
+        let observed = async {
+            let memo = self.memory.read().map_err(Failed::Memory)?;
+            self.see(&memo).await
+        };
+        observed.await.map_err(|failed| BackendError::Observe { source: failed.into() })
+    }
+
+    /// What is there of what may be there.
+    async fn see(&self, memo: &Memo) -> Result<HostNet, Failed> {
+        let mut net = HostNet::new();
+        if memo.parts.is_empty() {
+            return Ok(net);
+        }
+        let seen = Seen::now(&self.handle).await?;
+        let firewall = Firewall::now()?.unwrap_or_default();
+        let mut told = std::collections::BTreeMap::new();
+        let mut parts: Vec<&Part> = memo.parts.iter().collect();
+        parts.sort_by_cached_key(|part| part.id());
+        for part in parts {
+            let is_there = match part {
+                Part::VlanInterface(part) => seen.has_vlan(part),
+                Part::Bridge(part) => {
+                    if let Some(bridge) = seen.bridge(part) {
+                        // What else is recorded of it fits, or the network would not be whole.
+                        let _ = net.insert(bridge);
+                    }
+                    continue;
+                }
+                Part::BridgeAddress(part) => seen.has_address(&part.bridge, part.address),
+                Part::DhcpServer(part) => self.servers.serves(part),
+                Part::Lease(part) => {
+                    let told =
+                        told.entry(part.network).or_insert_with(|| self.servers.told(part.network));
+                    told.get(&part.mac.to_string()) == Some(&lease(part))
+                }
+                Part::GuestPort(port) => {
+                    firewall.serves(part) && seen.is_plugged(&port.tap, &port.bridge) != Some(false)
+                }
+                Part::Nat(_) | Part::Floating(_) => firewall.serves(part),
+                Part::PublicAddress(part) => {
+                    seen.has_address(&part.interface, IpNetwork::from(part.address))
+                }
+            };
+            if is_there {
+                // What needs something that is gone is as good as gone: it is made again.
+                let _ = net.insert(part.clone());
+            }
+        }
+        Ok(net)
+    }
+
+    async fn apply(&self, generation: Revision, plan: &Plan) -> Result<(), BackendError> {
+        let begin = |failed: Failed| BackendError::Step { step: 0, source: failed.into() };
+        let mut memo = self.memory.read().map_err(Failed::Memory).map_err(begin)?;
+        if generation < memo.accepted {
+            return Err(BackendError::Outdated { generation, accepted: memo.accepted });
+        }
+        let mut net = self.see(&memo).await.map_err(begin)?;
+        let comes = plan.steps().iter().filter(|step| !matches!(step.action, Action::Remove(_)));
+        let idle = net.is_empty() && plan.is_empty();
+        memo.accepted = generation;
+        memo.parts = with_all(&net, comes.map(|step| step.action.part().clone()));
+        if !idle && memo.forwarded.is_none() {
+            memo.forwarded = Some(forwards().map_err(Failed::Forward).map_err(begin)?);
+        }
+        self.memory.write(&memo).map_err(Failed::Memory).map_err(begin)?;
+        if idle {
+            return Ok(());
+        }
+        lay(&net).map_err(begin)?;
+        for group in groups(plan.steps()) {
+            let mut next = net.clone();
+            for step in group {
+                step.action.apply(&mut next).map_err(|flaw| BackendError::Refused {
+                    step: step.number,
+                    source: Box::new(flaw),
+                })?;
+            }
+            let done = self.act(group, &net, &next).await;
+            done.map_err(|failed| BackendError::Step {
+                step: group[0].number,
+                source: failed.into(),
+            })?;
+            net = next;
+        }
+        memo.parts = net.parts().map(|(_, part)| part.clone()).collect();
+        let ended = || -> Result<(), Failed> {
+            if net.is_empty() {
+                Firewall::clear()?;
+                if memo.forwarded.take() == Some(false) {
+                    set_forwards(false).map_err(Failed::Forward)?;
+                }
+            }
+            self.memory.write(&memo).map_err(Failed::Memory)
+        };
+        let mut ended = ended;
+        ended().map_err(begin)
+    }
+
+    /// Does steps that go together.
+    async fn act(&self, group: &[Step], net: &HostNet, next: &HostNet) -> Result<(), Failed> {
+        let removes = matches!(group[0].action, Action::Remove(_));
+        // What is made is there before packets may come to it, and goes after they may not.
+        if !removes {
+            self.change(group, net, next).await?;
+        }
+        Firewall::of(next).become_from(&Firewall::of(net))?;
+        if removes {
+            self.change(group, net, next).await?;
+        }
+        let touched = group.iter().filter_map(|step| match step.action.part() {
+            Part::Lease(lease) => Some(lease.network),
+            _ => None,
+        });
+        let touched: std::collections::BTreeSet<_> = touched.collect();
+        touched.into_iter().try_for_each(|network| self.servers.tell(network, next))?;
+        let ports = group.iter().filter_map(|step| match &step.action {
+            Action::Add(Part::GuestPort(port)) => Some((&port.tap, &port.bridge)),
+            _ => None,
+        });
+        let ports: Vec<_> = ports.collect();
+        if !ports.is_empty() {
+            links::plug_all(&self.handle, ports).await?;
+        }
+        Ok(())
+    }
+
+    /// What a single step does to links, addresses and servers.
+    async fn change(&self, group: &[Step], net: &HostNet, next: &HostNet) -> Result<(), Failed> {
+        let [step] = group else { return Ok(()) };
+        let handle = &self.handle;
+        match &step.action {
+            Action::Add(part) | Action::Change(part) => match part {
+                Part::VlanInterface(vlan) => links::add_vlan(handle, vlan).await?,
+                Part::Bridge(bridge) => {
+                    if let Some(Part::Bridge(Bridge { uplink: Some(old), .. })) =
+                        net.get(&part.id()).filter(|old| *old != part)
+                    {
+                        links::unplug(handle, old.name(), &bridge.name).await?;
+                    }
+                    links::add_bridge(handle, bridge).await?;
+                }
+                Part::BridgeAddress(part) => {
+                    links::add_address(handle, &part.bridge, part.address).await?;
+                }
+                Part::DhcpServer(server) => self.servers.start(server, next)?,
+                Part::PublicAddress(part) => {
+                    let address = IpNetwork::from(part.address);
+                    links::add_address(handle, &part.interface, address).await?;
+                }
+                Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
+            },
+            Action::Remove(part) => match part {
+                Part::VlanInterface(vlan) => links::remove(handle, &vlan.name).await?,
+                Part::Bridge(bridge) => {
+                    if bridge.origin == BridgeOrigin::Ours {
+                        links::remove(handle, &bridge.name).await?;
+                    }
+                }
+                Part::BridgeAddress(part) => {
+                    links::remove_address(handle, &part.bridge, part.address).await?;
+                }
+                Part::DhcpServer(server) => self.servers.stop(server.network)?,
+                Part::PublicAddress(part) => {
+                    let address = IpNetwork::from(part.address);
+                    links::remove_address(handle, &part.interface, address).await?;
+                }
+                Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Makes the firewall what `net` asks for, whatever it is, and lets packets be forwarded.
+fn lay(net: &HostNet) -> Result<(), Failed> {
+    let now = match Firewall::now()? {
+        Some(now) => now,
+        None => Firewall::lay()?,
+    };
+    Firewall::of(net).become_from(&now)?;
+    set_forwards(true).map_err(Failed::Forward)
+}
+
+/// Steps that are done together: neighbours that change nothing but the firewall and leases.
+fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
+    let light = |step: &Step| {
+        let part = step.action.part();
+        matches!(part, Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_))
+    };
+    steps.chunk_by(move |a, b| light(a) && light(b))
+}
+
+fn forwards() -> io::Result<bool> {
+    Ok(std::fs::read_to_string(FORWARD)?.trim() == "1")
+}
+
+fn set_forwards(forward: bool) -> io::Result<()> {
+    if forwards()? == forward {
+        return Ok(());
+    }
+    std::fs::write(FORWARD, if forward { "1" } else { "0" })
+}
