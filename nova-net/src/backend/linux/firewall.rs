@@ -25,19 +25,21 @@ const ADDRESSES: Place = ("bridge", "addresses");
 const UPLINKS: Place = ("bridge", "uplinks");
 const GATEWAYS: Place = ("bridge", "gateways");
 const BRIDGES: Place = ("ip", "bridges");
+const INSIDE: Place = ("ip", "inside");
 const RANGES: Place = ("ip", "ranges");
 const FLOATING_IN: Place = ("ip", "floating_in");
 const FLOATING_OUT: Place = ("ip", "floating_out");
 const FLOATING: Place = ("ip", "floating");
 
 /// Every set and map, in the order in which they are in `rules.nft`.
-const PLACES: [Place; 10] = [
+const PLACES: [Place; 11] = [
     PORTS,
     MACS,
     ADDRESSES,
     UPLINKS,
     GATEWAYS,
     BRIDGES,
+    INSIDE,
     RANGES,
     FLOATING_IN,
     FLOATING_OUT,
@@ -78,7 +80,9 @@ impl Firewall {
                     let ours = bridge.origin == BridgeOrigin::Ours;
                     let uplink = bridge.uplink.as_ref().filter(|_| ours);
                     let uplink = uplink.map(|uplink| (UPLINKS, vec![uplink.name().to_string()]));
-                    ours.then(|| (BRIDGES, vec![name])).into_iter().chain(uplink).collect()
+                    let inside = (INSIDE, vec![name.clone(), name.clone()]);
+                    let ours = ours.then(|| [inside, (BRIDGES, vec![name])]);
+                    ours.into_iter().flatten().chain(uplink).collect()
                 }
                 Part::BridgeAddress(part) => vec![(GATEWAYS, vec![part.address.ip().to_string()])],
                 Part::Nat(part) => vec![(RANGES, vec![part.range.to_string()])],

@@ -15,6 +15,9 @@
 //! - The gateway's address is on every host: neither ARP for it nor DHCP crosses a way out.
 //! - To a guest comes what it asked for, what its neighbours on the bridge send, and what its
 //!   floating IP brings; connections through a floating IP end when that is led elsewhere.
+//!
+//! Not there yet: IPv6, security groups, a word to the outside's switches when a floating IP comes
+//! to another host, and the way of a guest to itself by its floating IP.
 
 mod dnsmasq;
 mod files;

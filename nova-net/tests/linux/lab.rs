@@ -1,0 +1,270 @@
+//! A host, an outside and guests, each in a network namespace of its own.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nova_core::domain::{HostId, InterfaceName, Mac, NetworkId, ServerName};
+use nova_core::store::Revision;
+use nova_net::backend::linux::{HostPlace, Linux};
+use nova_net::backend::{BackendError, NetBackend};
+use nova_net::check::check;
+use nova_net::host::*;
+use nova_net::plan::diff;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+pub(crate) const HOST: HostId = HostId::from_u128(1);
+pub(crate) const NETWORK: NetworkId = NetworkId::from_u128(7);
+
+/// The public address of the outside's own end.
+pub(crate) const OUTSIDE: &str = "172.24.4.2";
+pub(crate) const FLOATING: &str = "172.24.4.10";
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A machine of its own: namespaces that go when it is dropped.
+pub(crate) struct Lab {
+    prefix: String,
+    namespaces: Vec<String>,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) host: String,
+    pub(crate) backend: Arc<Linux>,
+    generation: std::cell::Cell<u64>,
+}
+
+/// Runs a test in a lab, or says why not.
+pub(crate) fn run(name: &str, test: impl AsyncFnOnce(&mut Lab)) {
+    if std::env::var_os("NOVA_NET_LAB").is_none() {
+        println!("skipped: {name}: NOVA_NET_LAB is not set");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut lab = Lab::new();
+        test(&mut lab).await;
+    });
+}
+
+impl Lab {
+    fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("nova{}x{number}", std::process::id());
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let mut lab = Self {
+            host: format!("{prefix}-host"),
+            prefix,
+            namespaces: Vec::new(),
+            folder,
+            backend: Arc::new(Linux::new()),
+            generation: std::cell::Cell::new(1),
+        };
+        let host = lab.namespace("host");
+        let outside = lab.namespace("out");
+        ip(&[
+            "link", "add", "ext0", "netns", &host, "type", "veth", "peer", "name", "e1", "netns",
+            &outside,
+        ]);
+        lab.ip(&host, &["addr", "add", "172.24.4.1/24", "dev", "ext0"]);
+        lab.ip(&host, &["link", "set", "ext0", "up"]);
+        lab.ip(&outside, &["addr", "add", "172.24.4.2/24", "dev", "e1"]);
+        lab.ip(&outside, &["link", "set", "e1", "up"]);
+        lab.restart();
+        lab
+    }
+
+    /// A new process of the host's agent.
+    pub(crate) fn restart(&mut self) {
+        let place = HostPlace::new(self.folder.path()).in_namespace(&self.host);
+        self.backend = Arc::new(Linux::new().with_host(HOST, &place).unwrap());
+    }
+
+    /// A namespace with its loopback up.
+    pub(crate) fn namespace(&mut self, name: &str) -> String {
+        let name = format!("{}-{name}", self.prefix);
+        ip(&["netns", "add", &name]);
+        self.namespaces.push(name.clone());
+        self.ip(&name, &["link", "set", "lo", "up"]);
+        name
+    }
+
+    pub(crate) fn outside(&self) -> String {
+        format!("{}-out", self.prefix)
+    }
+
+    pub(crate) fn ip(&self, namespace: &str, arguments: &[&str]) {
+        ip(&[&["-n", namespace], arguments].concat());
+    }
+
+    /// Runs a command in a namespace.
+    pub(crate) fn exec(&self, namespace: &str, command: &[&str]) -> Output {
+        let all = [&["netns", "exec", namespace], command].concat();
+        Command::new("ip").args(all).output().unwrap()
+    }
+
+    /// A guest: a namespace whose `eth0` is the other end of the port's tap.
+    pub(crate) fn guest(&mut self, port: &GuestPort) -> String {
+        let guest = self.namespace(port.tap.as_str());
+        let (tap, mac) = (port.tap.as_str(), port.mac.to_string());
+        ip(&[
+            "link", "add", tap, "netns", &self.host, "type", "veth", "peer", "name", "eth0",
+            "netns", &guest,
+        ]);
+        self.ip(&guest, &["link", "set", "eth0", "address", &mac]);
+        self.ip(&guest, &["link", "set", "eth0", "up"]);
+        guest
+    }
+
+    /// Asks for an address by DHCP as a guest does, and takes it; what it got, as text.
+    pub(crate) fn dhcp(&self, guest: &str) -> String {
+        let script = self.folder.path().join("lease.sh");
+        let text = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\n\
+                    ip addr replace $ip/$mask dev $interface\n\
+                    [ -z \"$router\" ] || ip route replace default via $router\n\
+                    echo \"ip=$ip router=$router dns=$dns domain=$domain\"\n";
+        std::fs::write(&script, text).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, executable).unwrap();
+        let path = script.display().to_string();
+        let client = ["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "3", "-T", "1"];
+        let output = self.exec(guest, &[&client[..], &["-s", &path]].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.lines().find(|line| line.starts_with("ip=")).unwrap_or_default().to_owned()
+    }
+
+    /// Whether one answers another's ping.
+    pub(crate) fn pings(&self, from: &str, to: &str) -> bool {
+        self.exec(from, &["busybox", "ping", "-c", "1", "-W", "1", to]).status.success()
+    }
+
+    /// Whose address the outside sees when this namespace sends it a packet; none when nothing
+    /// comes.
+    pub(crate) fn seen_as(&self, from: &str) -> Option<String> {
+        let listener = inside(&self.outside(), || UdpSocket::bind((OUTSIDE, 0)).unwrap());
+        let to = listener.local_addr().unwrap();
+        let sender = inside(from, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        sender.send_to(b"hello", to).ok()?;
+        listener.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let (_, seen) = listener.recv_from(&mut [0; 16]).ok()?;
+        Some(seen.ip().to_string())
+    }
+
+    /// Brings the host to this network, by a plan that was checked; how many steps that took.
+    pub(crate) async fn converge(&self, desired: &HostNet) -> Result<usize, BackendError> {
+        self.generation.set(self.generation.get() + 1);
+        let observed = self.backend.observe(HOST).await?;
+        let plan = diff(&observed, desired);
+        check(&observed, &plan, desired).unwrap();
+        self.backend.apply(HOST, Revision(self.generation.get()), &plan).await?;
+        Ok(plan.steps().len())
+    }
+
+    /// The same, decided on this revision; the host is so afterwards.
+    pub(crate) async fn converge_from(&self, desired: &HostNet, generation: Revision) {
+        let observed = self.backend.observe(HOST).await.unwrap();
+        let plan = diff(&observed, desired);
+        check(&observed, &plan, desired).unwrap();
+        self.backend.apply(HOST, generation, &plan).await.unwrap();
+        assert_eq!(self.backend.observe(HOST).await.unwrap(), *desired);
+    }
+
+    /// Everything that the host's namespace has: links, addresses, rules.
+    pub(crate) fn state(&self) -> String {
+        let links = self.exec(&self.host, &["ip", "-o", "addr"]).stdout;
+        let rules = self.exec(&self.host, &["nft", "list", "ruleset"]).stdout;
+        let forward = self.exec(&self.host, &["cat", "/proc/sys/net/ipv4/ip_forward"]).stdout;
+        [links, rules, forward].map(|text| String::from_utf8(text).unwrap()).concat()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for name in ["pid"] {
+            // DHCP servers that a failed test left behind.
+            for entry in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|end| end == name)
+                    && let Ok(pid) = std::fs::read_to_string(entry.path())
+                {
+                    let _ = Command::new("kill").arg(pid.trim()).status();
+                }
+            }
+        }
+        for name in &self.namespaces {
+            let _ = Command::new("ip").args(["netns", "delete", name]).status();
+        }
+    }
+}
+
+/// Does something in a namespace. A socket that is made there stays there.
+fn inside<T: Send + 'static>(namespace: &str, what: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
+    let enter = move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        what()
+    };
+    std::thread::spawn(enter).join().unwrap()
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {said}");
+}
+
+pub(crate) fn interface(name: &str) -> InterfaceName {
+    InterfaceName::new(name).unwrap()
+}
+
+/// The interface of guest `n`, which is 10.0.0.n.
+pub(crate) fn port(n: u8) -> GuestPort {
+    GuestPort {
+        tap: interface(&format!("tap{n}")),
+        bridge: interface("br100"),
+        mac: mac(n),
+        address: format!("10.0.0.{n}").parse().unwrap(),
+    }
+}
+
+pub(crate) fn mac(n: u8) -> Mac {
+    format!("fa:16:3e:00:00:{n:02x}").parse().unwrap()
+}
+
+/// Flat DHCP with these guests.
+pub(crate) fn flat(guests: &[u8]) -> HostNet {
+    let bridge = interface("br100");
+    let range = "10.0.0.0/24".parse().unwrap();
+    let listen = "10.0.0.1".parse().unwrap();
+    let mut parts: Vec<Part> = vec![
+        Bridge { name: bridge.clone(), uplink: None, origin: BridgeOrigin::Ours }.into(),
+        BridgeAddress { bridge: bridge.clone(), address: "10.0.0.1/24".parse().unwrap() }.into(),
+        DhcpServer {
+            network: NETWORK,
+            bridge: bridge.clone(),
+            listen,
+            range,
+            gateway: Some(listen),
+            dns: Vec::new(),
+        }
+        .into(),
+        Nat { range, bridge }.into(),
+    ];
+    for n in guests {
+        let port = port(*n);
+        let name = ServerName::new(format!("web{n}")).unwrap();
+        let (mac, address) = (port.mac, port.address);
+        parts.push(Lease { network: NETWORK, mac, address, name }.into());
+        parts.push(port.into());
+    }
+    HostNet::try_from(parts).unwrap()
+}
+
+/// The same with a floating IP that leads to one of the guests.
+pub(crate) fn with_floating(mut net: HostNet, to: u8) -> HostNet {
+    let address = FLOATING.parse().unwrap();
+    net.insert(PublicAddress { address, interface: interface("ext0") }).unwrap();
+    let fixed = port(to).address;
+    net.insert(Floating { address, fixed, bridge: interface("br100") }).unwrap();
+    net
+}

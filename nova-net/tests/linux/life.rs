@@ -1,0 +1,109 @@
+//! From nothing to guests that are reached, and back.
+
+use nova_net::backend::NetBackend as _;
+use nova_net::host::HostNet;
+
+use crate::lab::{FLOATING, HOST, OUTSIDE, flat, mac, port, run, with_floating};
+
+#[test]
+fn guests_get_their_addresses_and_reach_each_other_and_the_outside() {
+    run("guests get their addresses", async |lab| {
+        let (one, two) = (lab.guest(&port(2)), lab.guest(&port(3)));
+        lab.converge(&flat(&[2, 3])).await.unwrap();
+        assert_eq!(lab.backend.observe(HOST).await.unwrap(), flat(&[2, 3]));
+        let expected = "ip=10.0.0.2 router=10.0.0.1 dns=10.0.0.1 domain=novalocal";
+        assert_eq!(lab.dhcp(&one), expected);
+        assert!(lab.dhcp(&two).starts_with("ip=10.0.0.3 "));
+        assert!(lab.pings(&one, "10.0.0.3") && lab.pings(&two, "10.0.0.2"));
+        assert!(lab.pings(&one, OUTSIDE));
+        assert_eq!(lab.seen_as(&one).as_deref(), Some("172.24.4.1"), "under the host's address");
+        let outside = lab.outside();
+        lab.ip(&outside, &["route", "add", "10.0.0.0/24", "via", "172.24.4.1"]);
+        assert!(!lab.pings(&outside, "10.0.0.2"), "nobody comes in unasked");
+        let name = lab.exec(&two, &["busybox", "nslookup", "web2.novalocal", "10.0.0.1"]);
+        assert!(String::from_utf8_lossy(&name.stdout).contains("10.0.0.2"), "{name:?}");
+    });
+}
+
+#[test]
+fn a_guest_without_a_lease_gets_no_address() {
+    run("a guest without a lease", async |lab| {
+        let stranger = lab.guest(&port(9));
+        lab.converge(&flat(&[2])).await.unwrap();
+        lab.ip(&lab.host.clone(), &["link", "set", "tap9", "master", "br100", "up"]);
+        assert_eq!(lab.dhcp(&stranger), "");
+    });
+}
+
+#[test]
+fn a_floating_ip_leads_both_ways_and_ends_when_it_is_led_elsewhere() {
+    run("a floating IP", async |lab| {
+        let (one, two) = (lab.guest(&port(2)), lab.guest(&port(3)));
+        lab.converge(&with_floating(flat(&[2, 3]), 2)).await.unwrap();
+        lab.dhcp(&one);
+        lab.dhcp(&two);
+        let outside = lab.outside();
+        assert!(lab.pings(&outside, FLOATING));
+        assert_eq!(lab.seen_as(&one).as_deref(), Some(FLOATING));
+        assert_eq!(lab.seen_as(&two).as_deref(), Some("172.24.4.1"));
+        assert!(lab.pings(&two, FLOATING), "from a neighbour on the same bridge");
+        assert!(lab.pings(&lab.host, FLOATING), "from the host itself");
+
+        lab.converge(&with_floating(flat(&[2, 3]), 3)).await.unwrap();
+        assert!(lab.pings(&outside, FLOATING));
+        assert_eq!(lab.seen_as(&two).as_deref(), Some(FLOATING));
+        assert_eq!(lab.seen_as(&one).as_deref(), Some("172.24.4.1"));
+
+        lab.converge(&flat(&[2, 3])).await.unwrap();
+        assert!(!lab.pings(&outside, FLOATING));
+        assert_eq!(lab.seen_as(&two).as_deref(), Some("172.24.4.1"));
+    });
+}
+
+#[test]
+fn what_a_guest_pretends_to_be_is_dropped() {
+    run("what a guest pretends to be", async |lab| {
+        let (one, two) = (lab.guest(&port(2)), lab.guest(&port(3)));
+        lab.converge(&flat(&[2, 3])).await.unwrap();
+        lab.dhcp(&one);
+        lab.dhcp(&two);
+        assert!(lab.pings(&one, "10.0.0.3"));
+        // Another address than its own.
+        lab.ip(&one, &["addr", "add", "10.0.0.77/24", "dev", "eth0"]);
+        let spoofed = ["busybox", "ping", "-c", "1", "-W", "1", "-I", "10.0.0.77", "10.0.0.3"];
+        assert!(!lab.exec(&one, &spoofed).status.success());
+        // Its neighbour's address in ARP: the neighbour's entry at the host stays right.
+        lab.ip(&one, &["addr", "add", "10.0.0.3/24", "dev", "eth0"]);
+        lab.exec(
+            &one,
+            &["busybox", "arping", "-U", "-c", "1", "-w", "1", "-I", "eth0", "10.0.0.3"],
+        );
+        let neighbours = lab.exec(&lab.host, &["ip", "neigh", "show", "10.0.0.3"]);
+        let neighbours = String::from_utf8_lossy(&neighbours.stdout).into_owned();
+        assert!(!neighbours.contains(&mac(2).to_string()), "{neighbours}");
+        lab.ip(&one, &["addr", "del", "10.0.0.3/24", "dev", "eth0"]);
+        // Another MAC.
+        lab.ip(&one, &["link", "set", "eth0", "address", "fa:16:3e:00:00:99"]);
+        assert!(!lab.pings(&one, "10.0.0.3"));
+        lab.ip(&one, &["link", "set", "eth0", "address", &mac(2).to_string()]);
+        lab.ip(&one, &["addr", "del", "10.0.0.77/24", "dev", "eth0"]);
+        assert!(lab.pings(&one, "10.0.0.3"), "it is itself again");
+    });
+}
+
+#[test]
+fn nothing_is_left_when_everything_is_taken_down() {
+    run("nothing is left", async |lab| {
+        let _one = lab.guest(&port(2));
+        let before = lab.state();
+        lab.converge(&with_floating(flat(&[2]), 2)).await.unwrap();
+        assert_ne!(lab.state(), before);
+        lab.converge(&HostNet::new()).await.unwrap();
+        // The tap was plugged in and brought up for the guest, which is the hypervisor's to undo.
+        lab.ip(&lab.host.clone(), &["link", "set", "tap2", "down"]);
+        assert_eq!(lab.state(), before);
+        let left = std::fs::read_dir(lab.folder.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["network.json"]);
+    });
+}
