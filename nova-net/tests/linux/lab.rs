@@ -30,6 +30,8 @@ pub(crate) struct Lab {
     prefix: String,
     namespaces: Vec<String>,
     pub(crate) folder: tempfile::TempDir,
+    /// Those of other hosts.
+    folders: Vec<tempfile::TempDir>,
     pub(crate) host: String,
     pub(crate) backend: Arc<Linux>,
     generation: std::cell::Cell<u64>,
@@ -58,21 +60,41 @@ impl Lab {
             prefix,
             namespaces: Vec::new(),
             folder,
+            folders: Vec::new(),
             backend: Arc::new(Linux::new()),
             generation: std::cell::Cell::new(1),
         };
-        let host = lab.namespace("host");
         let outside = lab.namespace("out");
-        ip(&[
-            "link", "add", "ext0", "netns", &host, "type", "veth", "peer", "name", "e1", "netns",
-            &outside,
-        ]);
-        lab.ip(&host, &["addr", "add", "172.24.4.1/24", "dev", "ext0"]);
-        lab.ip(&host, &["link", "set", "ext0", "up"]);
-        lab.ip(&outside, &["addr", "add", "172.24.4.2/24", "dev", "e1"]);
-        lab.ip(&outside, &["link", "set", "e1", "up"]);
+        // What joins the hosts out there.
+        lab.ip(&outside, &["link", "add", "pub0", "type", "bridge"]);
+        lab.ip(&outside, &["addr", "add", "172.24.4.2/24", "dev", "pub0"]);
+        lab.ip(&outside, &["link", "set", "pub0", "up"]);
+        lab.host = lab.machine("host", "172.24.4.1/24");
         lab.restart();
         lab
+    }
+
+    /// A machine whose `ext0` is outside under this address.
+    fn machine(&mut self, name: &str, address: &str) -> String {
+        let (machine, outside) = (self.namespace(name), self.outside());
+        let link = ["link", "add", "ext0", "netns", &machine, "type", "veth"];
+        ip(&[&link[..], &["peer", "name", name, "netns", &outside]].concat());
+        self.ip(&outside, &["link", "set", name, "master", "pub0", "up"]);
+        self.ip(&machine, &["addr", "add", address, "dev", "ext0"]);
+        self.ip(&machine, &["link", "set", "ext0", "up"]);
+        machine
+    }
+
+    /// One more host, with its own agent, which is the one that is meant from now on; the first
+    /// one's.
+    pub(crate) fn turn_to_another_host(&mut self) -> Arc<Linux> {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        self.host = self.machine("host2", "172.24.4.3/24");
+        let before = std::mem::replace(&mut self.folder, folder);
+        self.folders.push(before);
+        let first = Arc::clone(&self.backend);
+        self.restart();
+        first
     }
 
     /// A new process of the host's agent.
@@ -181,10 +203,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for name in ["pid"] {
-            // DHCP servers that a failed test left behind.
-            for entry in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
-                if entry.path().extension().is_some_and(|end| end == name)
+        // DHCP servers that are still there.
+        for folder in self.folders.iter().chain([&self.folder]) {
+            for entry in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|end| end == "pid")
                     && let Ok(pid) = std::fs::read_to_string(entry.path())
                 {
                     let _ = Command::new("kill").arg(pid.trim()).status();

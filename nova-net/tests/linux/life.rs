@@ -1,7 +1,9 @@
 //! From nothing to guests that are reached, and back.
 
+use nova_core::store::Revision;
 use nova_net::backend::NetBackend as _;
 use nova_net::host::HostNet;
+use nova_net::plan::diff;
 
 use crate::lab::{FLOATING, HOST, OUTSIDE, flat, mac, port, run, with_floating};
 
@@ -57,6 +59,29 @@ fn a_floating_ip_leads_both_ways_and_ends_when_it_is_led_elsewhere() {
         lab.converge(&flat(&[2, 3])).await.unwrap();
         assert!(!lab.pings(&outside, FLOATING));
         assert_eq!(lab.seen_as(&two).as_deref(), Some("172.24.4.1"));
+    });
+}
+
+#[test]
+fn a_floating_ip_that_moves_to_another_host_is_found_there_at_once() {
+    run("a floating IP moves", async |lab| {
+        let one = lab.guest(&port(2));
+        lab.converge(&with_floating(flat(&[2]), 2)).await.unwrap();
+        lab.dhcp(&one);
+        let outside = lab.outside();
+        assert!(lab.pings(&outside, FLOATING));
+
+        let first = lab.turn_to_another_host();
+        let two = lab.guest(&port(3));
+        lab.converge(&flat(&[3])).await.unwrap();
+        lab.dhcp(&two);
+        let there = first.observe(HOST).await.unwrap();
+        let plan = diff(&there, &flat(&[2]));
+        first.apply(HOST, Revision(9), &plan).await.unwrap();
+        assert!(!lab.pings(&outside, FLOATING), "the first host answers no more");
+        lab.converge(&with_floating(flat(&[3]), 3)).await.unwrap();
+        assert!(lab.pings(&outside, FLOATING));
+        assert_eq!(lab.seen_as(&two).as_deref(), Some(FLOATING));
     });
 }
 

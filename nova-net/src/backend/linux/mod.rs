@@ -15,10 +15,11 @@
 //! - The gateway's address is on every host: neither ARP for it nor DHCP crosses a way out.
 //! - To a guest comes what it asked for, what its neighbours on the bridge send, and what its
 //!   floating IP brings; connections through a floating IP end when that is led elsewhere.
+//! - A floating IP that comes to a host is announced, so that the outside finds it there at once.
 //!
-//! Not there yet: IPv6, security groups, a word to the outside's switches when a floating IP comes
-//! to another host, and the way of a guest to itself by its floating IP.
+//! Not there yet: IPv6, security groups, and the way of a guest to itself by its floating IP.
 
+mod announce;
 mod dnsmasq;
 mod files;
 mod firewall;

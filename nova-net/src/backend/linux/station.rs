@@ -12,13 +12,14 @@ use rustix::fd::AsFd as _;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
+use super::announce::{AnnounceError, announce};
 use super::dnsmasq::{DhcpError, Servers, is_plain, lease};
 use super::files::{Memo, Memory, with_all};
 use super::firewall::{Firewall, FirewallError};
 use super::links::{self, LinkError, Seen};
 use super::{HostPlace, LinuxError};
 use crate::backend::BackendError;
-use crate::host::{Bridge, BridgeOrigin, HostNet, Part};
+use crate::host::{Bridge, BridgeOrigin, HostNet, Part, PartId};
 use crate::plan::{Action, Plan, Step};
 
 /// Where the kernel says whether it forwards packets.
@@ -46,6 +47,8 @@ enum Failed {
     Firewall(#[from] FirewallError),
     #[error(transparent)]
     Dhcp(#[from] DhcpError),
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
     #[error("cannot keep what the host has")]
     Memory(#[source] io::Error),
     #[error("cannot let packets be forwarded")]
@@ -241,6 +244,14 @@ impl Station {
         });
         let touched: std::collections::BTreeSet<_> = touched.collect();
         touched.into_iter().try_for_each(|network| self.servers.tell(network, next))?;
+        for step in group {
+            if let Action::Add(Part::Floating(floating)) = &step.action
+                && let Some(Part::PublicAddress(public)) =
+                    next.get(&PartId::PublicAddress(floating.address))
+            {
+                announce(&public.interface, public.address)?;
+            }
+        }
         let ports = group.iter().filter_map(|step| match &step.action {
             Action::Add(Part::GuestPort(port)) => Some((&port.tap, &port.bridge)),
             _ => None,
