@@ -1,6 +1,6 @@
 //! A host, an outside and guests, each in a network namespace of its own.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -161,16 +161,21 @@ impl Lab {
         self.exec(from, &["busybox", "ping", "-c", "1", "-W", "1", to]).status.success()
     }
 
+    /// A socket for datagrams in a namespace, which waits a second for one.
+    pub(crate) fn socket(&self, namespace: &str, address: &str) -> UdpSocket {
+        let address: IpAddr = address.parse().unwrap();
+        let socket = inside(namespace, move || UdpSocket::bind((address, 0)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket
+    }
+
     /// Whose address the outside sees when this namespace sends it a packet; none when nothing
     /// comes.
     pub(crate) fn seen_as(&self, from: &str) -> Option<String> {
-        let listener = inside(&self.outside(), || UdpSocket::bind((OUTSIDE, 0)).unwrap());
+        let listener = self.socket(&self.outside(), OUTSIDE);
         let to = listener.local_addr().unwrap();
-        let sender = inside(from, || UdpSocket::bind("0.0.0.0:0").unwrap());
-        sender.send_to(b"hello", to).ok()?;
-        listener.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let (_, seen) = listener.recv_from(&mut [0; 16]).ok()?;
-        Some(seen.ip().to_string())
+        self.socket(from, "0.0.0.0").send_to(b"hello", to).ok()?;
+        heard(&listener).map(|seen| seen.ip().to_string())
     }
 
     /// Brings the host to this network, by a plan that was checked; how many steps that took.
@@ -217,6 +222,11 @@ impl Drop for Lab {
             let _ = Command::new("ip").args(["netns", "delete", name]).status();
         }
     }
+}
+
+/// Who sent what comes; none when nothing does.
+pub(crate) fn heard(socket: &UdpSocket) -> Option<SocketAddr> {
+    socket.recv_from(&mut [0; 16]).ok().map(|(_, from)| from)
 }
 
 /// Does something in a namespace. A socket that is made there stays there.

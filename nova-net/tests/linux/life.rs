@@ -1,11 +1,13 @@
 //! From nothing to guests that are reached, and back.
 
+use std::net::IpAddr;
+
 use nova_core::store::Revision;
 use nova_net::backend::NetBackend as _;
 use nova_net::host::HostNet;
 use nova_net::plan::diff;
 
-use crate::lab::{FLOATING, HOST, OUTSIDE, flat, mac, port, run, with_floating};
+use crate::lab::{FLOATING, HOST, OUTSIDE, flat, heard, mac, port, run, with_floating};
 
 #[test]
 fn guests_get_their_addresses_and_reach_each_other_and_the_outside() {
@@ -51,7 +53,17 @@ fn a_floating_ip_leads_both_ways_and_ends_when_it_is_led_elsewhere() {
         assert!(lab.pings(&two, FLOATING), "from a neighbour on the same bridge");
         assert!(lab.pings(&lab.host, FLOATING), "from the host itself");
 
+        let (guest, caller) = (lab.socket(&one, "10.0.0.2"), lab.socket(&outside, OUTSIDE));
+        let to: IpAddr = FLOATING.parse().unwrap();
+        let to = (to, guest.local_addr().unwrap().port());
+        caller.send_to(b"hello", to).unwrap();
+        // It answers, so that there is a connection.
+        guest.send_to(b"hello yourself", heard(&guest).unwrap()).unwrap();
+        assert_eq!(heard(&caller).map(|from| from.ip().to_string()).as_deref(), Some(FLOATING));
+
         lab.converge(&with_floating(flat(&[2, 3]), 3)).await.unwrap();
+        caller.send_to(b"still there?", to).unwrap();
+        assert_eq!(heard(&guest), None, "the connection has ended");
         assert!(lab.pings(&outside, FLOATING));
         assert_eq!(lab.seen_as(&two).as_deref(), Some(FLOATING));
         assert_eq!(lab.seen_as(&one).as_deref(), Some("172.24.4.1"));
@@ -95,8 +107,14 @@ fn what_a_guest_pretends_to_be_is_dropped() {
         assert!(lab.pings(&one, "10.0.0.3"));
         // Another address than its own.
         lab.ip(&one, &["addr", "add", "10.0.0.77/24", "dev", "eth0"]);
-        let spoofed = ["busybox", "ping", "-c", "1", "-W", "1", "-I", "10.0.0.77", "10.0.0.3"];
-        assert!(!lab.exec(&one, &spoofed).status.success());
+        let neighbour = ["neigh", "replace", "10.0.0.3", "lladdr", &mac(3).to_string()];
+        lab.ip(&one, &[&neighbour[..], &["dev", "eth0"]].concat());
+        let listener = lab.socket(&two, "10.0.0.3");
+        let to = listener.local_addr().unwrap();
+        lab.socket(&one, "10.0.0.77").send_to(b"spoofed", to).unwrap();
+        assert_eq!(heard(&listener), None);
+        lab.socket(&one, "10.0.0.2").send_to(b"own", to).unwrap();
+        assert!(heard(&listener).is_some(), "its own address is heard");
         // Its neighbour's address in ARP: the neighbour's entry at the host stays right.
         lab.ip(&one, &["addr", "add", "10.0.0.3/24", "dev", "eth0"]);
         lab.exec(
