@@ -163,8 +163,13 @@ impl Lab {
 
     /// A socket for datagrams in a namespace, which waits a second for one.
     pub(crate) fn socket(&self, namespace: &str, address: &str) -> UdpSocket {
+        self.socket_at(namespace, address, 0)
+    }
+
+    /// The same at a port of choice.
+    pub(crate) fn socket_at(&self, namespace: &str, address: &str, port: u16) -> UdpSocket {
         let address: IpAddr = address.parse().unwrap();
-        let socket = inside(namespace, move || UdpSocket::bind((address, 0)).unwrap());
+        let socket = inside(namespace, move || UdpSocket::bind((address, port)).unwrap());
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         socket
     }
@@ -176,6 +181,22 @@ impl Lab {
         let to = listener.local_addr().unwrap();
         self.socket(from, "0.0.0.0").send_to(b"hello", to).ok()?;
         heard(&listener).map(|seen| seen.ip().to_string())
+    }
+
+    /// Sends a frame out of a guest's `eth0`.
+    pub(crate) fn send_frame(&self, guest: &str, frame: Vec<u8>) {
+        inside(guest, move || {
+            let eth0 = pnet_datalink::interfaces().into_iter().find(|found| found.name == "eth0");
+            let channel = pnet_datalink::channel(&eth0.unwrap(), Default::default()).unwrap();
+            let pnet_datalink::Channel::Ethernet(mut sender, _) = channel else { panic!() };
+            sender.send_to(&frame, None).unwrap().unwrap();
+        });
+    }
+
+    /// The MACs that the host's bridge has heard.
+    pub(crate) fn known_macs(&self) -> String {
+        let shown = self.exec(&self.host, &["bridge", "fdb", "show", "br", "br100"]);
+        String::from_utf8(shown.stdout).unwrap()
     }
 
     /// Brings the host to this network, by a plan that was checked; how many steps that took.

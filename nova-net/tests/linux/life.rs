@@ -125,7 +125,27 @@ fn what_a_guest_pretends_to_be_is_dropped() {
         let neighbours = String::from_utf8_lossy(&neighbours.stdout).into_owned();
         assert!(!neighbours.contains(&mac(2).to_string()), "{neighbours}");
         lab.ip(&one, &["addr", "del", "10.0.0.3/24", "dev", "eth0"]);
-        // Another MAC.
+        // Another MAC, over an ARP request that is right otherwise.
+        let from: [u8; 6] = [2, 0, 0, 0, 0, 0x66];
+        let request = [0, 1, 8, 0, 6, 4, 0, 1];
+        let own = [0xfa, 0x16, 0x3e, 0, 0, 2, 10, 0, 0, 2];
+        let arp = |from: &[u8]| {
+            [&[0xff; 6], from, &[8, 6], &request, &own, &[0; 6], &[10, 0, 0, 3]].concat()
+        };
+        lab.send_frame(&one, arp(&from));
+        lab.send_frame(&one, arp(&own[..6]));
+        let known = lab.known_macs();
+        assert!(known.contains(&mac(2).to_string()) && !known.contains("02:00:00:00:00:66"));
+        // IPv6, and whatever is neither ARP nor IPv4.
+        for kind in [[0x86, 0xdd], [0x88, 0xcc]] {
+            let other: [u8; 6] = [2, 0, 0, 0, 0, kind[1]];
+            lab.send_frame(&one, [&[0xff; 6], &other[..], &kind, &[0; 46]].concat());
+            assert!(!lab.known_macs().contains(&format!("02:00:00:00:00:{:02x}", kind[1])));
+        }
+        // A DHCP server.
+        lab.socket_at(&one, "10.0.0.2", 67).send_to(b"offer", to).unwrap();
+        assert_eq!(heard(&listener), None);
+        // Its interface with another MAC.
         lab.ip(&one, &["link", "set", "eth0", "address", "fa:16:3e:00:00:99"]);
         assert!(!lab.pings(&one, "10.0.0.3"));
         lab.ip(&one, &["link", "set", "eth0", "address", &mac(2).to_string()]);
