@@ -37,6 +37,16 @@ pub(super) struct Station {
     handle: Handle,
     memory: Memory,
     servers: Servers,
+    /// What was seen last, until something is done: a plan that follows was made for it. Should
+    /// the kernel have changed meanwhile, the batch fails, and the next look is a fresh one.
+    seen: Option<Sight>,
+}
+
+/// What is there at one moment.
+struct Sight {
+    /// None when our tables are not there as they should be.
+    firewall: Option<Firewall>,
+    net: HostNet,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -112,10 +122,10 @@ impl Station {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let servers = Servers::new(folder.to_owned());
-        Ok(Self { handle, memory: Memory::new(folder), servers })
+        Ok(Self { handle, memory: Memory::new(folder), servers, seen: None })
     }
 
-    async fn serve(self, mut asked: mpsc::UnboundedReceiver<Job>) {
+    async fn serve(mut self, mut asked: mpsc::UnboundedReceiver<Job>) {
         while let Some(job) = asked.recv().await {
             // Who asked may have gone.
             match job {
@@ -127,22 +137,29 @@ impl Station {
         }
     }
 
-    async fn observe(&self) -> Result<HostNet, BackendError> {
+    async fn observe(&mut self) -> Result<HostNet, BackendError> {
         let observed = async {
             let memo = self.memory.read().map_err(Failed::Memory)?;
-            self.see(&memo).await
+            self.look(&memo).await
         };
-        observed.await.map_err(|failed| BackendError::Observe { source: failed.into() })
+        let sight = observed.await;
+        let sight = sight.map_err(|failed| BackendError::Observe { source: failed.into() })?;
+        Ok(self.seen.insert(sight).net.clone())
     }
 
-    /// What is there of what may be there.
-    async fn see(&self, memo: &Memo) -> Result<HostNet, Failed> {
+    async fn look(&self, memo: &Memo) -> Result<Sight, Failed> {
+        let firewall = Firewall::now()?;
+        let net = self.see(memo, &firewall.clone().unwrap_or_default()).await?;
+        Ok(Sight { firewall, net })
+    }
+
+    /// What is there of what may be there, under this firewall.
+    async fn see(&self, memo: &Memo, firewall: &Firewall) -> Result<HostNet, Failed> {
         let mut net = HostNet::new();
         if memo.parts.is_empty() {
             return Ok(net);
         }
         let seen = Seen::now(&self.handle).await?;
-        let firewall = Firewall::now()?.unwrap_or_default();
         let mut told = std::collections::BTreeMap::new();
         let mut parts: Vec<&Part> = memo.parts.iter().collect();
         parts.sort_by_cached_key(|part| part.id());
@@ -179,25 +196,31 @@ impl Station {
         Ok(net)
     }
 
-    async fn apply(&self, generation: Revision, plan: &Plan) -> Result<(), BackendError> {
+    async fn apply(&mut self, generation: Revision, plan: &Plan) -> Result<(), BackendError> {
         let begin = |failed: Failed| BackendError::Step { step: 0, source: failed.into() };
         let mut memo = self.memory.read().map_err(Failed::Memory).map_err(begin)?;
         if generation < memo.accepted {
             return Err(BackendError::Outdated { generation, accepted: memo.accepted });
         }
-        let mut net = self.see(&memo).await.map_err(begin)?;
+        let Sight { firewall, mut net } = match self.seen.take() {
+            Some(sight) => sight,
+            None => self.look(&memo).await.map_err(begin)?,
+        };
         let comes = plan.steps().iter().filter(|step| !matches!(step.action, Action::Remove(_)));
         let idle = net.is_empty() && plan.is_empty();
+        let before = memo.clone();
         memo.accepted = generation;
         memo.parts = with_all(&net, comes.map(|step| step.action.part().clone()));
         if !idle && memo.forwarded.is_none() {
             memo.forwarded = Some(forwards().map_err(Failed::Forward).map_err(begin)?);
         }
-        self.memory.write(&memo).map_err(Failed::Memory).map_err(begin)?;
+        if memo != before {
+            self.memory.write(&memo).map_err(Failed::Memory).map_err(begin)?;
+        }
         if idle {
             return Ok(());
         }
-        lay(&net).map_err(begin)?;
+        lay(&net, firewall).map_err(begin)?;
         for group in groups(plan.steps()) {
             let mut next = net.clone();
             for step in group {
@@ -213,6 +236,7 @@ impl Station {
             })?;
             net = next;
         }
+        let before = memo.clone();
         memo.parts = net.parts().map(|(_, part)| part.clone()).collect();
         let ended = || -> Result<(), Failed> {
             if net.is_empty() {
@@ -220,6 +244,9 @@ impl Station {
                 if memo.forwarded.take() == Some(false) {
                     set_forwards(false).map_err(Failed::Forward)?;
                 }
+            }
+            if memo == before {
+                return Ok(());
             }
             self.memory.write(&memo).map_err(Failed::Memory)
         };
@@ -311,8 +338,8 @@ impl Station {
 }
 
 /// Makes the firewall what `net` asks for, whatever it is, and lets packets be forwarded.
-fn lay(net: &HostNet) -> Result<(), Failed> {
-    let now = match Firewall::now()? {
+fn lay(net: &HostNet, now: Option<Firewall>) -> Result<(), Failed> {
+    let now = match now {
         Some(now) => now,
         None => Firewall::lay()?,
     };
