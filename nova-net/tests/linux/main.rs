@@ -5,4 +5,5 @@
 
 mod lab;
 mod life;
+mod manager;
 mod repair;

@@ -193,3 +193,59 @@ pub(super) fn is_plain(path: &Path) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     path.to_str().is_some_and(|text| text.chars().all(plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(range: &str) -> DhcpServer {
+        DhcpServer {
+            network: NetworkId::from_u128(7),
+            bridge: "br100".parse().unwrap(),
+            listen: "10.0.0.1".parse().unwrap(),
+            range: range.parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            dns: vec!["192.0.2.53".parse().unwrap(), "192.0.2.54".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn the_settings_say_what_the_server_is() {
+        let servers = Servers::new(PathBuf::from("/srv/net"));
+        let expected = "\
+bind-interfaces
+dhcp-authoritative
+no-hosts
+no-resolv
+no-ping
+user=root
+except-interface=lo
+listen-address=10.0.0.1
+pid-file=/srv/net/dnsmasq-ID.pid
+dhcp-leasefile=/srv/net/dnsmasq-ID.leases
+dhcp-hostsfile=/srv/net/dnsmasq-ID.hosts
+domain=novalocal
+local=/novalocal/
+dhcp-range=10.0.0.0,static,255.255.255.0,120s
+dhcp-option=option:router,10.0.0.1
+dhcp-option=option:dns-server,192.0.2.53,192.0.2.54
+";
+        let settings = servers.settings(&server("10.0.0.0/24")).unwrap();
+        assert_eq!(settings, expected.replace("ID", &NetworkId::from_u128(7).to_string()));
+    }
+
+    #[test]
+    fn a_range_of_ipv6_is_refused() {
+        let servers = Servers::new(PathBuf::from("/srv/net"));
+        assert!(matches!(servers.settings(&server("fd00::/64")), Err(DhcpError::NoIpv6(_))));
+    }
+
+    #[test]
+    fn a_folder_that_could_slip_a_line_in_is_not_plain() {
+        for (path, plain) in
+            [("/srv/net-1.d", true), ("/srv/a b", false), ("/srv/a\nuser=x", false), ("/é", false)]
+        {
+            assert_eq!(is_plain(Path::new(path)), plain, "{path:?}");
+        }
+    }
+}
