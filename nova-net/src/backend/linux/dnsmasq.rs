@@ -201,7 +201,7 @@ mod tests {
     fn server(range: &str) -> DhcpServer {
         DhcpServer {
             network: NetworkId::from_u128(7),
-            bridge: "br100".parse().unwrap(),
+            bridge: nova_core::domain::InterfaceName::new("br100").unwrap(),
             listen: "10.0.0.1".parse().unwrap(),
             range: range.parse().unwrap(),
             gateway: Some("10.0.0.1".parse().unwrap()),
