@@ -54,6 +54,20 @@ fn what_was_removed_behind_its_back_is_made_again() {
 }
 
 #[test]
+fn what_is_left_of_broken_parts_goes_with_them() {
+    run("what is left of broken parts", async |lab| {
+        let before = lab.state();
+        lab.converge(&with_floating(flat(&[2]), 2)).await.unwrap();
+        lab.ip(&lab.host.clone(), &["link", "del", "br100"]);
+        lab.converge(&HostNet::new()).await.unwrap();
+        assert_eq!(lab.state(), before);
+        let left = std::fs::read_dir(lab.folder.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["network.json"], "the DHCP server has ended");
+    });
+}
+
+#[test]
 fn an_agent_that_starts_again_finds_what_it_made_and_changes_nothing() {
     run("an agent that starts again", async |lab| {
         let _one = lab.guest(&port(2));

@@ -1,11 +1,12 @@
 //! Files that are whole or not there, and what a host remembers between runs of its agent.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use nova_core::store::Revision;
 
-use crate::host::HostNet;
+use crate::host::{HostNet, Part};
 
 /// Replaces a file by one with these bytes, whole: a reader sees the old or the new one.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -23,7 +24,7 @@ pub(super) struct Memo {
     /// The generation of the plan that was accepted last.
     pub(super) accepted: Revision,
     /// Everything that may be there by our doing. What of it is there, the kernel tells.
-    pub(super) parts: Vec<crate::host::Part>,
+    pub(super) parts: Vec<Part>,
     /// Whether the namespace forwarded packets before we did anything; none while nothing is done.
     pub(super) forwarded: Option<bool>,
 }
@@ -52,11 +53,8 @@ impl Memory {
 }
 
 /// The parts of both, those of `net` where they differ.
-pub(super) fn with_all(
-    net: &HostNet,
-    more: impl IntoIterator<Item = crate::host::Part>,
-) -> Vec<crate::host::Part> {
-    let mut all: std::collections::BTreeMap<_, _> =
+pub(super) fn with_all(net: &HostNet, more: impl IntoIterator<Item = Part>) -> Vec<Part> {
+    let mut all: BTreeMap<_, _> =
         net.parts().map(|(id, part)| (id.clone(), part.clone())).collect();
     for part in more {
         all.entry(part.id()).or_insert(part);

@@ -92,7 +92,7 @@ impl Firewall {
                     vec![(PORTS, vec![tap.clone()]), (MACS, vec![tap, mac]), (ADDRESSES, address)]
                 }
                 Part::Floating(part) => {
-                    // While one moves there are two of it, and the one that is there counts.
+                    // While one moves there are two of it for a few steps: either will do.
                     floating.entry(part.address).or_insert(part.fixed);
                     Vec::new()
                 }

@@ -1,5 +1,7 @@
 //! The thread of one host, which sees and changes its network.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -160,7 +162,7 @@ impl Station {
             return Ok(net);
         }
         let seen = Seen::now(&self.handle).await?;
-        let mut told = std::collections::BTreeMap::new();
+        let mut told = BTreeMap::new();
         let mut parts: Vec<&Part> = memo.parts.iter().collect();
         parts.sort_by_cached_key(|part| part.id());
         for part in parts {
@@ -206,6 +208,7 @@ impl Station {
             Some(sight) => sight,
             None => self.look(&memo).await.map_err(begin)?,
         };
+        self.clear_away(&memo, &net).await.map_err(begin)?;
         let comes = plan.steps().iter().filter(|step| !matches!(step.action, Action::Remove(_)));
         let idle = net.is_empty() && plan.is_empty();
         let before = memo.clone();
@@ -236,22 +239,36 @@ impl Station {
             })?;
             net = next;
         }
-        let before = memo.clone();
-        memo.parts = net.parts().map(|(_, part)| part.clone()).collect();
-        let ended = || -> Result<(), Failed> {
-            if net.is_empty() {
-                Firewall::clear()?;
-                if memo.forwarded.take() == Some(false) {
-                    set_forwards(false).map_err(Failed::Forward)?;
-                }
+        self.finish(memo, &net).map_err(begin)
+    }
+
+    /// Notes what is there after a plan; of nothing, nothing is left.
+    fn finish(&self, before: Memo, net: &HostNet) -> Result<(), Failed> {
+        let parts = net.parts().map(|(_, part)| part.clone()).collect();
+        let mut memo = Memo { parts, ..before.clone() };
+        if net.is_empty() {
+            Firewall::clear()?;
+            if memo.forwarded.take() == Some(false) {
+                set_forwards(false).map_err(Failed::Forward)?;
             }
-            if memo == before {
-                return Ok(());
+        }
+        if memo == before { Ok(()) } else { self.memory.write(&memo).map_err(Failed::Memory) }
+    }
+
+    /// Takes away what is left of parts that are not whole any more: a server whose bridge is
+    /// gone, a bridge without its way out. What of it is wanted, the plan makes again.
+    async fn clear_away(&self, memo: &Memo, net: &HostNet) -> Result<(), Failed> {
+        let broken = memo.parts.iter().filter(|part| net.get(&part.id()).is_none());
+        let mut broken: Vec<&Part> = broken.collect();
+        broken.sort_by_cached_key(|part| Reverse(part.id()));
+        for part in broken {
+            match self.unmake(part).await {
+                // Somebody else has made one of that name since.
+                Err(Failed::Links(LinkError::Foreign(_))) => {}
+                done => done?,
             }
-            self.memory.write(&memo).map_err(Failed::Memory)
-        };
-        let mut ended = ended;
-        ended().map_err(begin)
+        }
+        Ok(())
     }
 
     /// Does steps that go together.
@@ -269,7 +286,7 @@ impl Station {
             Part::Lease(lease) => Some(lease.network),
             _ => None,
         });
-        let touched: std::collections::BTreeSet<_> = touched.collect();
+        let touched: BTreeSet<_> = touched.collect();
         touched.into_iter().try_for_each(|network| self.servers.tell(network, next))?;
         for step in group {
             if let Action::Add(Part::Floating(floating)) = &step.action
@@ -315,23 +332,30 @@ impl Station {
                 }
                 Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
             },
-            Action::Remove(part) => match part {
-                Part::VlanInterface(vlan) => links::remove(handle, &vlan.name).await?,
-                Part::Bridge(bridge) => {
-                    if bridge.origin == BridgeOrigin::Ours {
-                        links::remove(handle, &bridge.name).await?;
-                    }
+            Action::Remove(part) => self.unmake(part).await?,
+        }
+        Ok(())
+    }
+
+    /// Takes away a link, an address or a server, if it is there.
+    async fn unmake(&self, part: &Part) -> Result<(), Failed> {
+        let handle = &self.handle;
+        match part {
+            Part::VlanInterface(vlan) => links::remove(handle, &vlan.name).await?,
+            Part::Bridge(bridge) => {
+                if bridge.origin == BridgeOrigin::Ours {
+                    links::remove(handle, &bridge.name).await?;
                 }
-                Part::BridgeAddress(part) => {
-                    links::remove_address(handle, &part.bridge, part.address).await?;
-                }
-                Part::DhcpServer(server) => self.servers.stop(server.network)?,
-                Part::PublicAddress(part) => {
-                    let address = IpNetwork::from(part.address);
-                    links::remove_address(handle, &part.interface, address).await?;
-                }
-                Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
-            },
+            }
+            Part::BridgeAddress(part) => {
+                links::remove_address(handle, &part.bridge, part.address).await?;
+            }
+            Part::DhcpServer(server) => self.servers.stop(server.network)?,
+            Part::PublicAddress(part) => {
+                let address = IpNetwork::from(part.address);
+                links::remove_address(handle, &part.interface, address).await?;
+            }
+            Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
         }
         Ok(())
     }
