@@ -43,7 +43,7 @@ pub(crate) fn run(name: &str, test: impl AsyncFnOnce(&mut Lab)) {
         println!("skipped: {name}: NOVA_NET_LAB is not set");
         return;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut lab = Lab::new();
         test(&mut lab).await;
@@ -223,7 +223,9 @@ impl Lab {
         let links = self.exec(&self.host, &["ip", "-o", "addr"]).stdout;
         let rules = self.exec(&self.host, &["nft", "list", "ruleset"]).stdout;
         let forward = self.exec(&self.host, &["cat", "/proc/sys/net/ipv4/ip_forward"]).stdout;
-        [links, rules, forward].map(|text| String::from_utf8(text).unwrap()).concat()
+        let all = [links, rules, forward].map(|text| String::from_utf8(text).unwrap()).concat();
+        // An address that the kernel gave itself settles in its own time.
+        all.replace(" tentative", "")
     }
 }
 

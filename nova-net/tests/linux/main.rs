@@ -3,6 +3,7 @@
 //! It needs root, `ip`, `nft`, `dnsmasq` and `busybox`, and runs where `NOVA_NET_LAB` is set;
 //! elsewhere each test says that it was skipped, and why.
 
+mod cloud;
 mod lab;
 mod life;
 mod manager;

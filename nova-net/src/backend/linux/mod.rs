@@ -104,6 +104,8 @@ struct NotHere(HostId);
 #[derive(Debug, Default)]
 pub struct Linux {
     hosts: BTreeMap<HostId, mpsc::UnboundedSender<Job>>,
+    /// Who serves all others.
+    rest: Option<mpsc::UnboundedSender<Job>>,
 }
 
 impl Linux {
@@ -121,12 +123,22 @@ impl Linux {
         Ok(self)
     }
 
+    /// Serves every host from now on that has no place of its own. That is what an agent wants: it
+    /// is that of one host, whose id it learns when it registers.
+    ///
+    /// # Errors
+    /// [`LinuxError`]; nothing has changed then.
+    pub fn with_any_host(mut self, place: &HostPlace) -> Result<Self, LinuxError> {
+        self.rest = Some(Station::begin(place)?);
+        Ok(self)
+    }
+
     async fn ask<T>(
         &self,
         host: HostId,
         job: impl FnOnce(oneshot::Sender<T>) -> Job,
     ) -> Result<T, NotHere> {
-        let station = self.hosts.get(&host).ok_or(NotHere(host))?;
+        let station = self.hosts.get(&host).or(self.rest.as_ref()).ok_or(NotHere(host))?;
         let (answer, answered) = oneshot::channel();
         station.send(job(answer)).map_err(|_| NotHere(host))?;
         answered.await.map_err(|_| NotHere(host))

@@ -1,0 +1,87 @@
+//! A whole cloud whose only host is this kernel: from the API to packets.
+
+use std::sync::Arc;
+
+use nova_core::clock::{Clock, SystemClock};
+use nova_core::cloud::{
+    Accepted, ApiError, Cloud, CloudOptions, FlavorSpec, HostSpec, ImageSpec, Ports, Project,
+    ServerSpec,
+};
+use nova_core::domain::{
+    FloatingPool, GiB, ImageFormat, InterfaceName, Label, MiB, NetworkKind, OpState, PoolName,
+    Resources, Vcpus,
+};
+use nova_core::memory::MemoryHost;
+use nova_core::port::NetworkSpec;
+use nova_core::seed::Seed;
+use nova_core::store::{MemoryStore, Store};
+use nova_net::Networks;
+use nova_net::backend::linux::{HostPlace, Linux};
+use nova_net::host::GuestPort;
+use nova_net::topology::tap_name;
+
+use crate::lab::run;
+
+async fn done<T>(project: &Project, accepted: Result<Accepted<T>, ApiError>) -> T {
+    let accepted = accepted.unwrap();
+    let op = project.wait(accepted.operation).await.unwrap();
+    assert_eq!(op.state, OpState::Done, "{op:#?}");
+    accepted.id
+}
+
+#[test]
+fn a_server_that_the_api_made_is_reached_from_outside() {
+    run("a server that the API made", async |lab| {
+        let before = lab.state();
+        let place = HostPlace::new(lab.folder.path()).in_namespace(&lab.host);
+        let linux = Arc::new(Linux::new().with_any_host(&place).unwrap());
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let networks = Networks::new(store.clone(), clock.clone(), Seed::new(2), linux);
+        let ports = Ports::over(store, clock, Seed::new(1)).with_network(networks);
+        let mut cloud = Cloud::start(ports, CloudOptions::default()).await.unwrap();
+        let total = Resources { vcpus: Vcpus(8), memory: MiB(8192), disk: GiB(100) };
+        let host = HostSpec::new("alpha".parse().unwrap());
+        cloud.add_host(host, Arc::new(MemoryHost::new(total))).await.unwrap();
+
+        let (admin, project) = (cloud.admin(), cloud.project("demo".parse().unwrap()));
+        let image = ImageSpec::new("tiny".parse().unwrap(), ImageFormat::Raw);
+        let bytes = Box::new(&b"not much of a disk"[..]);
+        let image = admin.register_image(admin.new_request(), &image, bytes).await.unwrap();
+        let flavor = FlavorSpec::new("small".parse().unwrap(), Vcpus(1), MiB(512));
+        admin.create_flavor(admin.new_request(), &flavor).await.unwrap();
+        let (label, range) = (Label::new("lan").unwrap(), "10.0.0.0/24".parse().unwrap());
+        let net = NetworkSpec::new(label, NetworkKind::FlatDhcp, range);
+        admin.create_networks(admin.new_request(), &net).await.unwrap();
+        let pool = FloatingPool {
+            name: PoolName::new("public").unwrap(),
+            range: "172.24.4.8/29".parse().unwrap(),
+            interface: InterfaceName::new("ext0").unwrap(),
+        };
+        admin.create_floating_pool(admin.new_request(), &pool).await.unwrap();
+
+        let spec = ServerSpec::new("web".parse().unwrap(), "small".parse().unwrap(), image);
+        let server =
+            done(&project, project.create_server(project.new_request(), &spec).await).await;
+        let port = project.server(server).await.unwrap().ports.remove(0);
+        // What a hypervisor does: it makes the interface and plugs it into the bridge.
+        let (mac, address) = (port.mac, port.address);
+        let bridge = InterfaceName::new("br100").unwrap();
+        let guest = lab.guest(&GuestPort { tap: tap_name(mac).unwrap(), bridge, mac, address });
+        let tap = tap_name(mac).unwrap();
+        lab.ip(&lab.host.clone(), &["link", "set", tap.as_str(), "master", "br100", "up"]);
+        assert!(lab.dhcp(&guest).starts_with(&format!("ip={address} ")));
+
+        let request = project.new_request();
+        let floating = project.allocate_floating_ip(request, &pool.name).await.unwrap();
+        let request = project.new_request();
+        let led = project.associate_floating_ip(request, floating, server).await;
+        done(&project, led).await;
+        assert!(lab.pings(&lab.outside(), &floating.to_string()));
+
+        done(&project, project.delete_server(project.new_request(), server).await).await;
+        assert!(!lab.pings(&lab.outside(), &floating.to_string()));
+        lab.ip(&lab.host.clone(), &["link", "del", tap.as_str()]);
+        assert_eq!(lab.state(), before);
+    });
+}
