@@ -40,6 +40,9 @@ struct Arguments {
     /// Applies the plan.
     #[arg(long)]
     apply: bool,
+    /// Applies so many plans more, each for one guest more, and tells how long each took.
+    #[arg(long, default_value_t = 0, requires = "apply", conflicts_with_all = ["net", "down"])]
+    grow: u16,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
@@ -79,6 +82,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Whoever runs this by hand is not overtaken by anybody.
         linux.apply(host, Revision(u64::MAX), &plan).await?;
         eprintln!("applied in {:.1?}", began.elapsed());
+    }
+    for more in 1..=arguments.grow {
+        let desired = flat_dhcp(arguments.guests.saturating_add(more))?;
+        let began = Instant::now();
+        let plan = diff(&linux.observe(host).await?, &desired);
+        linux.apply(host, Revision(u64::MAX), &plan).await?;
+        eprintln!(
+            "{} steps, seen, planned and applied in {:.1?}",
+            plan.steps().len(),
+            began.elapsed()
+        );
     }
     Ok(())
 }

@@ -195,9 +195,8 @@ impl Firewall {
     }
 
     /// Lays our tables anew, empty.
-    pub(super) fn lay() -> Result<Self, FirewallError> {
-        run(&["-f", "-"], RULES.as_bytes())?;
-        Ok(Self::default())
+    pub(super) fn lay() -> Result<(), FirewallError> {
+        run(&["-f", "-"], RULES.as_bytes())
     }
 
     /// Removes our tables.

@@ -24,6 +24,7 @@ mod dnsmasq;
 mod files;
 mod firewall;
 mod links;
+mod ruleset;
 mod station;
 
 use std::collections::BTreeMap;

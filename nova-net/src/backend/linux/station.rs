@@ -19,6 +19,7 @@ use super::dnsmasq::{DhcpError, Servers, is_plain, lease};
 use super::files::{Memo, Memory, with_all};
 use super::firewall::{Firewall, FirewallError};
 use super::links::{self, LinkError, Seen};
+use super::ruleset::Ruleset;
 use super::{HostPlace, LinuxError};
 use crate::backend::BackendError;
 use crate::host::{Bridge, BridgeOrigin, HostNet, Part, PartId};
@@ -39,6 +40,7 @@ pub(super) struct Station {
     handle: Handle,
     memory: Memory,
     servers: Servers,
+    rules: Ruleset,
     /// What was seen last, until something is done: a plan that follows was made for it. Should
     /// the kernel have changed meanwhile, the batch fails, and the next look is a fresh one.
     seen: Option<Sight>,
@@ -124,7 +126,8 @@ impl Station {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let servers = Servers::new(folder.to_owned());
-        Ok(Self { handle, memory: Memory::new(folder), servers, seen: None })
+        let (memory, rules) = (Memory::new(folder), Ruleset::new()?);
+        Ok(Self { handle, memory, servers, rules, seen: None })
     }
 
     async fn serve(mut self, mut asked: mpsc::UnboundedReceiver<Job>) {
@@ -149,8 +152,8 @@ impl Station {
         Ok(self.seen.insert(sight).net.clone())
     }
 
-    async fn look(&self, memo: &Memo) -> Result<Sight, Failed> {
-        let firewall = Firewall::now()?;
+    async fn look(&mut self, memo: &Memo) -> Result<Sight, Failed> {
+        let firewall = self.rules.now()?;
         let net = self.see(memo, &firewall.clone().unwrap_or_default()).await?;
         Ok(Sight { firewall, net })
     }
@@ -223,7 +226,7 @@ impl Station {
         if idle {
             return Ok(());
         }
-        lay(&net, firewall).map_err(begin)?;
+        self.lay(&net, firewall).map_err(begin)?;
         for group in groups(plan.steps()) {
             let mut next = net.clone();
             for step in group {
@@ -243,11 +246,11 @@ impl Station {
     }
 
     /// Notes what is there after a plan; of nothing, nothing is left.
-    fn finish(&self, before: Memo, net: &HostNet) -> Result<(), Failed> {
+    fn finish(&mut self, before: Memo, net: &HostNet) -> Result<(), Failed> {
         let parts = net.parts().map(|(_, part)| part.clone()).collect();
         let mut memo = Memo { parts, ..before.clone() };
         if net.is_empty() {
-            Firewall::clear()?;
+            self.rules.clear()?;
             if memo.forwarded.take() == Some(false) {
                 set_forwards(false).map_err(Failed::Forward)?;
             }
@@ -271,14 +274,24 @@ impl Station {
         Ok(())
     }
 
+    /// Makes the firewall what `net` asks for, whatever it is, and lets packets be forwarded.
+    fn lay(&mut self, net: &HostNet, now: Option<Firewall>) -> Result<(), Failed> {
+        let now = match now {
+            Some(now) => now,
+            None => self.rules.lay()?,
+        };
+        self.rules.change(&now, &Firewall::of(net))?;
+        set_forwards(true).map_err(Failed::Forward)
+    }
+
     /// Does steps that go together.
-    async fn act(&self, group: &[Step], net: &HostNet, next: &HostNet) -> Result<(), Failed> {
+    async fn act(&mut self, group: &[Step], net: &HostNet, next: &HostNet) -> Result<(), Failed> {
         let removes = matches!(group[0].action, Action::Remove(_));
         // What is made is there before packets may come to it, and goes after they may not.
         if !removes {
             self.change(group, net, next).await?;
         }
-        Firewall::of(next).become_from(&Firewall::of(net))?;
+        self.rules.change(&Firewall::of(net), &Firewall::of(next))?;
         if removes {
             self.change(group, net, next).await?;
         }
@@ -359,16 +372,6 @@ impl Station {
         }
         Ok(())
     }
-}
-
-/// Makes the firewall what `net` asks for, whatever it is, and lets packets be forwarded.
-fn lay(net: &HostNet, now: Option<Firewall>) -> Result<(), Failed> {
-    let now = match now {
-        Some(now) => now,
-        None => Firewall::lay()?,
-    };
-    Firewall::of(net).become_from(&now)?;
-    set_forwards(true).map_err(Failed::Forward)
 }
 
 /// Steps that are done together: neighbours that change nothing but the firewall and leases.
