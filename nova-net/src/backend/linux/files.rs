@@ -29,26 +29,37 @@ pub(super) struct Memo {
     pub(super) forwarded: Option<bool>,
 }
 
-/// Where a [`Memo`] is kept.
+/// Where a [`Memo`] is kept. The file is this process's alone, and is read once.
 #[derive(Debug)]
-pub(super) struct Memory(PathBuf);
+pub(super) struct Memory {
+    file: PathBuf,
+    kept: Option<Memo>,
+}
 
 impl Memory {
     pub(super) fn new(folder: &Path) -> Self {
-        Self(folder.join("network.json"))
+        Self { file: folder.join("network.json"), kept: None }
     }
 
     /// What was kept; nothing in the beginning.
-    pub(super) fn read(&self) -> io::Result<Memo> {
-        match std::fs::read(&self.0) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Memo::default()),
-            Err(error) => Err(error),
+    pub(super) fn read(&mut self) -> io::Result<Memo> {
+        if let Some(memo) = &self.kept {
+            return Ok(memo.clone());
         }
+        let memo = match std::fs::read(&self.file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Memo::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(self.kept.insert(memo).clone())
     }
 
-    pub(super) fn write(&self, memo: &Memo) -> io::Result<()> {
-        write_whole(&self.0, &serde_json::to_vec(memo)?)
+    pub(super) fn write(&mut self, memo: &Memo) -> io::Result<()> {
+        // What is in the file after a failure is read again.
+        self.kept = None;
+        write_whole(&self.file, &serde_json::to_vec(memo)?)?;
+        self.kept = Some(memo.clone());
+        Ok(())
     }
 }
 

@@ -226,7 +226,7 @@ impl Station {
         if idle {
             return Ok(());
         }
-        self.lay(&net, firewall).map_err(begin)?;
+        let mut laid = self.lay(&net, firewall).map_err(begin)?;
         for group in groups(plan.steps()) {
             let mut next = net.clone();
             for step in group {
@@ -235,7 +235,7 @@ impl Station {
                     source: Box::new(flaw),
                 })?;
             }
-            let done = self.act(group, &net, &next).await;
+            let done = self.act(group, &net, &next, &mut laid).await;
             done.map_err(|failed| BackendError::Step {
                 step: group[0].number,
                 source: failed.into(),
@@ -275,23 +275,33 @@ impl Station {
     }
 
     /// Makes the firewall what `net` asks for, whatever it is, and lets packets be forwarded.
-    fn lay(&mut self, net: &HostNet, now: Option<Firewall>) -> Result<(), Failed> {
+    fn lay(&mut self, net: &HostNet, now: Option<Firewall>) -> Result<Firewall, Failed> {
         let now = match now {
             Some(now) => now,
             None => self.rules.lay()?,
         };
-        self.rules.change(&now, &Firewall::of(net))?;
-        set_forwards(true).map_err(Failed::Forward)
+        let laid = Firewall::of(net);
+        self.rules.change(&now, &laid)?;
+        set_forwards(true).map_err(Failed::Forward)?;
+        Ok(laid)
     }
 
-    /// Does steps that go together.
-    async fn act(&mut self, group: &[Step], net: &HostNet, next: &HostNet) -> Result<(), Failed> {
+    /// Does steps that go together, and lets the firewall, which is `laid`, follow.
+    async fn act(
+        &mut self,
+        group: &[Step],
+        net: &HostNet,
+        next: &HostNet,
+        laid: &mut Firewall,
+    ) -> Result<(), Failed> {
         let removes = matches!(group[0].action, Action::Remove(_));
         // What is made is there before packets may come to it, and goes after they may not.
         if !removes {
             self.change(group, net, next).await?;
         }
-        self.rules.change(&Firewall::of(net), &Firewall::of(next))?;
+        let wanted = Firewall::of(next);
+        self.rules.change(laid, &wanted)?;
+        *laid = wanted;
         if removes {
             self.change(group, net, next).await?;
         }
