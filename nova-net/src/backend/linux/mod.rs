@@ -17,6 +17,19 @@
 //!   floating IP brings; connections through a floating IP end when that is led elsewhere.
 //! - A floating IP that comes to a host is announced, so that the outside finds it there at once.
 //!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use nova_core::{clock::SystemClock, seed::Seed, store::MemoryStore};
+//! use nova_net::Networks;
+//! use nova_net::backend::linux::{HostPlace, Linux};
+//!
+//! # let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SystemClock::new()));
+//! // In the process of a host's agent:
+//! let linux = Linux::new().with_any_host(&HostPlace::new("/var/lib/nova-net"))?;
+//! let networks = Networks::new(store, clock, Seed::new(1), Arc::new(linux));
+//! # Ok::<(), nova_net::backend::linux::LinuxError>(())
+//! ```
+//!
 //! Not there yet: IPv6, security groups, and the way of a guest to itself by its floating IP.
 
 mod announce;
