@@ -193,6 +193,13 @@ impl Lab {
         });
     }
 
+    /// How many frames a guest has received.
+    pub(crate) fn frames_heard(&self, guest: &str) -> u64 {
+        let file = "/sys/class/net/eth0/statistics/rx_packets";
+        let shown = self.exec(guest, &["cat", file]).stdout;
+        String::from_utf8(shown).unwrap().trim().parse().unwrap()
+    }
+
     /// The MACs that the host's bridge has heard.
     pub(crate) fn known_macs(&self) -> String {
         let shown = self.exec(&self.host, &["bridge", "fdb", "show", "br", "br100"]);

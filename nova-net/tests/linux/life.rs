@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use nova_core::store::Revision;
 use nova_net::backend::NetBackend as _;
-use nova_net::host::HostNet;
+use nova_net::host::{Bridge, BridgeOrigin, HostNet, Uplink};
 use nova_net::plan::diff;
 
-use crate::lab::{FLOATING, HOST, OUTSIDE, flat, heard, mac, port, run, with_floating};
+use crate::lab::{FLOATING, HOST, OUTSIDE, flat, heard, interface, mac, port, run, with_floating};
 
 #[test]
 fn guests_get_their_addresses_and_reach_each_other_and_the_outside() {
@@ -51,6 +51,7 @@ fn a_floating_ip_leads_both_ways_and_ends_when_it_is_led_elsewhere() {
         assert_eq!(lab.seen_as(&one).as_deref(), Some(FLOATING));
         assert_eq!(lab.seen_as(&two).as_deref(), Some("172.24.4.1"));
         assert!(lab.pings(&two, FLOATING), "from a neighbour on the same bridge");
+        assert!(lab.pings(&one, FLOATING), "from the guest itself");
         assert!(lab.pings(&lab.host, FLOATING), "from the host itself");
 
         let (guest, caller) = (lab.socket(&one, "10.0.0.2"), lab.socket(&outside, OUTSIDE));
@@ -142,6 +143,12 @@ fn what_a_guest_pretends_to_be_is_dropped() {
             lab.send_frame(&one, [&[0xff; 6], &other[..], &kind, &[0; 46]].concat());
             assert!(!lab.known_macs().contains(&format!("02:00:00:00:00:{:02x}", kind[1])));
         }
+        // What it says to all comes not back to it.
+        let heard_before = lab.frames_heard(&one);
+        (0..20).for_each(|_| lab.send_frame(&one, arp(&own[..6])));
+        let heard_since = lab.frames_heard(&one) - heard_before;
+        // The one that is asked for answers once each; nothing else comes.
+        assert!(heard_since <= 25, "{heard_since}");
         // A DHCP server.
         lab.socket_at(&one, "10.0.0.2", 67).send_to(b"offer", to).unwrap();
         assert_eq!(heard(&listener), None);
@@ -151,6 +158,33 @@ fn what_a_guest_pretends_to_be_is_dropped() {
         lab.ip(&one, &["link", "set", "eth0", "address", &mac(2).to_string()]);
         lab.ip(&one, &["addr", "del", "10.0.0.77/24", "dev", "eth0"]);
         assert!(lab.pings(&one, "10.0.0.3"), "it is itself again");
+    });
+}
+
+#[test]
+fn a_bridge_with_a_way_out_keeps_the_gateway_and_dhcp_to_its_host() {
+    run("a bridge with a way out", async |lab| {
+        let (one, lan) = (lab.guest(&port(2)), lab.namespace("lan"));
+        let host = lab.host.clone();
+        let link = ["link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", &lan];
+        lab.ip(&host, &link);
+        lab.ip(&lan, &["link", "set", "eth0", "up"]);
+        let mut net = flat(&[2]);
+        let uplink = Some(Uplink::Physical(interface("up0")));
+        let name = interface("br100");
+        net.change(Bridge { name, uplink, origin: BridgeOrigin::Ours }).unwrap();
+        lab.converge(&net).await.unwrap();
+        assert_eq!(lab.dhcp(&lan), "", "DHCP is the host's own");
+        lab.dhcp(&one);
+        lab.ip(&lan, &["addr", "add", "10.0.0.50/24", "dev", "eth0"]);
+        assert!(lab.pings(&lan, "10.0.0.2") && lab.pings(&one, "10.0.0.50"));
+        assert!(lab.pings(&one, "10.0.0.1"));
+        assert!(!lab.pings(&lan, "10.0.0.1"), "every host has the gateway's address");
+        // Without the way out nobody comes in.
+        let name = interface("br100");
+        net.change(Bridge { name, uplink: None, origin: BridgeOrigin::Ours }).unwrap();
+        lab.converge(&net).await.unwrap();
+        assert!(!lab.pings(&lan, "10.0.0.2"));
     });
 }
 

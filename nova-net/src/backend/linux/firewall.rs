@@ -22,6 +22,7 @@ type Place = (&'static str, &'static str);
 const PORTS: Place = ("bridge", "ports");
 const MACS: Place = ("bridge", "macs");
 const ADDRESSES: Place = ("bridge", "addresses");
+const SAME: Place = ("bridge", "same");
 const UPLINKS: Place = ("bridge", "uplinks");
 const GATEWAYS: Place = ("bridge", "gateways");
 const BRIDGES: Place = ("ip", "bridges");
@@ -32,8 +33,9 @@ const FLOATING_OUT: Place = ("ip", "floating_out");
 const FLOATING: Place = ("ip", "floating");
 
 /// Every set and map, in the order in which they are in `rules.nft`.
-const PLACES: [Place; 11] = [
+const PLACES: [Place; 12] = [
     PORTS,
+    SAME,
     MACS,
     ADDRESSES,
     UPLINKS,
@@ -89,7 +91,9 @@ impl Firewall {
                 Part::GuestPort(part) => {
                     let (tap, mac) = (part.tap.to_string(), part.mac.to_string());
                     let address = vec![tap.clone(), mac.clone(), part.address.to_string()];
-                    vec![(PORTS, vec![tap.clone()]), (MACS, vec![tap, mac]), (ADDRESSES, address)]
+                    let same = vec![tap.clone(), tap.clone()];
+                    let (port, macs) = (vec![tap.clone()], vec![tap, mac]);
+                    vec![(PORTS, port), (SAME, same), (MACS, macs), (ADDRESSES, address)]
                 }
                 Part::Floating(part) => {
                     // While one moves there are two of it for a few steps: either will do.

@@ -7,8 +7,8 @@ use futures_util::TryStreamExt as _;
 use ipnetwork::IpNetwork;
 use nova_core::domain::InterfaceName;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::{Error, Handle, LinkBridge, LinkUnspec, LinkVlan};
+use rtnetlink::packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkInfo};
+use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVlan};
 
 use crate::host::{Bridge, BridgeOrigin, Uplink, VlanInterface};
 
@@ -21,6 +21,8 @@ struct Link {
     index: u32,
     /// The index of the bridge it is plugged into.
     controller: Option<u32>,
+    /// Whether its bridge gives frames back to it.
+    reflects: bool,
     ours: bool,
 }
 
@@ -53,17 +55,19 @@ impl Seen {
         let mut seen = Self::default();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.map_err(refused("list links"))? {
-            let (mut name, mut controller, mut ours) = (None, None, false);
+            let (mut name, mut controller, mut reflects, mut ours) = (None, None, false, false);
             for attribute in link.attributes {
                 match attribute {
                     LinkAttribute::IfName(text) => name = Some(text),
                     LinkAttribute::Controller(index) if index > 0 => controller = Some(index),
                     LinkAttribute::IfAlias(text) => ours = text == OURS,
+                    LinkAttribute::LinkInfo(infos) => reflects = infos.iter().any(gives_back),
                     _ => {}
                 }
             }
             if let Some(name) = name {
-                seen.links.insert(name, Link { index: link.header.index, controller, ours });
+                seen.links
+                    .insert(name, Link { index: link.header.index, controller, reflects, ours });
             }
         }
         let mut addresses = handle.address().get().execute();
@@ -104,10 +108,12 @@ impl Seen {
         link.ours.then(|| Bridge { uplink, ..bridge.clone() })
     }
 
-    /// Whether a port is plugged into a bridge; none when it is not there.
+    /// Whether a guest's port is plugged into a bridge as it should be; none when it is not
+    /// there.
     pub(super) fn is_plugged(&self, port: &InterfaceName, bridge: &InterfaceName) -> Option<bool> {
         let port = self.link(port)?;
-        Some(self.link(bridge).is_some_and(|bridge| port.controller == Some(bridge.index)))
+        let plugged = |bridge: &Link| port.controller == Some(bridge.index) && port.reflects;
+        Some(self.link(bridge).is_some_and(plugged))
     }
 
     pub(super) fn has_address(&self, interface: &InterfaceName, address: IpNetwork) -> bool {
@@ -178,15 +184,25 @@ pub(super) async fn unplug(
     handle.link().set(free).execute().await.map_err(refused(what))
 }
 
-/// Plugs those interfaces that are there into their bridges.
-pub(super) async fn plug_all<'a>(
+/// Whether a bridge gives frames back to this port of it.
+fn gives_back(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BridgePort(all)) = info else { return false };
+    all.contains(&InfoBridgePort::HairpinMode(true))
+}
+
+/// Plugs those interfaces of guests that are there into their bridges. A guest that asks for a
+/// floating IP that is its own gets its frames back, where the kernel does not route them.
+pub(super) async fn plug_guests<'a>(
     handle: &Handle,
     ports: impl IntoIterator<Item = (&'a InterfaceName, &'a InterfaceName)>,
 ) -> Result<(), LinkError> {
     let seen = Seen::now(handle).await?;
     for (port, bridge) in ports {
-        if let Some((_, bridge)) = seen.link(port).zip(seen.link(bridge)) {
+        if let Some((link, bridge)) = seen.link(port).zip(seen.link(bridge)) {
             plug(handle, &seen, port, bridge.index).await?;
+            let reflect = LinkBridgePort::new(link.index).hairpin(true).build();
+            let what = format!("let the bridge give frames back to {port}");
+            handle.link().set_port(reflect).execute().await.map_err(refused(what))?;
         }
     }
     Ok(())

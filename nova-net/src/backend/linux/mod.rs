@@ -30,7 +30,7 @@
 //! # Ok::<(), nova_net::backend::linux::LinuxError>(())
 //! ```
 //!
-//! Not there yet: IPv6, security groups, and the way of a guest to itself by its floating IP.
+//! Not there yet: IPv6 and security groups.
 
 mod announce;
 mod dnsmasq;

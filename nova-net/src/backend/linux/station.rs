@@ -325,7 +325,7 @@ impl Station {
         });
         let ports: Vec<_> = ports.collect();
         if !ports.is_empty() {
-            links::plug_all(&self.handle, ports).await?;
+            links::plug_guests(&self.handle, ports).await?;
         }
         Ok(())
     }
