@@ -180,6 +180,14 @@ fn a_bridge_with_a_way_out_keeps_the_gateway_and_dhcp_to_its_host() {
         assert!(lab.pings(&lan, "10.0.0.2") && lab.pings(&one, "10.0.0.50"));
         assert!(lab.pings(&one, "10.0.0.1"));
         assert!(!lab.pings(&lan, "10.0.0.1"), "every host has the gateway's address");
+        // Who says out there that it is the gateway is not heard.
+        let liar: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+        let says = [0, 1, 8, 0, 6, 4, 0, 2];
+        let gateway = [10, 0, 0, 1];
+        let reply = [&[0xff; 6], &liar[..], &[8, 6], &says, &liar, &gateway, &[0xff; 6], &gateway];
+        lab.send_frame(&lan, reply.concat());
+        let known = lab.exec(&one, &["ip", "neigh", "show", "10.0.0.1"]).stdout;
+        assert!(!String::from_utf8(known).unwrap().contains("02:00:00:00:00:77"));
         // Without the way out nobody comes in.
         let name = interface("br100");
         net.change(Bridge { name, uplink: None, origin: BridgeOrigin::Ours }).unwrap();
