@@ -184,8 +184,9 @@ fn changed(
 /// The shrink of `kind` that keeps most and still fits; none when even the least does not.
 ///
 /// It searches by halves, which finds the most as long as less is never harder to place. That
-/// holds for every filter that is built in, but for guests whose NUMA cells cannot have any size;
-/// of those, and of other filters, the answer fits, and may not be the most.
+/// holds for every filter that is built in, but for guests whose NUMA cells cannot have any size,
+/// and for several instances at once: smaller ones may begin on a host where they do not go on. Of
+/// those, and of other filters, the answer fits, and may not be the most.
 fn largest(
     request: &RequestSpec,
     kind: ResourceKind,
@@ -195,11 +196,12 @@ fn largest(
     let least = least(kind);
     let shrunk = |to| Change::Shrink { resource: kind, from, to };
     let works = |to| apply(request, &[shrunk(to)]).is_ok_and(|changed| fits(&changed));
-    if from <= least || !works(least) {
-        return None;
-    }
+    // Where the least does not fit, more of it may.
+    let halves = (1..64).map(|nth| from.saturating_sub(from.saturating_sub(least) >> nth));
+    let between = halves.take_while(|to| *to < from);
+    let mut low = std::iter::once(least).chain(between).find(|to| *to < from && works(*to))?;
     // `low` fits; `high` is what was asked for, or does not fit.
-    let (mut low, mut high) = (least, from);
+    let mut high = from;
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if works(middle) {

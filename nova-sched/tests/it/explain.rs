@@ -8,6 +8,29 @@ use proptest::prelude::*;
 
 use crate::kit::{any_hosts, any_request, host, request};
 
+#[test]
+fn where_the_least_of_several_instances_does_not_fit_more_of_it_may() {
+    // Of the least the first goes to the host with one CPU left, and the second cannot follow.
+    let mut full = host(1, 8, 8192);
+    let taken = Resources { vcpus: Vcpus(7), ..Resources::ZERO };
+    full.claim(InstanceId::from_u128(1001), taken);
+    let mut disliked = host(2, 8, 8192);
+    disliked.claim(InstanceId::from_u128(1002), Resources { disk: GiB(1), ..Resources::ZERO });
+    let key = [("ram_weight_multiplier".to_owned(), "-1".to_owned())];
+    disliked.aggregates.push(std::sync::Arc::new(Aggregate {
+        id: AggregateId::from_u128(2),
+        name: Label::new("agg").unwrap(),
+        hosts: vec![disliked.id],
+        metadata: AggregateMetadata::new(key).unwrap(),
+    }));
+    let hosts = HostTable::new([full, disliked]);
+    let mut pair = request(2, 5, 1024);
+    pair.group = Some(crate::kit::group(GroupPolicy::Affinity));
+    let refusal = FilterScheduler::nova().explain(&hosts, &pair);
+    let four = Change::Shrink { resource: ResourceKind::Vcpus, from: 5, to: 4 };
+    assert_eq!(refusal.smallest_change, Some(vec![four]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -27,6 +50,10 @@ proptest! {
         let Some(changes) = refusal.smallest_change else { return Ok(()) };
         prop_assert!(!placed);
         prop_assert!(fits(&changes), "{:?}", changes);
+        if request.instances.len() > 1 {
+            // Less is not always easier to place: see the test below.
+            return Ok(());
+        }
         for nth in 0..changes.len() {
             let mut less = changes.clone();
             match &mut less[nth] {
