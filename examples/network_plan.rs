@@ -4,18 +4,22 @@
 //! compared with what the kernel has, in a network namespace when one is named. Needs root, and
 //! `nft` and `dnsmasq` where something is applied.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use nova_core::domain::{HostId, InterfaceName, Mac, NetworkId, ServerName};
+use nova_core::domain::{
+    HostId, InterfaceName, Mac, NetworkId, PortRange, SecurityGroupId, ServerName, Traffic,
+};
 use nova_core::store::Revision;
 use nova_net::backend::NetBackend as _;
 use nova_net::backend::linux::{HostPlace, Linux};
 use nova_net::check::check;
 use nova_net::host::{
-    Bridge, BridgeAddress, BridgeOrigin, DhcpServer, GuestPort, HostNet, Lease, Nat, Part,
+    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, GuestPort, HostNet, Lease, Nat, Part,
+    PortFilter,
 };
 use nova_net::plan::diff;
 
@@ -101,15 +105,21 @@ fn flat_dhcp(guests: u16) -> Result<HostNet, Box<dyn Error>> {
     let bridge = InterfaceName::new("br100")?;
     let (network, range, listen) =
         (NetworkId::from_u128(1), "10.0.0.0/16".parse()?, "10.0.0.1".parse()?);
-    let name = bridge.clone();
+    let name = bridge;
     let mut parts: Vec<Part> = vec![
         Bridge { name, uplink: None, origin: BridgeOrigin::Ours }.into(),
-        BridgeAddress { bridge: bridge.clone(), address: "10.0.0.1/16".parse()? }.into(),
-        Nat { range, bridge: bridge.clone() }.into(),
+        BridgeAddress { bridge, address: "10.0.0.1/16".parse()? }.into(),
+        Nat { range, bridge }.into(),
     ];
     let (gateway, dns) = (Some(listen), Vec::new());
-    let server = bridge.clone();
-    parts.push(DhcpServer { network, bridge: server, listen, range, gateway, dns }.into());
+    let server = bridge;
+    let mtu = None;
+    parts.push(DhcpServer { network, bridge: server, listen, range, gateway, dns, mtu }.into());
+    // Everybody may see their web pages, and each other everything.
+    let groups = BTreeSet::from([SecurityGroupId::from_u128(1)]);
+    let web = Allowed { traffic: Traffic::Tcp(PortRange::one(80)), from: "0.0.0.0/0".parse()? };
+    let inside = Allowed { traffic: Traffic::Any, from: range };
+    parts.push(PortFilter { groups: groups.clone(), allows: [web, inside].into() }.into());
     for n in 2..guests.saturating_add(2) {
         let [high, low] = n.to_be_bytes();
         let address = format!("10.0.{high}.{low}").parse()?;
@@ -117,7 +127,7 @@ fn flat_dhcp(guests: u16) -> Result<HostNet, Box<dyn Error>> {
         let name = ServerName::new(format!("guest-{n}"))?;
         let tap = InterfaceName::new(format!("tap{n}"))?;
         parts.push(Lease { network, mac, address, name }.into());
-        parts.push(GuestPort { tap, bridge: bridge.clone(), mac, address }.into());
+        parts.push(GuestPort { tap, bridge, mac, address, groups: groups.clone() }.into());
     }
     Ok(HostNet::try_from(parts)?)
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use nova_core::domain::{InterfaceName, Mac, NetworkId, VlanId};
+use nova_core::domain::{InterfaceName, Mac, NetworkId, VlanId, Vni};
 
 use crate::host::{Bridge, HostNet, Part, PartId, Uplink};
 use crate::plan::{Action, Plan};
@@ -164,14 +164,18 @@ impl<'a> Live<'a> {
     }
 }
 
-/// What may change while guests go on: where a bridge leads, and what DHCP tells.
+/// What may change while guests go on: where a bridge leads, what DHCP tells, what may come in, and
+/// whose rules say so.
 fn may_change(old: &Part, new: &Part) -> bool {
     match (old, new) {
         (Part::Bridge(old), Part::Bridge(new)) => old.origin == new.origin,
         (Part::DhcpServer(old), Part::DhcpServer(new)) => {
             (&old.bridge, old.listen) == (&new.bridge, new.listen)
         }
-        (Part::Lease(_), Part::Lease(_)) => true,
+        (Part::Lease(_), Part::Lease(_)) | (Part::PortFilter(_), Part::PortFilter(_)) => true,
+        (Part::GuestPort(old), Part::GuestPort(new)) => {
+            (&old.bridge, old.mac, old.address) == (&new.bridge, new.mac, new.address)
+        }
         _ => false,
     }
 }
@@ -179,7 +183,13 @@ fn may_change(old: &Part, new: &Part) -> bool {
 /// What `part` would stop working without.
 fn uses(part: &Part) -> Vec<PartId> {
     let bridge = match part {
-        Part::VlanInterface(_) | Part::Bridge(_) | Part::Lease(_) | Part::PublicAddress(_) => None,
+        Part::VlanInterface(_)
+        | Part::VxlanInterface(_)
+        | Part::Bridge(_)
+        | Part::Lease(_)
+        | Part::PublicAddress(_)
+        | Part::PortFilter(_)
+        | Part::MetadataService(_) => None,
         Part::BridgeAddress(address) => Some(&address.bridge),
         Part::DhcpServer(server) => Some(&server.bridge),
         Part::Nat(nat) => Some(&nat.bridge),
@@ -188,14 +198,18 @@ fn uses(part: &Part) -> Vec<PartId> {
     };
     let besides = match part {
         Part::Bridge(Bridge { uplink: Some(Uplink::Vlan(name)), .. }) => {
-            Some(PartId::VlanInterface(name.clone()))
+            Some(PartId::VlanInterface(*name))
+        }
+        Part::Bridge(Bridge { uplink: Some(Uplink::Vxlan(name)), .. }) => {
+            Some(PartId::VxlanInterface(*name))
         }
         Part::DhcpServer(server) => Some(PartId::BridgeAddress(server.listen)),
         Part::Lease(lease) => Some(PartId::DhcpServer(lease.network)),
+        Part::GuestPort(port) => Some(PartId::PortFilter(port.groups.clone())),
         Part::Floating(floating) => Some(PartId::PublicAddress(floating.address)),
         _ => None,
     };
-    bridge.map(|name| PartId::Bridge(name.clone())).into_iter().chain(besides).collect()
+    bridge.map(|name| PartId::Bridge(*name)).into_iter().chain(besides).collect()
 }
 
 /// Something that a host has only one of.
@@ -203,6 +217,7 @@ fn uses(part: &Part) -> Vec<PartId> {
 enum Thing<'a> {
     Interface(&'a InterfaceName),
     Vlan(&'a InterfaceName, VlanId),
+    Segment(Vni),
     UplinkOfABridge(&'a InterfaceName),
     Address(IpAddr),
     DhcpSource(IpAddr),
@@ -217,14 +232,18 @@ fn things(part: &Part) -> Vec<Thing<'_>> {
         Part::VlanInterface(vlan) => {
             vec![Thing::Interface(&vlan.name), Thing::Vlan(&vlan.parent, vlan.vlan)]
         }
+        Part::VxlanInterface(vxlan) => {
+            vec![Thing::Interface(&vxlan.name), Thing::Segment(vxlan.vni)]
+        }
         Part::Bridge(bridge) => match &bridge.uplink {
             None => vec![Thing::Interface(&bridge.name)],
-            Some(Uplink::Physical(uplink) | Uplink::Vlan(uplink)) => {
+            Some(Uplink::Physical(uplink) | Uplink::Vlan(uplink) | Uplink::Vxlan(uplink)) => {
                 vec![Thing::Interface(&bridge.name), Thing::UplinkOfABridge(uplink)]
             }
         },
         Part::BridgeAddress(address) => vec![Thing::Address(address.address.ip())],
         Part::PublicAddress(address) => vec![Thing::Address(address.address)],
+        Part::MetadataService(service) => vec![Thing::Address(service.address)],
         Part::DhcpServer(server) => vec![Thing::DhcpSource(server.listen)],
         Part::Lease(lease) => vec![Thing::Lease(lease.network, lease.address)],
         Part::GuestPort(port) => vec![
@@ -232,6 +251,6 @@ fn things(part: &Part) -> Vec<Thing<'_>> {
             Thing::Mac(port.mac),
             Thing::GuestAddress(&port.bridge, port.address),
         ],
-        Part::Nat(_) | Part::Floating(_) => Vec::new(),
+        Part::Nat(_) | Part::Floating(_) | Part::PortFilter(_) => Vec::new(),
     }
 }

@@ -11,6 +11,8 @@
 //! - [`plan`]: from one such value to another, in steps that make before they break;
 //! - [`check`]: an independent judge of plans;
 //! - [`backend`]: who carries plans out;
+//! - [`metadata`]: what guests may ask about themselves;
+//! - [`dns`]: who tells the world their names;
 //! - [`Networks`]: the manager that puts them together, behind the ports
 //!   [`NetworkManager`](nova_core::port::NetworkManager) and
 //!   [`FloatingIps`](nova_core::port::FloatingIps).
@@ -43,8 +45,10 @@
 
 pub mod backend;
 pub mod check;
+pub mod dns;
 pub mod host;
 mod manager;
+pub mod metadata;
 pub mod plan;
 pub mod pool;
 pub mod topology;

@@ -33,8 +33,7 @@ impl FilterScheduler {
             for (&instance, &host) in request.instances.iter().zip(&placement.hosts) {
                 another.instances = vec![instance];
                 if let Some(slot) = hosts.slot(host) {
-                    let wanted = another.flavor.resources();
-                    view.change(slot, |row| self.consume(row, &another, wanted));
+                    view.change(slot, |row| self.consume(row, &another));
                 }
                 if let Some(group) = &mut another.group {
                     group.join(host);

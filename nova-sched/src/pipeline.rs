@@ -9,12 +9,10 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use nova_core::domain::{
-    HostState, HostTable, Near, Placement, Purpose, RequestSpec, Resources, Slot,
-};
+use nova_core::domain::{HostState, HostTable, Near, Placement, Purpose, RequestSpec, Slot};
 use nova_core::seed::Seed;
 
-use crate::filters::{Capacity, forces, overcommit};
+use crate::filters::{Capacity, forces};
 use crate::normalise::Scale;
 use crate::tally::{Chosen, Tally};
 use crate::view::View;
@@ -76,7 +74,6 @@ impl FilterScheduler {
     ) -> Result<Placement, Box<Stuck<'a>>> {
         let mut view = View::new(hosts);
         let mut request = Cow::Borrowed(request);
-        let wanted = request.flavor.resources();
         let count = request.instances.len();
         let mut placement = Placement { hosts: Vec::with_capacity(count) };
         let mut ranking = Ranking::default();
@@ -114,7 +111,7 @@ impl FilterScheduler {
             };
             placement.hosts.push(host);
             if !last {
-                view.change(chosen, |row| self.consume(row, &request, wanted));
+                view.change(chosen, |row| self.consume(row, &request));
                 let request = request.to_mut();
                 request.instances.remove(0);
                 if let Some(group) = &mut request.group {
@@ -193,11 +190,8 @@ impl FilterScheduler {
     }
 
     /// Makes the first instance of `request` part of `row`.
-    pub(crate) fn consume(&self, row: &mut HostState, request: &RequestSpec, wanted: Resources) {
-        row.claim(request.instances[0], wanted);
-        if let Ok(classes) = request.flavor.classes() {
-            row.claim_classes(request.instances[0], classes);
-        }
+    pub(crate) fn consume(&self, row: &mut HostState, request: &RequestSpec) {
+        row.claim_flavor(request.instances[0], &request.flavor);
         let has_devices = take_devices(row, request);
         if has_devices || self.rules == Rules::Strict {
             // Nova forgets them where the devices are missing, as they may be on a forced host.
@@ -347,7 +341,7 @@ fn take_devices(row: &mut HostState, request: &RequestSpec) -> bool {
     let wanted = request.numa.as_deref().zip(row.numa.clone());
     let fit = wanted
         .as_ref()
-        .and_then(|(guest, cells)| cells.fit(guest, overcommit(row), &row.pci, &request.pci).ok());
+        .and_then(|(guest, cells)| cells.fit(guest, row.overcommit(), &row.pci, &request.pci).ok());
     let Some(((guest, cells), fit)) = wanted.zip(fit) else {
         return row.pci.take(&request.pci, None).is_ok();
     };

@@ -96,6 +96,7 @@ impl Runner {
             Step::RemoveGuest => self.remove_guest(next).await,
             Step::FreeVolumes => self.free_volumes(next).await,
             Step::Release => self.release(next).await,
+            Step::FindHosts => self.find_hosts(next).await,
             Step::Settle => self.settle_hosts(next).await,
             Step::Connect => self.connect(next).await,
             Step::Plug => self.plug(next).await,

@@ -1,5 +1,7 @@
 //! The steps of servers: placing, starting, powering, removing.
 
+use std::collections::BTreeSet;
+
 use crate::class::Class;
 use crate::cloud::attempt::Attempt;
 use crate::cloud::attempt_image::unfinished_images;
@@ -36,6 +38,7 @@ impl Runner {
             instance: id,
             project: instance.value.project.clone(),
             networks: instance.value.networks.clone(),
+            security_groups: instance.value.security_groups.clone(),
         };
         match self.ports.network.reserve(&request).await {
             Ok(ports) => txn.merge(ports.txn),
@@ -265,6 +268,17 @@ impl Runner {
         Ok(Attempt::Done(txn))
     }
 
+    /// Finds the hosts that a change of security groups concerns: all that have servers of the
+    /// project, since rules name groups of the same project only.
+    pub(crate) async fn find_hosts(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let view = self.fresh().await?;
+        let of_project =
+            view.instances.values().filter(|i| Some(&i.value.project) == op.project.as_ref());
+        let hosts: BTreeSet<HostId> = of_project.flat_map(|i| i.value.hosts()).collect();
+        op.settle = hosts.into_iter().collect();
+        Ok(Attempt::Done(Txn::new()))
+    }
+
     /// The server that an operation is about, if it is still there.
     pub(crate) async fn server_of(
         &self,
@@ -295,7 +309,7 @@ pub(crate) fn guest_spec(view: &View, instance: &Instance, at: HostId) -> Option
     let mut nics = Vec::new();
     for port in view.ports_of(instance.id) {
         let network = &view.networks.get(&keys::network(port.network))?.value;
-        nics.push(Nic { mac: port.mac, bridge: network.bridge.clone(), address: port.address });
+        nics.push(Nic { mac: port.mac, bridge: network.bridge, address: port.address });
     }
     let claim = view.claims.get(&keys::claim(at, instance.id));
     Some(GuestSpec {

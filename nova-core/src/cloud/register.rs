@@ -7,8 +7,8 @@ use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::ports::Ports;
 use crate::domain::{
     Admission, AllocationRatio, ClassAmounts, ClassStocks, Host, HostFacts, HostId, HostName,
-    Inventory, NumaTopology, ResourceClass, ResourceKind, Resources, Stock, Units, ZoneName,
-    check_facts,
+    Invalid, Inventory, NumaTopology, Quantity, ResourceClass, ResourceKind, Resources, Stock,
+    Units, ZoneName, check_facts,
 };
 use crate::store::record::{Claim, Ledger, NameClaim, keys};
 use crate::store::{Prefix, Scan, Store as _, StoreError, StoreExt as _, Txn};
@@ -103,23 +103,22 @@ impl HostSpec {
 
     fn inventory(&self, total: Resources) -> Result<Inventory, ApiError> {
         let Resources { vcpus, memory, disk } = self.reserved;
-        let units = |kind| self.units.get(&kind).copied().unwrap_or_default();
-        let (cpus, memories, disks) =
-            (Stock::new(total.vcpus), Stock::new(total.memory), Stock::new(total.disk));
         Ok(Inventory {
-            vcpus: cpus
-                .with_ratio(self.cpu_ratio)
-                .with_reserved(vcpus)?
-                .with_units(units(ResourceKind::Vcpus))?,
-            memory: memories
-                .with_ratio(self.memory_ratio)
-                .with_reserved(memory)?
-                .with_units(units(ResourceKind::Memory))?,
-            disk: disks
-                .with_ratio(self.disk_ratio)
-                .with_reserved(disk)?
-                .with_units(units(ResourceKind::Disk))?,
+            vcpus: self.stock(ResourceKind::Vcpus, total.vcpus, vcpus, self.cpu_ratio)?,
+            memory: self.stock(ResourceKind::Memory, total.memory, memory, self.memory_ratio)?,
+            disk: self.stock(ResourceKind::Disk, total.disk, disk, self.disk_ratio)?,
         })
+    }
+
+    fn stock<Q: Quantity>(
+        &self,
+        kind: ResourceKind,
+        total: Q,
+        reserved: Q,
+        ratio: AllocationRatio,
+    ) -> Result<Stock<Q>, Invalid> {
+        let units = self.units.get(&kind).copied().unwrap_or_default();
+        Stock::new(total).with_ratio(ratio).with_reserved(reserved)?.with_units(units)
     }
 }
 
@@ -190,8 +189,8 @@ async fn keep_claims(
     is: &Host,
     txn: &mut Txn,
 ) -> Result<(), StoreError> {
-    let offers = |host: &Host| (host.inventory, host.classes.clone());
-    if offers(was) == offers(is) && was.numa == is.numa && was.pci == is.pci {
+    let same_stock = was.inventory == is.inventory && was.classes == is.classes;
+    if same_stock && was.numa == is.numa && was.pci == is.pci {
         return Ok(());
     }
     let ledger = ports.store.read::<Ledger>(&keys::host_ledger(is.id)).await?;

@@ -9,7 +9,8 @@ use crate::domain::OpKind;
 /// - 2: moves and rebuilding were added; every list of version 1 is as it was.
 /// - 3: live migration, snapshots, shelving, rescue and drains were added; lists of versions 1 and
 ///   2 are as they were.
-pub(crate) const STEPS_VERSION: u16 = 3;
+/// - 4: security groups were added; every list of versions 1 to 3 is as it was.
+pub(crate) const STEPS_VERSION: u16 = 4;
 
 /// One step. Every step may be repeated, and so may its undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum Step {
     FreeVolumes,
     /// Forget the server: its claim, addresses, attachments and the record itself.
     Release,
+    /// Find the hosts that a change of security groups concerns.
+    FindHosts,
     /// Let the network of the hosts concerned follow the records.
     Settle,
     /// Connect the volume to the host. Undone by disconnecting it.
@@ -126,6 +129,7 @@ impl Step {
             Self::RemoveGuest => "remove guest",
             Self::FreeVolumes => "free volumes",
             Self::Release => "release",
+            Self::FindHosts => "find hosts",
             Self::Settle => "settle",
             Self::Connect => "connect",
             Self::Plug => "plug",
@@ -277,6 +281,7 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         OpKind::DetachVolume { .. } => &[Unplug, Disconnect, Finish],
         OpKind::AssociateFloating { .. } => &[Bind, Settle],
         OpKind::DisassociateFloating { .. } => &[Unbind, Settle],
+        OpKind::ApplySecurityGroups => &[Step::FindHosts, Settle],
     }
 }
 

@@ -14,8 +14,8 @@ use crate::clock::{Clock, ClockExt as _, Timestamp};
 use crate::cloud::board::Board;
 use crate::domain::{
     Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host, HostId, HostTable,
-    Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, ServerGroup,
-    ServerGroupId, Volume,
+    Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, SecurityGroup,
+    ServerGroup, ServerGroupId, Volume,
 };
 use crate::store::record::{
     Beat, Claim, LateImage, Ledger, Lingering, OpenOperation, ProjectQuota, keys,
@@ -127,6 +127,7 @@ view! {
     late_images: LateImage,
     volumes: Volume,
     groups: ServerGroup,
+    security_groups: SecurityGroup,
     quotas: ProjectQuota,
     open_operations: OpenOperation,
 }

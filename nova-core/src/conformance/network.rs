@@ -24,7 +24,7 @@ use ipnetwork::IpNetwork;
 
 use crate::domain::{
     FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, InterfaceName, Label, Network,
-    NetworkKind, PoolName, Port, ProjectId,
+    NetworkKind, PoolName, Port, ProjectId, SecurityGroupId,
 };
 use crate::port::{
     FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
@@ -91,7 +91,12 @@ impl Subject {
     }
 
     async fn draft_ports(&self, n: u128) -> Result<Draft<Vec<Port>>, NetError> {
-        let request = PortRequest { instance: instance(n), project: project(), networks: vec![] };
+        let request = PortRequest {
+            instance: instance(n),
+            project: project(),
+            networks: vec![],
+            security_groups: BTreeSet::from([SecurityGroupId::from_u128(n)]),
+        };
         self.manager.reserve(&request).await
     }
 
@@ -186,6 +191,17 @@ pub async fn reserve_twice_gives_the_same_ports(subject: Subject) {
     assert_eq!(subject.ports(1).await, first);
     assert_eq!(subject.everything().await, before, "giving the same again changes nothing");
     conflicts(subject.commit(early).await, "two reservations for one instance");
+}
+
+/// A server's interfaces are in the security groups that it is in.
+pub async fn ports_are_in_the_groups_of_their_server(subject: Subject) {
+    subject.network(CIDR).await;
+    for n in [1, 2] {
+        let groups = BTreeSet::from([SecurityGroupId::from_u128(n)]);
+        for port in subject.ports(n).await {
+            assert_eq!(port.security_groups, groups, "of server {n}");
+        }
+    }
 }
 
 /// Holding nothing is success and changes nothing.
@@ -393,6 +409,7 @@ macro_rules! network_laws {
                 reserved_addresses_are_never_handed_out,
                 an_exhausted_network_says_so,
                 a_network_in_use_is_not_deleted,
+                ports_are_in_the_groups_of_their_server,
                 converge_is_repeatable,
                 a_floating_ip_leads_to_one_server,
                 associate_moves,

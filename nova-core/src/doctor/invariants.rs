@@ -8,6 +8,7 @@ use crate::doctor::images::{
     images_have_bytes, images_have_takers, rescued_servers_have_images, shelved_servers_are_images,
 };
 use crate::doctor::quotas::usage_within_quota;
+use crate::doctor::security::security_groups_are_there;
 use crate::doctor::volumes::{volumes_have_records, volumes_match};
 use crate::domain::{
     AddressState, ClassAmounts, GroupPolicy, HostId, InstanceId, OpId, OpState, PowerState,
@@ -56,6 +57,7 @@ invariants! {
     Busy "a server has one claim, on the host it names" claims_match_servers;
     Busy "usage is within the quota" usage_within_quota;
     Busy "group rules hold over claims" group_rules_hold;
+    Busy "security groups are there, and interfaces in them" security_groups_are_there;
     Busy "no guest runs twice" guests_run_once;
     Busy "a guest in memory has a claim where it is" guests_have_claims;
     Busy "a volume is where its record says" volumes_match;
@@ -132,6 +134,9 @@ fn vlans_have_one_owner(s: &Snapshot) -> Vec<String> {
     let mut wrong: Vec<String> = repeated(s.networks.iter().filter_map(|n| n.vlan), |vlan| {
         format!("two networks have VLAN {vlan}")
     });
+    wrong.extend(repeated(s.networks.iter().filter_map(|n| n.vni), |vni| {
+        format!("two networks have VXLAN segment {vni}")
+    }));
     let networks: BTreeMap<_, _> = s.networks.iter().map(|n| (n.id, n.vlan)).collect();
     for claim in &s.vlans {
         let AddressState::Owned(network) = claim.state else { continue };

@@ -30,6 +30,7 @@ mod devices;
 mod images;
 mod invariants;
 mod quotas;
+mod security;
 mod snapshot;
 #[cfg(test)]
 mod tests;

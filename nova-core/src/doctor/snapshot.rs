@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::{
     Aggregate, FixedIp, FloatingIp, FloatingPool, Host, HostId, Image, ImageId, Instance, MacClaim,
-    Network, Operation, Port, ServerGroup, VlanClaim, Volume,
+    Network, Operation, Port, SecurityGroup, ServerGroup, VlanClaim, Volume,
 };
 use crate::port::{Guest, VolumeFacts};
 use crate::store::record::{Claim, LateImage, Lingering, OpenOperation, ProjectQuota};
@@ -107,6 +107,8 @@ snapshot! {
     volumes: Volume,
     /// Server groups.
     groups: ServerGroup,
+    /// Security groups.
+    security_groups: SecurityGroup,
     /// Limits that are not the default.
     quotas: ProjectQuota,
     /// Operations.

@@ -55,6 +55,8 @@ fn server(id: InstanceId, at: HostId) -> Instance {
         group: Some(GROUP),
         hints: SchedulerHints::default(),
         networks: Vec::new(),
+        security_groups: BTreeSet::new(),
+        user_data: None,
         state: VmState::Active,
         task: None,
         operation: None,
@@ -98,7 +100,8 @@ fn share(s: &mut Snapshot, pins: [u32; 2], devices: [&str; 2]) {
     s.guests.entry(HOST).or_default().push(guest(second));
     let cell = NumaCell { dedicated_cpus: BTreeSet::from([1, 2]), ..NumaCell::default() };
     s.hosts[0].numa = Some(NumaTopology { cells: vec![cell] });
-    s.hosts[0].pci = ["0000:01:00.0", "0000:01:00.1"].map(device).into();
+    s.hosts[0].pci =
+        ["0000:01:00.0", "0000:01:00.1"].map(|at| PciDevice::new(name(at), "8086", "1572")).into();
     for (claim, (cpu, address)) in s.claims.iter_mut().zip(pins.into_iter().zip(devices)) {
         let pins = [(0, cpu)].into();
         let fit = NumaFit { cells: vec![CellFit { host_cell: 0, page_size_kb: None, pins }] };
@@ -108,12 +111,6 @@ fn share(s: &mut Snapshot, pins: [u32; 2], devices: [&str; 2]) {
     }
 }
 
-fn device(address: &str) -> PciDevice {
-    let (numa_node, dev_type, tags) = Default::default();
-    let (vendor_id, product_id) = ("8086".to_owned(), "1572".to_owned());
-    PciDevice { address: name(address), vendor_id, product_id, numa_node, dev_type, tags }
-}
-
 fn guest(instance: InstanceId) -> Guest {
     Guest { instance, power: PowerState::Running, boot: 0, volumes: Vec::new() }
 }
@@ -121,8 +118,9 @@ fn guest(instance: InstanceId) -> Guest {
 fn port(last: u8) -> (Port, FixedIp, MacClaim) {
     let (address, mac) =
         (name(&format!("10.0.0.{last}")), name(&format!("fa:16:3e:00:00:{last:02}")));
+    let security_groups = BTreeSet::new();
     (
-        Port { instance: SERVER, index: last, network: NETWORK, mac, address },
+        Port { instance: SERVER, index: last, network: NETWORK, mac, address, security_groups },
         FixedIp { network: NETWORK, address, state: AddressState::Owned(SERVER) },
         MacClaim { mac, instance: SERVER },
     )
@@ -169,6 +167,7 @@ fn healthy() -> Snapshot {
         dns: Vec::new(),
         bridge: InterfaceName::new("br100").unwrap(),
         parent: None,
+        vni: None,
         vlan: Some(vlan),
         vpn: None,
         project: None,
@@ -275,6 +274,9 @@ const CASES: &[Case] = &[
     ("a VLAN has one network, and its network has it", |s| {
         let twin = Network { id: NetworkId::from_u128(21), ..s.networks[0].clone() };
         s.networks.push(twin);
+    }),
+    ("security groups are there, and interfaces in them", |s| {
+        s.instances[0].security_groups.insert(SecurityGroupId::from_u128(9));
     }),
     ("a floating IP leads to a server that is there", |s| s.pools.clear()),
     ("a floating IP leads to a server that is there", |s| {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    GuestTopology, HostState, Invalid, Near, NumaFit, NumaMisfit, NumaTopology, Overcommit,
-    PciAddress, PciPool, PciPools, PciShort, RequestSpec,
+    GuestTopology, HostState, Invalid, Near, NumaFit, NumaMisfit, NumaTopology, PciAddress,
+    PciPool, PciPools, PciShort, RequestSpec,
 };
 
 /// A PCI device of a host that a guest may have for itself.
@@ -28,6 +28,19 @@ pub struct PciDevice {
 }
 
 impl PciDevice {
+    /// A device of this vendor and product, each four hexadecimal digits, near no cell in
+    /// particular.
+    pub fn new(address: PciAddress, vendor_id: &str, product_id: &str) -> Self {
+        Self {
+            address,
+            vendor_id: vendor_id.to_owned(),
+            product_id: product_id.to_owned(),
+            numa_node: None,
+            dev_type: None,
+            tags: BTreeMap::new(),
+        }
+    }
+
     /// Whether it is one of this pool.
     fn is_of(&self, pool: &PciPool) -> bool {
         self.vendor_id == pool.vendor_id
@@ -161,9 +174,7 @@ fn choose(
         return Ok((None, host.pci.taken(&request.pci, None)?));
     };
     let cells = host.numa.as_deref().ok_or(Unassignable::NoCells)?;
-    let overcommit =
-        Overcommit { cpus: host.inventory.vcpus.ratio(), memory: host.inventory.memory.ratio() };
-    let fit = cells.fit(guest, overcommit, &host.pci, &request.pci)?;
+    let fit = cells.fit(guest, host.overcommit(), &host.pci, &request.pci)?;
     let near = fit.host_cells();
     let taken = host.pci.taken(&request.pci, Some(Near { host: cells, cells: &near }))?;
     Ok((Some(fit), taken))

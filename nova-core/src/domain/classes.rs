@@ -222,7 +222,8 @@ mod tests {
         for amount in ["0", "-1", "1.5", "", "many", "2147483648"] {
             check("resources:CUSTOM_LICENCE", amount, Err("extra spec resources:"));
         }
-        for class in ["VCPU", "PCPU", "MEMORY_MB", "DISK_GB", "custom_x", ""] {
+        for class in ["VCPU", "PCPU", "MEMORY_MB", "DISK_GB", "custom_x", "LICENCE", "CUSTOM_", ""]
+        {
             check(&format!("resources:{class}"), "1", Err("resource class"));
         }
     }

@@ -69,6 +69,8 @@ ids! {
     VolumeId, "volume id";
     /// A server group.
     ServerGroupId, "server group id";
+    /// A security group.
+    SecurityGroupId, "security group id";
     /// A host aggregate.
     AggregateId, "aggregate id";
     /// A journalled operation.

@@ -1,9 +1,12 @@
 //! Servers: their record, their states, and which operation is allowed in which.
 
+use std::collections::BTreeSet;
+
 use crate::clock::Timestamp;
 use crate::domain::{
     Fault, Flavor, HostId, ImageId, InstanceId, KeyPair, Migration, NetworkId, OpId, PowerState,
-    ProjectId, Reboot, SchedulerHints, ServerGroupId, ServerName, ZoneName,
+    ProjectId, Reboot, SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData,
+    ZoneName,
 };
 
 /// The stable state of a server: what its owner asked for and got.
@@ -411,6 +414,12 @@ pub struct Instance {
     pub hints: SchedulerHints,
     /// The networks that were asked for; empty means what the network manager gives by itself.
     pub networks: Vec<NetworkId>,
+    /// The security groups that it is in.
+    #[serde(default)]
+    pub security_groups: BTreeSet<SecurityGroupId>,
+    /// What it is told when it first boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<UserData>,
     /// The stable state.
     pub state: VmState,
     /// What is being done to it.

@@ -26,10 +26,12 @@ mod report;
 mod request;
 mod resource;
 mod row;
+mod security;
 mod table;
 mod topology;
 mod traits;
 mod unit;
+mod user_data;
 mod volume;
 
 pub(crate) use assigned::check_facts;
@@ -42,7 +44,10 @@ pub use guest::{FailedCheck, Fault, PowerState, Reboot};
 pub use host::{
     Admission, Aggregate, AggregateMetadata, ForcedDown, GuestKind, Host, HostFacts, Liveness,
 };
-pub use id::{AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, ServerGroupId, VolumeId};
+pub use id::{
+    AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, SecurityGroupId, ServerGroupId,
+    VolumeId,
+};
 pub use image::{
     Image, ImageContent, ImageFormat, ImageProperties, ImageState, KeyPair, PublicKey,
 };
@@ -73,7 +78,9 @@ pub use request::{
 };
 pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock, Units};
 pub use row::{HostState, Measured, Resident};
+pub use security::{Peer, PortRange, SecurityGroup, SecurityRule, Traffic};
 pub use table::{HostTable, Slot, TableIdentity, TableRevision};
 pub use traits::TraitWish;
-pub use unit::{AllocationRatio, GiB, Mac, MiB, Vcpus, VlanId};
+pub use unit::{AllocationRatio, GiB, Mac, MiB, Vcpus, VlanId, Vni};
+pub use user_data::UserData;
 pub use volume::{Attachment, Volume, VolumeSize, VolumeState};

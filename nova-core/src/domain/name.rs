@@ -83,8 +83,9 @@ const HOST: &str = "labels of 1 to 63 of a-z, A-Z, 0-9 and '-' joined by '.', 25
                     all (an RFC 1123 host name)";
 const WORD: &str = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or a digit";
 const TRAIT: &str = "1 to 255 of A-Z, 0-9 and '_'";
-const CLASS: &str = "1 to 255 of A-Z, 0-9 and '_', other than VCPU, PCPU, MEMORY_MB and DISK_GB, \
-                     which follow from other fields of a flavor";
+const CLASS: &str = "CUSTOM_ and more of A-Z, 0-9 and '_', at most 255 in all, or a standard class \
+                     such as VGPU; VCPU, PCPU, MEMORY_MB and DISK_GB follow from other fields of a \
+                     flavor";
 const PCI: &str = "domain:bus:slot.function in lower-case hexadecimal, as in 0000:81:00.1";
 const TOKEN: &str = "1 to 255 printable ASCII characters without space or '/'";
 
@@ -123,6 +124,13 @@ impl RequestId {
     }
 }
 
+impl Label {
+    /// The name of the security group of servers for which none was named.
+    pub(crate) fn of_default_group() -> Self {
+        Self("default".into())
+    }
+}
+
 impl Default for ZoneName {
     /// The zone of hosts that were given none: `nova`.
     fn default() -> Self {
@@ -156,8 +164,31 @@ fn is_trait(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// The standard resource classes (os-resource-classes 1.1.0) without those that a flavor has fields
+/// for.
+const STANDARD_CLASSES: [&str; 17] = [
+    "FPGA",
+    "IPV4_ADDRESS",
+    "MEM_ENCRYPTION_CONTEXT",
+    "NET_BW_EGR_KILOBIT_PER_SEC",
+    "NET_BW_IGR_KILOBIT_PER_SEC",
+    "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+    "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+    "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+    "NUMA_CORE",
+    "NUMA_MEMORY_MB",
+    "NUMA_SOCKET",
+    "NUMA_THREAD",
+    "PCI_DEVICE",
+    "PGPU",
+    "SRIOV_NET_VF",
+    "VGPU",
+    "VGPU_DISPLAY_HEAD",
+];
+
 fn is_class(text: &str) -> bool {
-    is_trait(text) && !["VCPU", "PCPU", "MEMORY_MB", "DISK_GB"].contains(&text)
+    let own = text.strip_prefix("CUSTOM_").is_some_and(|rest| !rest.is_empty());
+    is_trait(text) && (own || STANDARD_CLASSES.contains(&text))
 }
 
 fn is_pci(text: &str) -> bool {

@@ -1,12 +1,14 @@
 //! Networks and addresses: what the network manager hands out, as it is stored.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    HostId, InstanceId, Invalid, Label, Mac, NetworkId, OpId, PoolName, ProjectId, VlanId,
+    HostId, InstanceId, Invalid, Label, Mac, NetworkId, OpId, PoolName, ProjectId, SecurityGroupId,
+    VlanId, Vni,
 };
 
 /// How a network reaches its guests (Nova's three managers).
@@ -23,6 +25,9 @@ pub enum NetworkKind {
     FlatDhcp,
     /// A VLAN, a bridge and a DHCP server for each project.
     Vlan,
+    /// The same with a VXLAN segment in the place of the VLAN: there are 16 million of them, and
+    /// they cross whatever carries IP multicast between hosts.
+    Vxlan,
 }
 
 impl std::fmt::Display for NetworkKind {
@@ -31,18 +36,29 @@ impl std::fmt::Display for NetworkKind {
             Self::Flat => "flat",
             Self::FlatDhcp => "flat-dhcp",
             Self::Vlan => "vlan",
+            Self::Vxlan => "vxlan",
         })
     }
 }
 
 /// The name of a network interface as Linux accepts it: 1 to 15 bytes, no '/', no space.
+///
+/// The text is kept in place: a host's network has thousands of them, which are copied often.
 #[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct InterfaceName(Box<str>);
+pub struct InterfaceName {
+    /// Zeros follow the text, so that names sort as their texts do.
+    bytes: [u8; Self::LENGTH_MAX],
+}
 
 impl InterfaceName {
+    const LENGTH_MAX: usize = 15;
+
+    /// The interface that every machine has for itself.
+    pub const LOOPBACK: Self = Self { bytes: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0" };
+
     /// Checks `name`.
     ///
     /// # Errors
@@ -50,11 +66,13 @@ impl InterfaceName {
     pub fn new(name: impl AsRef<str>) -> Result<Self, Invalid> {
         let name = name.as_ref();
         let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if (1..=15).contains(&name.len())
+        if (1..=Self::LENGTH_MAX).contains(&name.len())
             && name.as_bytes()[0].is_ascii_alphanumeric()
             && name.bytes().all(good)
         {
-            Ok(Self(name.into()))
+            let mut bytes = [0; Self::LENGTH_MAX];
+            bytes[..name.len()].copy_from_slice(name.as_bytes());
+            Ok(Self { bytes })
         } else {
             let allowed = "1 to 15 of A-Z, a-z, 0-9 and ._-, the first a letter or a digit";
             Err(Invalid::new("interface name", name, allowed))
@@ -63,13 +81,21 @@ impl InterfaceName {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let length = self.bytes.iter().position(|byte| *byte == 0).unwrap_or(Self::LENGTH_MAX);
+        // It was made of ASCII alone.
+        std::str::from_utf8(&self.bytes[..length]).unwrap_or_default()
     }
 }
 
 impl std::fmt::Display for InterfaceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
+    }
+}
+
+impl std::fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "InterfaceName({:?})", self.as_str())
     }
 }
 
@@ -83,7 +109,7 @@ impl TryFrom<String> for InterfaceName {
 
 impl From<InterfaceName> for String {
     fn from(name: InterfaceName) -> String {
-        name.0.into()
+        name.as_str().to_owned()
     }
 }
 
@@ -112,6 +138,9 @@ pub struct Network {
     pub parent: Option<InterfaceName>,
     /// Its VLAN.
     pub vlan: Option<VlanId>,
+    /// Its VXLAN segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<Vni>,
     /// An address that is kept for a VPN gateway.
     pub vpn: Option<IpAddr>,
     /// Which project owns it; networks without owner serve all projects, or wait for one.
@@ -131,6 +160,9 @@ pub struct Port {
     pub mac: Mac,
     /// Its fixed IP.
     pub address: IpAddr,
+    /// The security groups that say what may come to it: those of its server.
+    #[serde(default)]
+    pub security_groups: BTreeSet<SecurityGroupId>,
 }
 
 /// One address of a network that is not free. A free address has no record.
@@ -230,8 +262,8 @@ mod tests {
 
     #[test]
     fn an_interface_name_fits_the_kernel() {
-        for good in ["br100", "eth0.12", "vlan4094", "a"] {
-            assert!(InterfaceName::new(good).is_ok(), "{good}");
+        for good in ["br100", "eth0.12", "vlan4094", "a", "fifteen-bytes-x"] {
+            assert_eq!(InterfaceName::new(good).unwrap().as_str(), good);
         }
         for bad in ["", "a/b", "a b", "..", "sixteen-bytes-xx", "a\n", "-a"] {
             assert!(InterfaceName::new(bad).is_err(), "{bad:?}");

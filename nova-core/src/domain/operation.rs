@@ -141,6 +141,8 @@ pub enum OpKind {
         /// The floating IP.
         address: IpAddr,
     },
+    /// Let the hosts of a project's servers follow its security groups.
+    ApplySecurityGroups,
 }
 
 impl OpKind {
@@ -168,7 +170,8 @@ impl OpKind {
             Self::DrainHost { .. }
             | Self::CreateVolume { .. }
             | Self::DeleteVolume { .. }
-            | Self::DisassociateFloating { .. } => None,
+            | Self::DisassociateFloating { .. }
+            | Self::ApplySecurityGroups => None,
         }
     }
 
@@ -200,6 +203,7 @@ impl OpKind {
         "detach volume",
         "associate floating IP",
         "disassociate floating IP",
+        "apply security groups",
     ];
 
     /// A word for tables and messages.
@@ -233,6 +237,7 @@ impl OpKind {
             Self::DetachVolume { .. } => "detach volume",
             Self::AssociateFloating { .. } => "associate floating IP",
             Self::DisassociateFloating { .. } => "disassociate floating IP",
+            Self::ApplySecurityGroups => "apply security groups",
         }
     }
 }

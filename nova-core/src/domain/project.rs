@@ -54,6 +54,10 @@ pub enum Quantum {
     KeyPairs,
     /// Server groups.
     ServerGroups,
+    /// Security groups.
+    SecurityGroups,
+    /// Rules of one security group.
+    SecurityGroupRules,
 }
 
 impl std::fmt::Display for Quantum {
@@ -67,6 +71,8 @@ impl std::fmt::Display for Quantum {
             Self::VolumeStorage => "volume storage (GiB)",
             Self::KeyPairs => "key pairs",
             Self::ServerGroups => "server groups",
+            Self::SecurityGroups => "security groups",
+            Self::SecurityGroupRules => "rules of a security group",
         })
     }
 }
@@ -92,6 +98,20 @@ pub struct Quota {
     pub key_pairs: Limit,
     /// Server groups.
     pub server_groups: Limit,
+    /// Security groups, the default one among them.
+    #[serde(default = "security_groups")]
+    pub security_groups: Limit,
+    /// Rules of each security group.
+    #[serde(default = "security_group_rules")]
+    pub security_group_rules: Limit,
+}
+
+const fn security_groups() -> Limit {
+    Limit::AtMost(10)
+}
+
+const fn security_group_rules() -> Limit {
+    Limit::AtMost(20)
 }
 
 impl Default for Quota {
@@ -105,6 +125,8 @@ impl Default for Quota {
             volume_storage: Limit::AtMost(1000),
             key_pairs: Limit::AtMost(100),
             server_groups: Limit::AtMost(10),
+            security_groups: security_groups(),
+            security_group_rules: security_group_rules(),
         }
     }
 }
@@ -120,6 +142,8 @@ impl Quota {
         volume_storage: Limit::Unlimited,
         key_pairs: Limit::Unlimited,
         server_groups: Limit::Unlimited,
+        security_groups: Limit::Unlimited,
+        security_group_rules: Limit::Unlimited,
     };
 
     /// The limit of one thing.
@@ -133,6 +157,8 @@ impl Quota {
             Quantum::VolumeStorage => self.volume_storage,
             Quantum::KeyPairs => self.key_pairs,
             Quantum::ServerGroups => self.server_groups,
+            Quantum::SecurityGroups => self.security_groups,
+            Quantum::SecurityGroupRules => self.security_group_rules,
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{
-    Admission, Aggregate, ClassAmounts, ClassLedger, ClassStocks, FlavorName, GiB, GuestKind,
-    HostId, HostName, HostReport, ImageProperties, InstanceId, Inventory, Liveness, NumaTopology,
-    PciPools, ResourceClass, ResourceKind, Resources, ZoneName,
+    Admission, Aggregate, ClassAmounts, ClassLedger, ClassStocks, Flavor, FlavorName, GiB,
+    GuestKind, HostId, HostName, HostReport, ImageProperties, InstanceId, Inventory, Liveness,
+    NumaTopology, Overcommit, PciPools, ResourceClass, ResourceKind, Resources, ZoneName,
 };
 
 /// A host as the scheduler sees it: what it offers, what is claimed on it, who is there.
@@ -156,6 +156,20 @@ impl HostState {
         if !amounts.is_empty() || self.classes.is_some() {
             self.classes.get_or_insert_default().claim(instance, amounts);
         }
+    }
+
+    /// Counts all that a server of `flavor` takes, for `instance`: what it [claims](Self::claim),
+    /// and its [classes](Self::claim_classes). Malformed ones are nothing.
+    pub fn claim_flavor(&mut self, instance: InstanceId, flavor: &Flavor) {
+        self.claim(instance, flavor.resources());
+        if let Ok(classes) = flavor.classes() {
+            self.claim_classes(instance, classes);
+        }
+    }
+
+    /// How much of its shared CPUs and memory may be promised to guests with NUMA cells.
+    pub fn overcommit(&self) -> Overcommit {
+        Overcommit { cpus: self.inventory.vcpus.ratio(), memory: self.inventory.memory.ratio() }
     }
 
     fn release_classes(&mut self, instance: InstanceId) {

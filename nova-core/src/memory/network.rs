@@ -265,7 +265,9 @@ impl NetworkManager for MemoryNetworks {
             txn.touch(rows.get(&address), &FixedIp { network: id, address, state });
             let mac = self.mac(request.instance, index).await?;
             txn.create(&MacClaim { mac, instance: request.instance });
-            let port = Port { instance: request.instance, index, network: id, mac, address };
+            let security_groups = request.security_groups.clone();
+            let instance = request.instance;
+            let port = Port { instance, index, network: id, mac, address, security_groups };
             txn.create(&port);
             ports.push(port);
         }
@@ -368,7 +370,7 @@ fn network(
         _ => Label::new(format!("{}_{n}", spec.name))?,
     };
     let bridge = match (&spec.bridge, vlan) {
-        (Some(bridge), _) => bridge.clone(),
+        (Some(bridge), _) => *bridge,
         (None, Some(vlan)) => InterfaceName::new(format!("br{vlan}"))?,
         (None, None) => InterfaceName::new("br100")?,
     };
@@ -384,8 +386,9 @@ fn network(
         first_guest: Ipv4Addr::from(first + 2).into(),
         dns: spec.dns.clone(),
         bridge,
-        parent: spec.parent.clone(),
+        parent: spec.parent,
         vlan,
+        vni: None,
         vpn: None,
         project: spec.project.clone(),
     })

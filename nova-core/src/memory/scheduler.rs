@@ -55,7 +55,6 @@ impl FirstFit {
         seed: Seed,
     ) -> Result<Placement, NoValidHost> {
         let mut chance = seed.child("among").chance();
-        let wanted = request.flavor.resources();
         let mut request = request.clone();
         let mut placement = Placement { hosts: Vec::with_capacity(request.instances.len()) };
         // Hosts that this answer has put something on; the others are read where they are.
@@ -71,10 +70,7 @@ impl FirstFit {
                 return Err(NoValidHost { instances, funnel: funnel(rows(), &request) });
             };
             let mut host = HostState::clone(host);
-            host.claim(instance, wanted);
-            if let Ok(classes) = request.flavor.classes() {
-                host.claim_classes(instance, classes);
-            }
+            host.claim_flavor(instance, &request.flavor);
             if let Some(group) = &mut request.group {
                 group.join(host.id);
             }

@@ -1,5 +1,6 @@
 //! Networks, addresses, and what each host's network should look like.
 
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 
@@ -9,7 +10,7 @@ use ipnetwork::IpNetwork;
 use crate::class::Class;
 use crate::domain::{
     FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, InterfaceName, Invalid, Label,
-    Network, NetworkId, NetworkKind, PoolName, Port, ProjectId, VlanId,
+    Network, NetworkId, NetworkKind, PoolName, Port, ProjectId, SecurityGroupId, VlanId,
 };
 use crate::store::{Draft, StoreError};
 
@@ -114,6 +115,8 @@ pub struct PortRequest {
     /// One interface in each of these, in this order; empty means what the manager gives by
     /// itself: every network that serves all projects, or the project's own.
     pub networks: Vec<NetworkId>,
+    /// The security groups of all its interfaces.
+    pub security_groups: BTreeSet<SecurityGroupId>,
 }
 
 /// Hands out addresses and keeps each host's network as it should be.
@@ -131,6 +134,7 @@ pub struct PortRequest {
 /// - `reserved_addresses_are_never_handed_out`;
 /// - `an_exhausted_network_says_so`;
 /// - `a_network_in_use_is_not_deleted`;
+/// - `ports_are_in_the_groups_of_their_server`;
 /// - `converge_is_repeatable`.
 #[async_trait]
 pub trait NetworkManager: Display + Debug + Send + Sync + 'static {

@@ -40,7 +40,8 @@ use crate::domain::{
     Aggregate, AggregateId, Assigned, ClassAmounts, FixedIp, Flavor, FlavorName, FloatingIp,
     FloatingPool, Host, HostId, HostName, Image, ImageId, Instance, InstanceId, KeyPair,
     KeyPairName, Mac, MacClaim, Network, NetworkId, OpId, Operation, PoolName, Port, ProjectId,
-    Quota, RequestId, Resources, ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId,
+    Quota, RequestId, Resources, SecurityGroup, SecurityGroupId, ServerGroup, ServerGroupId,
+    VlanClaim, VlanId, Volume, VolumeId,
 };
 use crate::store::{Key, Prefix, StoreError, Value};
 
@@ -110,6 +111,7 @@ records! {
     LateImage, "late-image", |l| [l.host.to_string(), l.image.to_string()];
     Volume, "volume", |v| [v.id.to_string()];
     ServerGroup, "group", |g| [g.id.to_string()];
+    SecurityGroup, "security-group", |g| [g.id.to_string()];
     ProjectQuota, "quota", |q| [q.project.as_str()];
     Operation, "op", |o| [o.id.to_string()];
     OpenOperation, "open-op", |o| [o.operation.to_string()];
@@ -291,7 +293,8 @@ pub mod keys {
         Host, HostId, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key, KeyPair,
         KeyPairName, LateImage, Lingering, Mac, MacClaim, NameClaim, Network, NetworkId, OpId,
         OpenOperation, Operation, PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request,
-        RequestId, ServerGroup, ServerGroupId, VlanClaim, VlanId, Volume, VolumeId, address_part,
+        RequestId, SecurityGroup, SecurityGroupId, ServerGroup, ServerGroupId, VlanClaim, VlanId,
+        Volume, VolumeId, address_part,
     };
     use crate::domain::Aggregate;
 
@@ -353,6 +356,8 @@ pub mod keys {
         volume(id: VolumeId), Volume, [id.to_string()];
         /// Of a [`ServerGroup`].
         group(id: ServerGroupId), ServerGroup, [id.to_string()];
+        /// Of a [`SecurityGroup`].
+        security_group(id: SecurityGroupId), SecurityGroup, [id.to_string()];
         /// Of a [`ProjectQuota`].
         quota(project: &ProjectId), ProjectQuota, [project.as_str()];
         /// Of an [`Operation`].

@@ -1,6 +1,5 @@
 //! What a simulated cloud is made of: the reference parts, or those of whoever brings their own.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -117,10 +116,8 @@ fn machine(total: Resources) -> MemoryHost {
     let cells = vec![cell(0, 0..half), cell(1, half..total.vcpus.0)];
     let host = MemoryHost::new(total).with_numa(NumaTopology { cells });
     let card = |n: u32| {
-        let [vendor_id, product_id] = CARD.map(str::to_owned);
         let address = PciAddress::new(format!("0000:01:{n:02x}.0")).ok()?;
-        let (numa_node, dev_type, tags) = (Some(n % 2), None, BTreeMap::new());
-        Some(PciDevice { address, vendor_id, product_id, numa_node, dev_type, tags })
+        Some(PciDevice { numa_node: Some(n % 2), ..PciDevice::new(address, CARD[0], CARD[1]) })
     };
     host.with_pci((0..half).filter_map(card))
 }

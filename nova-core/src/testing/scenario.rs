@@ -69,7 +69,8 @@ impl Setting {
             | OpKind::Shelve { .. }
             | OpKind::Rescue { .. }
             | OpKind::DetachVolume { .. }
-            | OpKind::DisassociateFloating { .. } => self.everything().await?,
+            | OpKind::DisassociateFloating { .. }
+            | OpKind::ApplySecurityGroups => self.everything().await?,
             OpKind::ConfirmResize { instance } | OpKind::RevertResize { instance } => {
                 self.everything().await?;
                 self.go(&OpKind::Resize { instance: *instance }).await?;
@@ -249,6 +250,11 @@ impl Setting {
             OpKind::DisassociateFloating { .. } => {
                 let address = address()?;
                 let call = async |p: Project, id| p.disassociate_floating_ip(id, address).await;
+                Ok(self.ask(call).await?.operation)
+            }
+            OpKind::ApplySecurityGroups => {
+                let (server, none) = (server()?, std::collections::BTreeSet::new());
+                let call = async |p: Project, id| p.set_security_groups(id, server, &none).await;
                 Ok(self.ask(call).await?.operation)
             }
         }

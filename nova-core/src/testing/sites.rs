@@ -125,7 +125,8 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         Some(OpKind::AttachVolume { .. }) => Some(OpKind::DetachVolume { instance, volume }),
         Some(OpKind::DetachVolume { .. }) => Some(OpKind::AssociateFloating { address, instance }),
         Some(OpKind::AssociateFloating { .. }) => Some(OpKind::DisassociateFloating { address }),
-        Some(OpKind::DisassociateFloating { .. }) => None,
+        Some(OpKind::DisassociateFloating { .. }) => Some(OpKind::ApplySecurityGroups),
+        Some(OpKind::ApplySecurityGroups) => None,
     }
 }
 
@@ -160,6 +161,7 @@ fn asks(step: Step) -> &'static [Victim] {
             &[AgentHere, PowerHere, AgentThere, PowerThere]
         }
         Step::Place
+        | Step::FindHosts
         | Step::Release
         | Step::Connect
         | Step::Disconnect

@@ -1,6 +1,6 @@
 //! NUMA cells, CPUs of one's own and PCI devices: told by hosts, given by claims, named to drivers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nova_core::cloud::{CloudOptions, FlavorSpec, HostSpec, Ports, UnknownKeys};
@@ -20,14 +20,8 @@ fn cells() -> NumaTopology {
 }
 
 fn card(address: &str) -> PciDevice {
-    PciDevice {
-        address: address.parse().unwrap(),
-        vendor_id: "8086".to_owned(),
-        product_id: "1572".to_owned(),
-        numa_node: Some(0),
-        dev_type: None,
-        tags: BTreeMap::new(),
-    }
+    let card = PciDevice::new(address.parse().unwrap(), "8086", "1572");
+    PciDevice { numa_node: Some(0), ..card }
 }
 
 fn able() -> MemoryHost {
@@ -183,6 +177,23 @@ fn a_host_that_comes_back_with_less_keeps_what_was_given_rightly() {
             let checkup = world.admin().doctor().await.unwrap();
             let wrong = checkup.findings.iter().filter(|finding| finding.invariant.contains("CPU"));
             assert_eq!(wrong.count(), 0, "{checkup:?}");
+        },
+    );
+}
+
+#[test]
+fn a_server_that_moves_while_it_runs_has_what_it_was_given_there() {
+    run(
+        |ports| ports,
+        async |world| {
+            let (server, admin) = (create(world, "a").await.unwrap(), world.admin());
+            let from = host_of(world, server).await;
+            let moved = admin.live_migrate_server(admin.new_request(), server).await;
+            world.done(moved).await;
+            assert_ne!(host_of(world, server).await, from);
+            let has = assigned(world, server).await;
+            assert_eq!((has.pinned().count(), has.devices.len()), (2, 1));
+            world.healthy().await;
         },
     );
 }

@@ -29,6 +29,7 @@ mod removal;
 mod rescue;
 mod rescue_lost;
 mod resync;
+mod security;
 mod shelf;
 mod sites;
 mod slow_host;

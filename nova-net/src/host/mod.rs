@@ -17,6 +17,7 @@ mod part;
 
 pub use net::{Flaw, HostNet};
 pub use part::{
-    Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestPort, Lease, Nat, Part, PartId,
-    PublicAddress, Slot, Uplink, VlanInterface,
+    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestPort, Lease,
+    MetadataService, Nat, Part, PartId, PortFilter, PublicAddress, Slot, Uplink, VlanInterface,
+    VxlanInterface,
 };

@@ -1,9 +1,12 @@
 //! The parts of a host's network, what each needs, and what only one of them may have.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use nova_core::domain::{InterfaceName, Mac, NetworkId, ServerName, VlanId};
+use nova_core::domain::{
+    InterfaceName, Mac, NetworkId, SecurityGroupId, ServerName, Traffic, VlanId, Vni,
+};
 
 macro_rules! parts {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ })+) => {$(
@@ -33,6 +36,15 @@ parts! {
         parent: InterfaceName,
         /// The VLAN.
         vlan: VlanId,
+    }
+    /// An interface for one VXLAN segment, which other hosts reach by multicast.
+    VxlanInterface {
+        /// Its name.
+        name: InterfaceName,
+        /// The interface that carries it. It is there already and never changed.
+        parent: InterfaceName,
+        /// The segment.
+        vni: Vni,
     }
     /// A bridge that guests are plugged into.
     Bridge {
@@ -64,6 +76,8 @@ parts! {
         gateway: Option<IpAddr>,
         /// The name servers that guests are told.
         dns: Vec<IpAddr>,
+        /// The longest packet that guests are told to send, in bytes; none is what they assume.
+        mtu: Option<u16>,
     }
     /// What the DHCP server tells one guest.
     Lease {
@@ -83,6 +97,13 @@ parts! {
         /// The bridge they are on.
         bridge: InterfaceName,
     }
+    /// What may come to the guests that are in the same security groups.
+    PortFilter {
+        /// The groups. Guests that are in none may be sent nothing.
+        groups: BTreeSet<SecurityGroupId>,
+        /// What they may be sent, with the members of groups by their addresses.
+        allows: BTreeSet<Allowed>,
+    }
     /// A guest's interface.
     GuestPort {
         /// Its name on the host. The hypervisor makes it.
@@ -92,6 +113,13 @@ parts! {
         /// The only MAC that may come from it.
         mac: Mac,
         /// The only address that may come from it.
+        address: IpAddr,
+        /// Whose [`PortFilter`] says what may come to it.
+        groups: BTreeSet<SecurityGroupId>,
+    }
+    /// The service that tells guests about themselves; see [`metadata`](crate::metadata).
+    MetadataService {
+        /// Where guests ask.
         address: IpAddr,
     }
     /// A floating IP's address on the interface that faces the outside.
@@ -115,6 +143,18 @@ parts! {
     }
 }
 
+/// Something that may be sent.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[allow(clippy::exhaustive_structs)] // part of a part
+pub struct Allowed {
+    /// What.
+    pub traffic: Traffic,
+    /// By whom: whoever has an address of this range.
+    pub from: IpNetwork,
+}
+
 /// What a bridge is connected to the outside by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -124,13 +164,15 @@ pub enum Uplink {
     Physical(InterfaceName),
     /// A [`VlanInterface`].
     Vlan(InterfaceName),
+    /// A [`VxlanInterface`].
+    Vxlan(InterfaceName),
 }
 
 impl Uplink {
     /// The name of the interface.
     pub fn name(&self) -> &InterfaceName {
         match self {
-            Self::Physical(name) | Self::Vlan(name) => name,
+            Self::Physical(name) | Self::Vlan(name) | Self::Vxlan(name) => name,
         }
     }
 }
@@ -156,6 +198,8 @@ pub enum BridgeOrigin {
 pub enum Part {
     /// A VLAN interface.
     VlanInterface(VlanInterface),
+    /// A VXLAN interface.
+    VxlanInterface(VxlanInterface),
     /// A bridge.
     Bridge(Bridge),
     /// A gateway's address.
@@ -166,8 +210,12 @@ pub enum Part {
     Lease(Lease),
     /// Translation of a network's way out.
     Nat(Nat),
+    /// What may come to guests.
+    PortFilter(PortFilter),
     /// A guest's interface.
     GuestPort(GuestPort),
+    /// The metadata service.
+    MetadataService(MetadataService),
     /// A floating IP's address.
     PublicAddress(PublicAddress),
     /// A floating IP's destination.
@@ -183,6 +231,8 @@ pub enum PartId {
     /// By its name.
     VlanInterface(InterfaceName),
     /// By its name.
+    VxlanInterface(InterfaceName),
+    /// By its name.
     Bridge(InterfaceName),
     /// By its address.
     BridgeAddress(IpAddr),
@@ -192,8 +242,12 @@ pub enum PartId {
     Lease(NetworkId, Mac),
     /// By its range.
     Nat(IpNetwork),
+    /// By its groups.
+    PortFilter(BTreeSet<SecurityGroupId>),
     /// By its name.
     GuestPort(InterfaceName),
+    /// There is only one.
+    MetadataService,
     /// By its address.
     PublicAddress(IpAddr),
     /// By both its ends.
@@ -208,6 +262,8 @@ pub enum Slot {
     Interface(InterfaceName),
     /// A VLAN of a physical interface.
     Tag(InterfaceName, VlanId),
+    /// A VXLAN segment.
+    Segment(Vni),
     /// Being the way out of a bridge.
     Uplink(InterfaceName),
     /// An address of the host.
@@ -226,13 +282,16 @@ impl Part {
     /// What makes it this part.
     pub fn id(&self) -> PartId {
         match self {
-            Self::VlanInterface(p) => PartId::VlanInterface(p.name.clone()),
-            Self::Bridge(p) => PartId::Bridge(p.name.clone()),
+            Self::VlanInterface(p) => PartId::VlanInterface(p.name),
+            Self::VxlanInterface(p) => PartId::VxlanInterface(p.name),
+            Self::Bridge(p) => PartId::Bridge(p.name),
             Self::BridgeAddress(p) => PartId::BridgeAddress(p.address.ip()),
             Self::DhcpServer(p) => PartId::DhcpServer(p.network),
             Self::Lease(p) => PartId::Lease(p.network, p.mac),
             Self::Nat(p) => PartId::Nat(p.range),
-            Self::GuestPort(p) => PartId::GuestPort(p.tap.clone()),
+            Self::PortFilter(p) => PartId::PortFilter(p.groups.clone()),
+            Self::GuestPort(p) => PartId::GuestPort(p.tap),
+            Self::MetadataService(_) => PartId::MetadataService,
             Self::PublicAddress(p) => PartId::PublicAddress(p.address),
             Self::Floating(p) => PartId::Floating(p.address, p.fixed),
         }
@@ -240,40 +299,49 @@ impl Part {
 
     /// The parts that must be there as long as this one is.
     pub fn needs(&self) -> Vec<PartId> {
-        let bridge = |name: &InterfaceName| PartId::Bridge(name.clone());
+        let bridge = |name: &InterfaceName| PartId::Bridge(*name);
         match self {
-            Self::VlanInterface(_) | Self::PublicAddress(_) => Vec::new(),
+            Self::VlanInterface(_)
+            | Self::VxlanInterface(_)
+            | Self::PublicAddress(_)
+            | Self::PortFilter(_)
+            | Self::MetadataService(_) => Vec::new(),
             Self::Bridge(p) => match &p.uplink {
-                Some(Uplink::Vlan(name)) => vec![PartId::VlanInterface(name.clone())],
+                Some(Uplink::Vlan(name)) => vec![PartId::VlanInterface(*name)],
+                Some(Uplink::Vxlan(name)) => vec![PartId::VxlanInterface(*name)],
                 Some(Uplink::Physical(_)) | None => Vec::new(),
             },
             Self::BridgeAddress(p) => vec![bridge(&p.bridge)],
             Self::DhcpServer(p) => vec![bridge(&p.bridge), PartId::BridgeAddress(p.listen)],
             Self::Lease(p) => vec![PartId::DhcpServer(p.network)],
             Self::Nat(p) => vec![bridge(&p.bridge)],
-            Self::GuestPort(p) => vec![bridge(&p.bridge)],
+            Self::GuestPort(p) => {
+                vec![bridge(&p.bridge), PartId::PortFilter(p.groups.clone())]
+            }
             Self::Floating(p) => vec![bridge(&p.bridge), PartId::PublicAddress(p.address)],
         }
     }
 
     /// What nobody else on the host may have.
     pub fn slots(&self) -> Vec<Slot> {
-        let interface = |name: &InterfaceName| Slot::Interface(name.clone());
+        let interface = |name: &InterfaceName| Slot::Interface(*name);
         match self {
             Self::VlanInterface(p) => {
-                vec![interface(&p.name), Slot::Tag(p.parent.clone(), p.vlan)]
+                vec![interface(&p.name), Slot::Tag(p.parent, p.vlan)]
             }
+            Self::VxlanInterface(p) => vec![interface(&p.name), Slot::Segment(p.vni)],
             Self::Bridge(p) => {
-                let uplink = p.uplink.as_ref().map(|uplink| Slot::Uplink(uplink.name().clone()));
+                let uplink = p.uplink.as_ref().map(|uplink| Slot::Uplink(*uplink.name()));
                 [Some(interface(&p.name)), uplink].into_iter().flatten().collect()
             }
             Self::BridgeAddress(p) => vec![Slot::Address(p.address.ip())],
             Self::DhcpServer(p) => vec![Slot::Listen(p.listen)],
             Self::Lease(p) => vec![Slot::Leased(p.network, p.address)],
-            Self::Nat(_) | Self::Floating(_) => Vec::new(),
+            Self::Nat(_) | Self::Floating(_) | Self::PortFilter(_) => Vec::new(),
             Self::GuestPort(p) => {
-                vec![interface(&p.tap), Slot::Mac(p.mac), Slot::Guest(p.bridge.clone(), p.address)]
+                vec![interface(&p.tap), Slot::Mac(p.mac), Slot::Guest(p.bridge, p.address)]
             }
+            Self::MetadataService(p) => vec![Slot::Address(p.address)],
             Self::PublicAddress(p) => vec![Slot::Address(p.address)],
         }
     }
@@ -291,8 +359,20 @@ impl Part {
             (Self::Lease(old), Self::Lease(new)) => {
                 old.network == new.network && old.mac == new.mac
             }
+            (Self::PortFilter(old), Self::PortFilter(new)) => old.groups == new.groups,
+            (Self::GuestPort(old), Self::GuestPort(new)) => {
+                let there =
+                    |port: &GuestPort| GuestPort { groups: BTreeSet::new(), ..port.clone() };
+                there(old) == there(new)
+            }
             _ => false,
         }
+    }
+}
+
+impl std::fmt::Display for Allowed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} from {}", self.traffic, self.from)
     }
 }
 
@@ -301,6 +381,7 @@ impl std::fmt::Display for Part {
         write!(f, "{}", self.id())?;
         match self {
             Self::VlanInterface(p) => write!(f, " (vlan {} of {})", p.vlan, p.parent),
+            Self::VxlanInterface(p) => write!(f, " (segment {} over {})", p.vni, p.parent),
             Self::Bridge(p) => match (&p.uplink, p.origin) {
                 (Some(uplink), BridgeOrigin::Ours) => write!(f, " (uplink {})", uplink.name()),
                 (None, BridgeOrigin::Ours) => write!(f, " (no uplink)"),
@@ -310,7 +391,13 @@ impl std::fmt::Display for Part {
             Self::DhcpServer(p) => write!(f, " at {} on {}", p.listen, p.bridge),
             Self::Lease(p) => write!(f, " ({}, {})", p.address, p.name),
             Self::Nat(p) => write!(f, " from {}", p.bridge),
+            Self::PortFilter(p) => match p.allows.len() {
+                0 => write!(f, " (lets nothing in)"),
+                1 => p.allows.iter().try_for_each(|allowed| write!(f, " (lets in {allowed})")),
+                rules => write!(f, " (lets in {rules} kinds of traffic)"),
+            },
             Self::GuestPort(p) => write!(f, " on {} ({}, {})", p.bridge, p.mac, p.address),
+            Self::MetadataService(p) => write!(f, " at {}", p.address),
             Self::PublicAddress(p) => write!(f, " on {}", p.interface),
             Self::Floating(p) => write!(f, " on {}", p.bridge),
         }
@@ -321,12 +408,21 @@ impl std::fmt::Display for PartId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::VlanInterface(name) => write!(f, "vlan interface {name}"),
+            Self::VxlanInterface(name) => write!(f, "vxlan interface {name}"),
             Self::Bridge(name) => write!(f, "bridge {name}"),
             Self::BridgeAddress(address) => write!(f, "gateway address {address}"),
             Self::DhcpServer(network) => write!(f, "dhcp server of network {network}"),
             Self::Lease(network, mac) => write!(f, "dhcp lease of {mac} in network {network}"),
             Self::Nat(range) => write!(f, "nat of {range}"),
+            Self::PortFilter(groups) => {
+                write!(f, "filter of security groups [")?;
+                for (at, group) in groups.iter().enumerate() {
+                    write!(f, "{}{group}", if at == 0 { "" } else { ", " })?;
+                }
+                write!(f, "]")
+            }
             Self::GuestPort(tap) => write!(f, "guest port {tap}"),
+            Self::MetadataService => write!(f, "metadata service"),
             Self::PublicAddress(address) => write!(f, "public address {address}"),
             Self::Floating(address, fixed) => write!(f, "floating ip {address} to {fixed}"),
         }

@@ -9,8 +9,10 @@ use nova_core::store::{Scan, Store, StoreExt};
 
 use crate::backend::BackendError;
 use crate::check::check;
-use crate::host::{Flaw, Floating, HostNet, Part, PublicAddress};
+use crate::dns;
+use crate::host::{Flaw, Floating, HostNet, MetadataService, Part, PublicAddress};
 use crate::manager::{Networks, READ, cannot};
+use crate::metadata;
 use crate::plan::{Plan, diff};
 use crate::topology::GuestOnHost;
 
@@ -39,6 +41,7 @@ impl Networks {
         let mut networks: BTreeMap<NetworkId, (Network, Vec<(Port, ServerName)>)> = BTreeMap::new();
         let mut ports: Vec<Port> = Vec::new();
         let mut floating = Vec::new();
+        let mut filters: BTreeMap<_, Part> = BTreeMap::new();
         {
             let view = self.view().await?;
             for claim in &claims {
@@ -46,13 +49,16 @@ impl Networks {
                     let Some(network) = view.network(port.value.network) else { continue };
                     let network = || (network.value.clone(), Vec::new());
                     networks.entry(port.value.network).or_insert_with(network);
+                    let groups = &port.value.security_groups;
+                    let filter = || view.groups.filter(groups).into();
+                    filters.entry(groups.clone()).or_insert_with(filter);
                     ports.push(port.value.clone());
                 }
             }
             for (row, owner) in view.answered_by(host) {
                 let pool = view.pool(&row.value.pool);
                 if let Some((pool, binding)) = pool.zip(owner.binding.clone()) {
-                    floating.push((row.value.address, pool.value.interface.clone(), binding));
+                    floating.push((row.value.address, pool.value.interface, binding));
                 }
             }
         }
@@ -76,11 +82,17 @@ impl Networks {
             operation: "tell from the records what it should be".to_owned(),
             source,
         };
+        let filters = filters.into_values().collect();
+        insert(&mut net, filters).map_err(|flaw| contradiction(flaw.into()))?;
         for (network, guests) in networks.values() {
             let Some(topology) = self.topology(network) else { continue };
             let guests: Vec<_> = guests.iter().map(|(p, name)| GuestOnHost::new(p, name)).collect();
             let parts = topology.parts(network, &guests).map_err(|e| contradiction(e.into()))?;
             insert(&mut net, parts).map_err(|flaw| contradiction(flaw.into()))?;
+            if self.metadata && topology.leads_floating_ips() {
+                let service = MetadataService { address: metadata::ADDRESS }.into();
+                insert(&mut net, vec![service]).map_err(|flaw| contradiction(flaw.into()))?;
+            }
         }
         for (address, interface, binding) in floating {
             let guest = networks.values().find(|(_, guests)| {
@@ -90,7 +102,7 @@ impl Networks {
                 guests.iter().any(|(port, _)| is_it(port))
             });
             let Some((network, _)) = guest else { continue };
-            let (fixed, bridge) = (binding.fixed, network.bridge.clone());
+            let (fixed, bridge) = (binding.fixed, network.bridge);
             let parts = vec![
                 PublicAddress { address, interface }.into(),
                 Floating { address, fixed, bridge }.into(),
@@ -126,12 +138,18 @@ impl Networks {
                 .map_err(|violations| at(host, "plan its network", Unsound { violations }))?;
             // A plan without steps is applied too: it tells the host that older ones are void.
             match self.backend.apply(host, generation, &plan).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.tell_names(host, &desired).await,
                 Err(BackendError::Outdated { .. } | BackendError::Refused { .. })
                     if attempt < CONVERGE_ATTEMPTS_MAX => {}
                 Err(error) => return Err(at(host, "change its network", error)),
             }
         }
+    }
+
+    async fn tell_names(&self, host: HostId, net: &HostNet) -> Result<(), NetError> {
+        let Some(dns) = &self.dns else { return Ok(()) };
+        let told = dns.tell(host, &dns::names(net)).await;
+        told.map_err(|error| at(host, "tell its names", error))
     }
 
     /// What DHCP calls the owner of `port`: the server's name, or one made of its address as

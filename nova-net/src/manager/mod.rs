@@ -22,6 +22,7 @@
 
 mod converge;
 mod floating;
+mod groups;
 mod networks;
 mod ports;
 mod view;
@@ -39,6 +40,7 @@ use nova_core::store::{Draft, Store, StoreError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::backend::NetBackend;
+use crate::dns::Dns;
 use crate::pool::MacPrefix;
 use crate::topology::{Topology, standard};
 use view::View;
@@ -54,7 +56,7 @@ use view::View;
 /// let clock = Arc::new(SystemClock::new());
 /// let networks = Networks::new(store, clock, Seed::new(7), Arc::new(Recorder::new()))
 ///     .with_quarantine(Duration::from_secs(300));
-/// assert_eq!(networks.to_string(), "flat, flat-dhcp and vlan networks on network recorder");
+/// assert_eq!(networks.to_string(), "flat, flat-dhcp, vlan and vxlan networks on network recorder");
 /// ```
 #[derive(Debug)]
 pub struct Networks {
@@ -65,6 +67,8 @@ pub struct Networks {
     topologies: BTreeMap<NetworkKind, Arc<dyn Topology>>,
     quarantine: Duration,
     mac_prefix: MacPrefix,
+    metadata: bool,
+    dns: Option<Arc<dyn Dns>>,
     /// None before the first use, and after an error until the next one.
     view: Mutex<Option<View>>,
 }
@@ -74,7 +78,7 @@ impl Networks {
     /// and connection tracking remember.
     pub const QUARANTINE: Duration = Duration::from_secs(60);
 
-    /// A manager of the networks in `store`, of all three kinds, that changes hosts through
+    /// A manager of the networks in `store`, of all kinds, that changes hosts through
     /// `backend`. Ids and MACs are drawn from `seed`.
     pub fn new(
         store: Arc<dyn Store>,
@@ -90,6 +94,8 @@ impl Networks {
             topologies: BTreeMap::new(),
             quarantine: Self::QUARANTINE,
             mac_prefix: MacPrefix::FA_16_3E,
+            metadata: false,
+            dns: None,
             view: Mutex::new(None),
         }
         .with_topologies(standard())
@@ -113,6 +119,19 @@ impl Networks {
     #[must_use]
     pub fn with_mac_prefix(self, prefix: MacPrefix) -> Self {
         Self { mac_prefix: prefix, ..self }
+    }
+
+    /// Lets hosts tell the guests of which they are the gateway about themselves, where their
+    /// backend can.
+    #[must_use]
+    pub fn with_metadata(self) -> Self {
+        Self { metadata: true, ..self }
+    }
+
+    /// Tells the names of a host's guests whenever the host has converged.
+    #[must_use]
+    pub fn with_dns(self, dns: Arc<dyn Dns>) -> Self {
+        Self { dns: Some(dns), ..self }
     }
 
     fn topology(&self, network: &Network) -> Option<&Arc<dyn Topology>> {

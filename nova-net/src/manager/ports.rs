@@ -65,7 +65,8 @@ impl Networks {
             let instance = request.instance;
             let mac = self.free_mac(instance, index, &ports).await?;
             txn.create(&MacClaim { mac, instance });
-            let port = Port { instance, index, network, mac, address };
+            let security_groups = request.security_groups.clone();
+            let port = Port { instance, index, network, mac, address, security_groups };
             txn.create(&port);
             ports.push(port);
         }

@@ -13,6 +13,7 @@ use nova_core::domain::{
 use nova_core::store::record::keys;
 use nova_core::store::{Key, Mirror, Record, Store, StoreError, Versioned};
 
+use crate::manager::groups::Groups;
 use crate::pool::{Pool, Use, number};
 
 /// Copies of the manager's tables, caught up before each decision.
@@ -27,6 +28,7 @@ pub(super) struct View {
     ports: Mirror<Port>,
     pools: Mirror<FloatingPool>,
     floating: Mirror<FloatingIp>,
+    pub(super) groups: Groups,
     /// For each network, its addresses.
     addresses: BTreeMap<NetworkId, Pool>,
     /// For each floating IP pool, its addresses.
@@ -48,6 +50,7 @@ impl View {
             ports: Mirror::new(Arc::clone(store)).await?,
             pools: Mirror::new(Arc::clone(store)).await?,
             floating: Mirror::new(Arc::clone(store)).await?,
+            groups: Groups::new(store).await?,
             addresses: BTreeMap::new(),
             public: BTreeMap::new(),
             led_to: BTreeMap::new(),
@@ -62,6 +65,8 @@ impl View {
         let floating =
             view.floating.iter().map(|floating| floating.value.key()).collect::<Vec<_>>();
         view.index_floating(&floating);
+        let ports = view.ports.iter().map(|port| port.value.key()).collect::<Vec<_>>();
+        view.groups.follow(&ports, &view.ports).await?;
         Ok(view)
     }
 
@@ -72,7 +77,8 @@ impl View {
         self.index_networks(&networks);
         let fixed = self.fixed.catch_up().await?;
         self.index_fixed(&fixed);
-        self.ports.catch_up().await?;
+        let ports = self.ports.catch_up().await?;
+        self.groups.follow(&ports, &self.ports).await?;
         let pools = self.pools.catch_up().await?;
         self.index_pools(&pools);
         let floating = self.floating.catch_up().await?;

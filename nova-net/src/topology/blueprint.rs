@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
-use nova_core::domain::{InterfaceName, Invalid, Label, Network, NetworkId, NetworkKind, VlanId};
+use nova_core::domain::{
+    InterfaceName, Invalid, Label, Network, NetworkId, NetworkKind, VlanId, Vni,
+};
 use nova_core::port::{NetError, NetworkSpec};
 
 use crate::pool::{Exhausted, Use};
@@ -37,9 +39,23 @@ pub struct Shape {
     pub kind: NetworkKind,
     /// Whether the host answers DHCP, from the gateway's address.
     pub dhcp: bool,
-    /// Whether each network has a VLAN of its own, and keeps an address for a VPN gateway.
-    pub vlan: bool,
+    /// What keeps each network apart from all others, if anything does. Such a network keeps an
+    /// address for a VPN gateway.
+    pub segment: Option<Segment>,
 }
+
+/// What keeps the networks of projects apart between hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Segment {
+    /// A VLAN each.
+    Vlan,
+    /// A VXLAN segment each.
+    Vxlan,
+}
+
+/// Where the choice of a VXLAN segment begins: beyond what could be mistaken for a VLAN.
+pub const FIRST_VNI: u32 = 4096;
 
 /// Cuts the networks of `spec` out of its range.
 ///
@@ -61,13 +77,13 @@ pub fn blueprints(
     let cidr = unicast_range("network.cidr", spec.cidr)?;
     let size = subnet_size(spec, cidr)?;
     let first_vlan = spec.first_vlan.map_or(VlanId::new(FIRST_VLAN_DEFAULT), Ok)?;
-    match (shape.vlan, spec.first_vlan) {
-        (false, Some(vlan)) => {
+    match (shape.segment, spec.first_vlan) {
+        (None | Some(Segment::Vxlan), Some(vlan)) => {
             let allowed = "none, as this kind of network has no VLAN";
             return Err(Invalid::new("network.first_vlan", vlan, allowed).into());
         }
-        (true, _) if spec.parent.is_none() => {
-            let allowed = "the physical interface that carries the VLANs";
+        (Some(_), _) if spec.parent.is_none() => {
+            let allowed = "the physical interface that carries the segments";
             return Err(Invalid::new("network.parent", "none", allowed).into());
         }
         _ => {}
@@ -92,17 +108,35 @@ pub fn blueprints(
         }
     };
 
+    // That networks are added one after the other, by the ledger of ranges, makes this enough.
+    let mut vnis: BTreeSet<u32> =
+        taken.networks.iter().filter_map(|network| network.vni).map(Vni::get).collect();
     let mut blueprints = Vec::new();
     let mut bridges = Wiring::of(&taken.networks);
     for (n, range) in (0..).zip(subnets(cidr, size, spec.count, taken)?) {
-        let vlan = if shape.vlan { Some(next_vlan()?) } else { None };
-        let network = network(shape, spec, (n, id(n)), range, vlan)?;
+        let (vlan, vni) = match shape.segment {
+            None => (None, None),
+            Some(Segment::Vlan) => (Some(next_vlan()?), None),
+            Some(Segment::Vxlan) => (None, Some(next_vni(&mut vnis)?)),
+        };
+        let network = network(shape, spec, (n, id(n)), range, (vlan, vni))?;
         bridges.connect(&network)?;
         let (reserved, first_guest) = reserved(shape, &network, range)?;
         let network = Network { first_guest, ..network };
         blueprints.push(Blueprint { network, reserved });
     }
     Ok(blueprints)
+}
+
+/// The segment after the highest one in use, so that one that was given back rests; when there is
+/// none after it, the lowest that is free.
+fn next_vni(used: &mut BTreeSet<u32>) -> Result<Vni, NetError> {
+    let after = used.last().map_or(FIRST_VNI, |last| last + 1).max(FIRST_VNI);
+    let mut free = (after..=Vni::MAX).chain(FIRST_VNI..=Vni::MAX).filter(|vni| !used.contains(vni));
+    let none = || NetError::NoMoreAddresses { of: "VXLAN segments".to_owned() };
+    let vni = free.next().ok_or_else(none)?;
+    used.insert(vni);
+    Ok(Vni::new(vni)?)
 }
 
 /// `range` as an IPv4 range that hosts can be in.
@@ -211,16 +245,17 @@ fn network(
     spec: &NetworkSpec,
     (n, id): (u32, NetworkId),
     range: Ipv4Network,
-    vlan: Option<VlanId>,
+    (vlan, vni): (Option<VlanId>, Option<Vni>),
 ) -> Result<Network, Invalid> {
     let name = match spec.count {
         1 => spec.name.clone(),
         _ => Label::new(format!("{}_{n}", spec.name))?,
     };
-    let bridge = match (&spec.bridge, vlan) {
-        (Some(bridge), _) => bridge.clone(),
-        (None, Some(vlan)) => InterfaceName::new(format!("br{vlan}"))?,
-        (None, None) => InterfaceName::new("br100")?,
+    let bridge = match (&spec.bridge, vlan, vni) {
+        (Some(bridge), ..) => *bridge,
+        (None, Some(vlan), _) => InterfaceName::new(format!("br{vlan}"))?,
+        (None, None, Some(vni)) => InterfaceName::new(format!("brx{vni}"))?,
+        (None, None, None) => InterfaceName::new("br100")?,
     };
     let first = u32::from(range.network());
     let second = first.saturating_add(1);
@@ -248,9 +283,10 @@ fn network(
         first_guest: ip(first),
         dns: spec.dns.clone(),
         bridge,
-        parent: spec.parent.clone(),
+        parent: spec.parent,
         vlan,
-        vpn: shape.vlan.then(|| ip(vpn)),
+        vni,
+        vpn: shape.segment.map(|_| ip(vpn)),
         project: spec.project.clone(),
     })
 }
@@ -262,7 +298,7 @@ fn reserved(
     range: Ipv4Network,
 ) -> Result<(Vec<IpAddr>, IpAddr), Invalid> {
     let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
-    let bottom = if shape.vlan { 3 } else { 2 };
+    let bottom = if shape.segment.is_some() { 3 } else { 2 };
     let kept: BTreeSet<u32> = (0..bottom)
         .map(|offset| first.saturating_add(offset))
         .filter(|address| *address <= last)
@@ -301,28 +337,31 @@ impl Wiring {
 
     /// Connects `network`, if a host can have it beside those connected before.
     fn connect(&mut self, network: &Network) -> Result<(), Invalid> {
-        let meaning = (network.kind, network.parent.clone());
+        let meaning = (network.kind, network.parent);
         let allowed = match self.bridges.get(&network.bridge) {
             // A VLAN's bridge is its own; others may carry several networks of one kind.
-            Some(_) if network.vlan.is_some() => Some("a bridge of its own for each VLAN"),
+            Some(_) if network.vlan.is_some() || network.vni.is_some() => {
+                Some("a bridge of its own for each segment")
+            }
             Some(present) if *present != meaning => {
                 Some("a bridge without networks of another kind or on another interface")
             }
             _ => None,
         };
         if let Some(allowed) = allowed {
-            return Err(Invalid::new("network.bridge", &network.bridge, allowed));
+            return Err(Invalid::new("network.bridge", network.bridge, allowed));
         }
         // The operator's own bridges are the operator's own business.
-        let ours = network.kind != NetworkKind::Flat && network.vlan.is_none();
+        let ours =
+            network.kind != NetworkKind::Flat && network.vlan.is_none() && network.vni.is_none();
         if let Some(parent) = network.parent.as_ref().filter(|_| ours) {
-            let bridge = self.uplinks.entry(parent.clone()).or_insert(network.bridge.clone());
+            let bridge = self.uplinks.entry(*parent).or_insert(network.bridge);
             if *bridge != network.bridge {
                 let allowed = "an interface that is not in another bridge";
                 return Err(Invalid::new("network.parent", parent, allowed));
             }
         }
-        self.bridges.insert(network.bridge.clone(), meaning);
+        self.bridges.insert(network.bridge, meaning);
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ impl Topology for Flat {
         taken: &Taken,
         id: &dyn Fn(u32) -> NetworkId,
     ) -> Result<Vec<Blueprint>, NetError> {
-        blueprints(Shape { kind: NetworkKind::Flat, dhcp: false, vlan: false }, spec, taken, id)
+        blueprints(Shape { kind: NetworkKind::Flat, dhcp: false, segment: None }, spec, taken, id)
     }
 
     fn access(&self, network: &Network, project: &ProjectId) -> Access {
@@ -44,7 +44,7 @@ impl Topology for Flat {
     }
 
     fn parts(&self, network: &Network, guests: &[GuestOnHost<'_>]) -> Result<Vec<Part>, Invalid> {
-        let (name, origin) = (network.bridge.clone(), BridgeOrigin::Operators);
+        let (name, origin) = (network.bridge, BridgeOrigin::Operators);
         let mut parts = vec![Bridge { name, uplink: None, origin }.into()];
         parts.extend(guest_ports(network, guests)?);
         Ok(parts)
@@ -58,8 +58,8 @@ pub(super) fn guest_ports(
 ) -> Result<Vec<Part>, Invalid> {
     let port = |guest: &GuestOnHost<'_>| {
         let (mac, address) = (guest.port.mac, guest.port.address);
-        let bridge = network.bridge.clone();
-        Ok(GuestPort { tap: tap_name(mac)?, bridge, mac, address }.into())
+        let (bridge, groups) = (network.bridge, guest.port.security_groups.clone());
+        Ok(GuestPort { tap: tap_name(mac)?, bridge, mac, address, groups }.into())
     };
     guests.iter().map(port).collect()
 }

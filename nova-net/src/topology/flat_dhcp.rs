@@ -35,7 +35,12 @@ impl Topology for FlatDhcp {
         taken: &Taken,
         id: &dyn Fn(u32) -> NetworkId,
     ) -> Result<Vec<Blueprint>, NetError> {
-        blueprints(Shape { kind: NetworkKind::FlatDhcp, dhcp: true, vlan: false }, spec, taken, id)
+        blueprints(
+            Shape { kind: NetworkKind::FlatDhcp, dhcp: true, segment: None },
+            spec,
+            taken,
+            id,
+        )
     }
 
     fn access(&self, network: &Network, project: &ProjectId) -> Access {
@@ -47,7 +52,7 @@ impl Topology for FlatDhcp {
     }
 
     fn parts(&self, network: &Network, guests: &[GuestOnHost<'_>]) -> Result<Vec<Part>, Invalid> {
-        routed(network, network.parent.clone().map(Uplink::Physical), guests)
+        routed(network, network.parent.map(Uplink::Physical), None, guests)
     }
 }
 
@@ -55,9 +60,10 @@ impl Topology for FlatDhcp {
 pub(super) fn routed(
     network: &Network,
     uplink: Option<Uplink>,
+    mtu: Option<u16>,
     guests: &[GuestOnHost<'_>],
 ) -> Result<Vec<Part>, Invalid> {
-    let bridge = || network.bridge.clone();
+    let bridge = || network.bridge;
     let mut parts: Vec<Part> =
         vec![Bridge { name: bridge(), uplink, origin: BridgeOrigin::Ours }.into()];
     if let Some(gateway) = network.gateway {
@@ -75,6 +81,7 @@ pub(super) fn routed(
                 range: network.cidr,
                 gateway: network.gateway,
                 dns: network.dns.clone(),
+                mtu,
             }
             .into(),
         );

@@ -3,7 +3,7 @@
 //!
 //! [`Topology`] is an extension point: plain functions from values to values, so that another
 //! way of building networks needs no store, no kernel and no await. The three that Nova had are
-//! [`Flat`], [`FlatDhcp`] and [`Vlan`].
+//! [`Flat`], [`FlatDhcp`] and [`Vlan`]; [`Vxlan`] is for more projects than there are VLANs.
 //!
 //! # Differences from Nova
 //! The arithmetic is that of Nova's `create_networks`. Where Nova had a trap, it is closed:
@@ -24,6 +24,7 @@ mod blueprint;
 mod flat;
 mod flat_dhcp;
 mod vlan;
+mod vxlan;
 
 use std::fmt::{Debug, Display};
 
@@ -35,10 +36,14 @@ use nova_core::domain::{
 use nova_core::port::{NetError, NetworkSpec};
 
 pub(crate) use blueprint::unicast_range;
-pub use blueprint::{Blueprint, FIRST_VLAN_DEFAULT, NETWORKS_MAX, SIZE_DEFAULT, Shape, blueprints};
+pub use blueprint::{
+    Blueprint, FIRST_VLAN_DEFAULT, FIRST_VNI, NETWORKS_MAX, SIZE_DEFAULT, Segment, Shape,
+    blueprints,
+};
 pub use flat::Flat;
 pub use flat_dhcp::FlatDhcp;
 pub use vlan::Vlan;
+pub use vxlan::Vxlan;
 
 use crate::host::Part;
 use crate::pool::Pool;
@@ -129,16 +134,17 @@ pub trait Topology: Display + Debug + Send + Sync + 'static {
     fn leads_floating_ips(&self) -> bool;
 
     /// What a host needs so that these guests, at least one, are on `network`. What others need
-    /// comes before it.
+    /// comes before it. The [filters](crate::host::PortFilter) of their security groups are there.
     ///
     /// # Errors
     /// [`Invalid`] when the network cannot be what this topology makes.
     fn parts(&self, network: &Network, guests: &[GuestOnHost<'_>]) -> Result<Vec<Part>, Invalid>;
 }
 
-/// Nova's three topologies.
+/// Nova's three topologies, and VXLAN.
 pub fn standard() -> Vec<std::sync::Arc<dyn Topology>> {
-    vec![std::sync::Arc::new(Flat), std::sync::Arc::new(FlatDhcp), std::sync::Arc::new(Vlan)]
+    use std::sync::Arc;
+    vec![Arc::new(Flat), Arc::new(FlatDhcp), Arc::new(Vlan), Arc::new(Vxlan)]
 }
 
 /// The name of a guest's interface on its host: `tap` and the twelve digits of its MAC.
@@ -146,6 +152,16 @@ pub fn standard() -> Vec<std::sync::Arc<dyn Topology>> {
 /// The MAC is unique in the cloud, so the name is, and whoever knows one of them knows the other.
 pub fn tap_name(mac: Mac) -> Result<InterfaceName, Invalid> {
     InterfaceName::new(format!("tap{}", mac.to_string().replace(':', "")))
+}
+
+/// The rule of networks that are each a project's own. One that belongs to nobody yet becomes the
+/// property of the first project that has none.
+fn own_or_free(network: &Network, project: &ProjectId) -> Access {
+    match &network.project {
+        None => Access::Claimable,
+        Some(owner) if owner == project => Access::Granted,
+        Some(_) => Access::Denied,
+    }
 }
 
 /// The rule of networks that serve everybody, or one project.

@@ -5,7 +5,9 @@ use nova_core::port::{NetError, NetworkSpec};
 
 use super::flat_dhcp::routed;
 use crate::host::{Part, Uplink, VlanInterface};
-use crate::topology::{Access, Blueprint, GuestOnHost, Shape, Taken, Topology, blueprints};
+use crate::topology::{
+    Access, Blueprint, GuestOnHost, Segment, Shape, Taken, Topology, blueprints, own_or_free,
+};
 
 /// A VLAN, a bridge and a DHCP server for each project.
 ///
@@ -32,15 +34,16 @@ impl Topology for Vlan {
         taken: &Taken,
         id: &dyn Fn(u32) -> NetworkId,
     ) -> Result<Vec<Blueprint>, NetError> {
-        blueprints(Shape { kind: NetworkKind::Vlan, dhcp: true, vlan: true }, spec, taken, id)
+        blueprints(
+            Shape { kind: NetworkKind::Vlan, dhcp: true, segment: Some(Segment::Vlan) },
+            spec,
+            taken,
+            id,
+        )
     }
 
     fn access(&self, network: &Network, project: &ProjectId) -> Access {
-        match &network.project {
-            None => Access::Claimable,
-            Some(owner) if owner == project => Access::Granted,
-            Some(_) => Access::Denied,
-        }
+        own_or_free(network, project)
     }
 
     fn leads_floating_ips(&self) -> bool {
@@ -48,13 +51,13 @@ impl Topology for Vlan {
     }
 
     fn parts(&self, network: &Network, guests: &[GuestOnHost<'_>]) -> Result<Vec<Part>, Invalid> {
-        let (Some(vlan), Some(parent)) = (network.vlan, network.parent.clone()) else {
+        let (Some(vlan), Some(parent)) = (network.vlan, network.parent) else {
             let allowed = "a VLAN network, with a VLAN and an interface that carries it";
             return Err(Invalid::new("network", network.id, allowed));
         };
         let name = InterfaceName::new(format!("vlan{vlan}"))?;
-        let mut parts = vec![VlanInterface { name: name.clone(), parent, vlan }.into()];
-        parts.extend(routed(network, Some(Uplink::Vlan(name)), guests)?);
+        let mut parts = vec![VlanInterface { name, parent, vlan }.into()];
+        parts.extend(routed(network, Some(Uplink::Vlan(name)), None, guests)?);
         Ok(parts)
     }
 }

@@ -14,7 +14,7 @@ const DHCP: NetworkKind = NetworkKind::FlatDhcp;
 const VLAN: NetworkKind = NetworkKind::Vlan;
 const FLAT: NetworkKind = NetworkKind::Flat;
 
-fn run(work: impl Future<Output = ()>) {
+pub(crate) fn run(work: impl Future<Output = ()>) {
     nova_core::conformance::run(work);
 }
 
@@ -53,6 +53,7 @@ fn a_host_gets_what_its_guests_need_and_loses_it_with_the_last() {
                 "dhcp server of network at 10.0.0.1 on br100".to_owned(),
                 format!("dhcp lease of in network ({address}, host-{named})"),
                 "nat of 10.0.0.0/24 from br100".to_owned(),
+                "filter of security groups [] (lets nothing in)".to_owned(),
                 format!("guest port tap on br100 {address})"),
             ]
         );
@@ -60,13 +61,13 @@ fn a_host_gets_what_its_guests_need_and_loses_it_with_the_last() {
 
         world.ports(2, "demo", &[]).await;
         world.claim(2, 1).await;
-        assert_eq!(world.converge(1).await.len(), 8);
+        assert_eq!(world.converge(1).await.len(), 9);
         let steps = world.backend.steps(host(1));
         world.converge(1).await;
         assert_eq!(world.backend.steps(host(1)), steps, "nothing was left to do");
 
         world.release(1).await;
-        assert_eq!(world.converge(1).await.len(), 6);
+        assert_eq!(world.converge(1).await.len(), 7);
         world.release(2).await;
         assert!(world.converge(1).await.is_empty());
         world.unclaim(2, 1).await;
@@ -183,7 +184,7 @@ fn a_dry_run_shows_the_steps_and_does_none() {
         networks.converge(host(2)).await.unwrap();
         let intents = dry.take();
         assert_eq!(intents.len(), 1);
-        assert_eq!(intents[0].plan.steps().len(), 6);
+        assert_eq!(intents[0].plan.steps().len(), 7);
         assert_eq!(intents[0].plan, world.networks.plan(host(1)).await.unwrap());
         assert!(world.backend.net(host(1)).is_empty());
         assert!(dry.take().is_empty());
@@ -200,9 +201,9 @@ fn two_networks_share_a_bridge_until_the_last_of_both_is_gone() {
         world.claim(1, 1).await;
         world.claim(2, 1).await;
         let both = world.converge(1).await;
-        assert_eq!(both.len(), 11, "one bridge, and five parts for each guest:\n{both}");
+        assert_eq!(both.len(), 12, "a bridge, a filter, and five parts for each guest:\n{both}");
         world.release(1).await;
-        assert_eq!(world.converge(1).await.len(), 6);
+        assert_eq!(world.converge(1).await.len(), 7);
         world.release(2).await;
         assert!(world.converge(1).await.is_empty());
     });

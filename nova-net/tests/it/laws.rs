@@ -34,6 +34,13 @@ mod vlan {
     });
 }
 
+mod vxlan {
+    use super::*;
+    nova_core::network_laws!(async {
+        subject(World::of(Arc::new(nova_net::topology::Vxlan)), NetworkKind::Vxlan)
+    });
+}
+
 mod all_topologies {
     use super::*;
     nova_core::network_laws!(async { subject(World::new(), NetworkKind::FlatDhcp) });

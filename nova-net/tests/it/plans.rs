@@ -1,15 +1,16 @@
 //! Plans between any two networks: they reach the goal, and break nothing on the way.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nova_core::domain::{Mac, NetworkId, ServerName, VlanId};
+use nova_core::domain::{Mac, NetworkId, SecurityGroupId, ServerName, Traffic, VlanId, Vni};
 use nova_core::store::Revision;
 use nova_net::backend::{BackendError, NetBackend, Recorder};
 use nova_net::check::{Violation, check};
 use nova_net::host::{
-    Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestPort, HostNet, Lease, Nat,
-    Part, PublicAddress, Uplink, VlanInterface,
+    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestPort, HostNet, Lease,
+    Nat, Part, PortFilter, PublicAddress, Uplink, VlanInterface, VxlanInterface,
 };
 use nova_net::plan::{Action, Plan, diff};
 use proptest::prelude::*;
@@ -21,10 +22,15 @@ fn part() -> impl Strategy<Value = Part> {
     let n = || 0..3_u8;
     prop_oneof![
         (n(), n(), n()).prop_map(|(a, b, c)| vlan(a, b, c)),
-        (n(), 0..6_u8, any::<bool>()).prop_map(|(a, uplink, ours)| {
+        (n(), n(), n()).prop_map(|(a, b, c)| {
+            let (name, parent) = (interface(&format!("vxlan{a}")), interface(&format!("eth{b}")));
+            VxlanInterface { name, parent, vni: Vni::new(u32::from(c) + 1).unwrap() }.into()
+        }),
+        (n(), 0..9_u8, any::<bool>()).prop_map(|(a, uplink, ours)| {
             let uplink = match uplink {
                 0 | 1 => Some(Uplink::Physical(interface(&format!("eth{uplink}")))),
                 2..=4 => Some(Uplink::Vlan(interface(&format!("vlan{}", uplink - 2)))),
+                6..=8 => Some(Uplink::Vxlan(interface(&format!("vxlan{}", uplink - 6)))),
                 _ => None,
             };
             let origin = if ours { BridgeOrigin::Ours } else { BridgeOrigin::Operators };
@@ -39,7 +45,8 @@ fn part() -> impl Strategy<Value = Part> {
             let range = format!("10.0.{c}.0/24").parse().unwrap();
             let dns = if dns { vec![listen] } else { vec![] };
             let network = network(a);
-            DhcpServer { network, bridge: bridge(b), listen, range, gateway: None, dns }.into()
+            let (gateway, mtu) = (None, None);
+            DhcpServer { network, bridge: bridge(b), listen, range, gateway, dns, mtu }.into()
         }),
         (n(), n(), n()).prop_map(|(a, b, c)| {
             let name = ServerName::new(format!("s{c}")).unwrap();
@@ -49,9 +56,10 @@ fn part() -> impl Strategy<Value = Part> {
             let range = format!("10.0.{a}.0/24").parse().unwrap();
             Nat { range, bridge: bridge(b) }.into()
         }),
-        (n(), n(), n(), n()).prop_map(|(a, b, c, d)| {
-            let tap = interface(&format!("tap{a}"));
-            GuestPort { tap, bridge: bridge(b), mac: mac(c), address: ip(d) }.into()
+        (n(), any::<bool>()).prop_map(|(a, open)| filter(a, open)),
+        (n(), n(), n(), n(), n()).prop_map(|(a, b, c, d, e)| {
+            let (tap, address) = (interface(&format!("tap{a}")), ip(d));
+            GuestPort { tap, bridge: bridge(b), mac: mac(c), address, groups: groups(e) }.into()
         }),
         (n(), n()).prop_map(|(a, b)| public(a, b)),
         (n(), n(), n()).prop_map(|(a, b, c)| floating(a, b, c)),
@@ -61,6 +69,16 @@ fn part() -> impl Strategy<Value = Part> {
 fn vlan(name: u8, parent: u8, id: u8) -> Part {
     let (name, parent) = (interface(&format!("vlan{name}")), interface(&format!("eth{parent}")));
     VlanInterface { name, parent, vlan: VlanId::new(u16::from(id) + 1).unwrap() }.into()
+}
+
+/// None or one group.
+fn groups(n: u8) -> BTreeSet<SecurityGroupId> {
+    (n > 0).then(|| SecurityGroupId::from_u128(n.into())).into_iter().collect()
+}
+
+fn filter(n: u8, open: bool) -> Part {
+    let everybody = Allowed { traffic: Traffic::Any, from: "0.0.0.0/0".parse().unwrap() };
+    PortFilter { groups: groups(n), allows: open.then_some(everybody).into_iter().collect() }.into()
 }
 
 fn bridge(n: u8) -> nova_core::domain::InterfaceName {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nova_core::clock::Timestamp;
-use nova_core::domain::{FloatingPool, Network, NetworkId, NetworkKind, VlanId};
+use nova_core::domain::{FloatingPool, Network, NetworkId, NetworkKind, VlanId, Vni};
 use nova_core::port::{NetError, NetworkSpec};
 use nova_net::pool::Use;
 use nova_net::topology::{Blueprint, Taken, standard};
@@ -13,6 +13,7 @@ use crate::world::{interface, pool, spec};
 const FLAT: NetworkKind = NetworkKind::Flat;
 const DHCP: NetworkKind = NetworkKind::FlatDhcp;
 const VLAN: NetworkKind = NetworkKind::Vlan;
+const VXLAN: NetworkKind = NetworkKind::Vxlan;
 
 fn plan(spec: &NetworkSpec, taken: &Taken) -> Result<Vec<Blueprint>, NetError> {
     let topology = standard().into_iter().find(|topology| topology.kind() == spec.kind).unwrap();
@@ -118,6 +119,32 @@ fn vlan_networks_keep_an_address_for_the_vpn_and_count_their_vlans_up() {
     let made = plan(&spec(VLAN, "10.0.0.0/28"), &free()).unwrap();
     assert_eq!(made[0].network.vpn, Some("10.0.0.2".parse().unwrap()));
     assert_eq!(made[0].network.dhcp_server, made[0].network.gateway);
+}
+
+#[test]
+fn vxlan_networks_have_a_segment_each_that_nobody_has_had_lately() {
+    let vnis = |spec: &NetworkSpec, taken: &Taken| -> Vec<(u32, String)> {
+        let made = plan(spec, taken).unwrap().into_iter().map(|made| made.network);
+        made.map(|n| (n.vni.unwrap().get(), n.bridge.to_string())).collect()
+    };
+    let named = |n: u32| (n, format!("brx{n}"));
+    let two = spec(VXLAN, "10.0.0.0/24").with_subnets(2, 16);
+    assert_eq!(vnis(&two, &free()), [named(4096), named(4097)]);
+    let with = |vni: u32| {
+        let made = plan(&spec(VXLAN, "10.9.0.0/24"), &free()).unwrap().remove(0).network;
+        let (vni, bridge) = (Some(Vni::new(vni).unwrap()), interface("old"));
+        let mut taken = free();
+        taken.networks.push(Network { vni, bridge, ..made });
+        taken
+    };
+    assert_eq!(vnis(&two, &with(5000)), [named(5001), named(5002)]);
+    assert_eq!(vnis(&two, &with(Vni::MAX)), [named(4096), named(4097)], "from the beginning");
+    let made = plan(&two, &free()).unwrap().remove(0).network;
+    assert_eq!((made.vlan, made.vpn), (None, Some("10.0.0.2".parse().unwrap())));
+    refused(&two.clone().with_first_vlan(VlanId::new(7).unwrap()), "network.first_vlan", "7");
+    let mut adrift = two;
+    adrift.parent = None;
+    refused(&adrift, "network.parent", "none");
 }
 
 #[test]

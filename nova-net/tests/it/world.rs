@@ -1,5 +1,6 @@
 //! A store, a clock that stands still, and a manager over both.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,13 +140,15 @@ impl World {
 pub(crate) fn spec(kind: NetworkKind, cidr: &str) -> NetworkSpec {
     let spec = NetworkSpec::new(Label::new("net").unwrap(), kind, cidr.parse().unwrap());
     match kind {
-        NetworkKind::Vlan => spec.with_parent(interface("eth1")),
+        NetworkKind::Vlan | NetworkKind::Vxlan => spec.with_parent(interface("eth1")),
         _ => spec,
     }
 }
 
 pub(crate) fn request(n: u128, of: &str, networks: &[NetworkId]) -> PortRequest {
-    PortRequest { instance: instance(n), project: project(of), networks: networks.to_vec() }
+    let (project, networks) = (project(of), networks.to_vec());
+    let security_groups = BTreeSet::new();
+    PortRequest { instance: instance(n), project, networks, security_groups }
 }
 
 pub(crate) fn instance(n: u128) -> InstanceId {

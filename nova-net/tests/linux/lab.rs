@@ -1,19 +1,24 @@
 //! A host, an outside and guests, each in a network namespace of its own.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use nova_core::domain::{HostId, InterfaceName, Mac, NetworkId, ServerName};
+use nova_core::domain::{
+    HostId, InterfaceName, Mac, NetworkId, SecurityGroupId, ServerName, Traffic,
+};
 use nova_core::store::Revision;
 use nova_net::backend::linux::{HostPlace, Linux};
 use nova_net::backend::{BackendError, NetBackend};
 use nova_net::check::check;
 use nova_net::host::*;
+use nova_net::metadata::MetadataSource;
 use nova_net::plan::diff;
+use pnet_datalink::{DataLinkReceiver, DataLinkSender};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub(crate) const HOST: HostId = HostId::from_u128(1);
@@ -34,6 +39,8 @@ pub(crate) struct Lab {
     folders: Vec<tempfile::TempDir>,
     pub(crate) host: String,
     pub(crate) backend: Arc<Linux>,
+    /// Who knows what guests ask about, from the next [`restart`](Self::restart) on.
+    pub(crate) source: Option<Arc<dyn MetadataSource>>,
     generation: std::cell::Cell<u64>,
 }
 
@@ -62,6 +69,7 @@ impl Lab {
             folder,
             folders: Vec::new(),
             backend: Arc::new(Linux::new()),
+            source: None,
             generation: std::cell::Cell::new(1),
         };
         let outside = lab.namespace("out");
@@ -100,7 +108,14 @@ impl Lab {
     /// A new process of the host's agent.
     pub(crate) fn restart(&mut self) {
         let place = HostPlace::new(self.folder.path()).in_namespace(&self.host);
-        self.backend = Arc::new(Linux::new().with_host(HOST, &place).unwrap());
+        // The old one ends before the new one begins, as processes do.
+        self.backend = Arc::new(Linux::new());
+        let listens = || self.exec(&self.host, &["cat", "/proc/net/tcp"]).stdout;
+        while String::from_utf8(listens()).unwrap().contains(":0050 00000000:0000 0A") {
+            std::thread::yield_now();
+        }
+        let linux = self.source.iter().cloned().fold(Linux::new(), Linux::with_metadata);
+        self.backend = Arc::new(linux.with_host(HOST, &place).unwrap());
     }
 
     /// A namespace with its loopback up.
@@ -174,6 +189,18 @@ impl Lab {
         socket
     }
 
+    /// Waits for connections in a namespace.
+    pub(crate) fn listen(&self, namespace: &str, address: &str, port: u16) -> TcpListener {
+        let address: IpAddr = address.parse().unwrap();
+        inside(namespace, move || TcpListener::bind((address, port)).unwrap())
+    }
+
+    /// Connects from a namespace, within a second.
+    pub(crate) fn call(&self, from: &str, to: &str, port: u16) -> std::io::Result<TcpStream> {
+        let to = SocketAddr::new(to.parse().unwrap(), port);
+        inside(from, move || TcpStream::connect_timeout(&to, Duration::from_secs(1)))
+    }
+
     /// Whose address the outside sees when this namespace sends it a packet; none when nothing
     /// comes.
     pub(crate) fn seen_as(&self, from: &str) -> Option<String> {
@@ -186,11 +213,39 @@ impl Lab {
     /// Sends a frame out of a guest's `eth0`.
     pub(crate) fn send_frame(&self, guest: &str, frame: Vec<u8>) {
         inside(guest, move || {
-            let eth0 = pnet_datalink::interfaces().into_iter().find(|found| found.name == "eth0");
-            let channel = pnet_datalink::channel(&eth0.unwrap(), Default::default()).unwrap();
-            let pnet_datalink::Channel::Ethernet(mut sender, _) = channel else { panic!() };
-            sender.send_to(&frame, None).unwrap().unwrap();
+            eth0().0.send_to(&frame, None).unwrap().unwrap();
         });
+    }
+
+    /// Sends frames out of a guest's `eth0`, and then one that is always let through; which of them
+    /// another guest has received.
+    pub(crate) fn sent(
+        &self,
+        from: (&str, u8),
+        to: (&str, u8),
+        frames: Vec<Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
+        let mut ears = inside(to.0, || eth0().1);
+        let arp = [0, 1, 8, 0, 6, 4, 0, 1];
+        let (own, it) = (octets(from.1), octets(to.1));
+        let address = [10, 0, 0, own[5]];
+        let last = [&it[..], &own, &[8, 6], &arp, &own, &address, &[0; 10]].concat();
+        let (end, sent) = (last.clone(), frames.clone());
+        inside(from.0, move || {
+            let mut voice = eth0().0;
+            for frame in sent.iter().chain([&last]) {
+                voice.send_to(frame, None).unwrap().unwrap();
+            }
+        });
+        let mut heard = Vec::new();
+        loop {
+            let frame = ears.next().unwrap();
+            // What is short has been filled up on the way.
+            if frame.starts_with(&end) {
+                return heard;
+            }
+            heard.extend(frames.iter().find(|sent| frame.starts_with(sent)).cloned());
+        }
     }
 
     /// How many frames a guest has received.
@@ -269,6 +324,16 @@ fn inside<T: Send + 'static>(namespace: &str, what: impl FnOnce() -> T + Send + 
     std::thread::spawn(enter).join().unwrap()
 }
 
+/// The raw sides of the `eth0` of a guest, in whose namespace this has to be called.
+fn eth0() -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
+    let eth0 = pnet_datalink::interfaces().into_iter().find(|found| found.name == "eth0");
+    let patience = Some(Duration::from_secs(5));
+    let config = pnet_datalink::Config { read_timeout: patience, ..Default::default() };
+    let channel = pnet_datalink::channel(&eth0.unwrap(), config).unwrap();
+    let pnet_datalink::Channel::Ethernet(voice, ears) = channel else { panic!() };
+    (voice, ears)
+}
+
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -286,11 +351,30 @@ pub(crate) fn port(n: u8) -> GuestPort {
         bridge: interface("br100"),
         mac: mac(n),
         address: format!("10.0.0.{n}").parse().unwrap(),
+        groups: open(),
     }
 }
 
+/// The group of guests that anything may be sent to.
+pub(crate) fn open() -> BTreeSet<SecurityGroupId> {
+    [SecurityGroupId::from_u128(1)].into()
+}
+
+/// What may come to the guests of these groups.
+pub(crate) fn filter(groups: BTreeSet<SecurityGroupId>, allows: &[(Traffic, &str)]) -> PortFilter {
+    let allowed = |(traffic, from): &(Traffic, &str)| Allowed {
+        traffic: *traffic,
+        from: from.parse().unwrap(),
+    };
+    PortFilter { groups, allows: allows.iter().map(allowed).collect() }
+}
+
 pub(crate) fn mac(n: u8) -> Mac {
-    format!("fa:16:3e:00:00:{n:02x}").parse().unwrap()
+    Mac::new(octets(n)).unwrap()
+}
+
+pub(crate) fn octets(n: u8) -> [u8; 6] {
+    [0xfa, 0x16, 0x3e, 0, 0, n]
 }
 
 /// Flat DHCP with these guests.
@@ -299,18 +383,20 @@ pub(crate) fn flat(guests: &[u8]) -> HostNet {
     let range = "10.0.0.0/24".parse().unwrap();
     let listen = "10.0.0.1".parse().unwrap();
     let mut parts: Vec<Part> = vec![
-        Bridge { name: bridge.clone(), uplink: None, origin: BridgeOrigin::Ours }.into(),
-        BridgeAddress { bridge: bridge.clone(), address: "10.0.0.1/24".parse().unwrap() }.into(),
+        Bridge { name: bridge, uplink: None, origin: BridgeOrigin::Ours }.into(),
+        BridgeAddress { bridge, address: "10.0.0.1/24".parse().unwrap() }.into(),
         DhcpServer {
             network: NETWORK,
-            bridge: bridge.clone(),
+            bridge,
             listen,
             range,
             gateway: Some(listen),
             dns: Vec::new(),
+            mtu: None,
         }
         .into(),
         Nat { range, bridge }.into(),
+        filter(open(), &[(Traffic::Any, "0.0.0.0/0")]).into(),
     ];
     for n in guests {
         let port = port(*n);

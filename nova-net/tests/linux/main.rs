@@ -4,7 +4,10 @@
 //! elsewhere each test says that it was skipped, and why.
 
 mod cloud;
+mod filters;
 mod lab;
 mod life;
 mod manager;
+mod metadata;
 mod repair;
+mod segments;

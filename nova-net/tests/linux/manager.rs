@@ -1,11 +1,12 @@
 //! From a cloud's records to packets: the manager over a real kernel.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nova_core::clock::SystemClock;
 use nova_core::domain::{
-    FloatingBinding, FloatingPool, InstanceId, InterfaceName, Label, NetworkKind, PoolName,
-    ProjectId,
+    FloatingBinding, FloatingPool, InstanceId, InterfaceName, Label, NetworkKind, Peer, PoolName,
+    ProjectId, SecurityGroup, SecurityRule, Traffic,
 };
 use nova_core::port::{
     FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
@@ -48,7 +49,18 @@ fn a_server_in_the_records_is_reached_until_it_is_gone() {
 
         let project = ProjectId::new("demo").unwrap();
         let instance = InstanceId::from_u128(42);
-        let request = PortRequest { instance, project: project.clone(), networks: Vec::new() };
+        let mut group = SecurityGroup::default_of(&project);
+        let everybody = Peer::Range("0.0.0.0/0".parse().unwrap());
+        group.rules.insert(SecurityRule::new(Traffic::Any, everybody).unwrap());
+        let mut txn = Txn::new();
+        txn.create(&group);
+        store.commit(txn).await.unwrap();
+        let request = PortRequest {
+            instance,
+            project: project.clone(),
+            networks: Vec::new(),
+            security_groups: BTreeSet::from([group.id]),
+        };
         let port = commit(&store, networks.reserve(&request).await).await.remove(0);
         let (amount, classes, assigned) = Default::default();
         let claim = Claim { host: HOST, instance, amount, classes, assigned, kept: false };

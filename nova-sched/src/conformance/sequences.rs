@@ -59,7 +59,7 @@ fn play(sequence: &Sequence, report: &mut Report) -> Result<bool, Unreadable> {
         for (host, instance) in placed.into_iter().flat_map(|p| p.hosts).zip(&spec.instances) {
             let mut one = spec.clone();
             one.instances = vec![*instance];
-            world.table.update(host, |row| policy.consume(row, &one, wanted));
+            world.table.update(host, |row| policy.consume(row, &one));
         }
         if let (Some(mut group), Some(chosen)) = (group, chosen) {
             group.hosts.extend(chosen);

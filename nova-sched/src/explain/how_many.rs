@@ -123,7 +123,6 @@ impl FilterScheduler {
         row: &HostState,
         request: &RequestSpec,
     ) -> (u64, Limit) {
-        let wanted = request.flavor.resources();
         let (mut row, mut request) = (row.clone(), request.clone());
         let mut ids = (0..=u128::MAX).rev().map(InstanceId::from_u128);
         for count in 0..Room::COUNT_MAX {
@@ -140,7 +139,7 @@ impl FilterScheduler {
             if let Some(limit) = refusal {
                 return (count, limit);
             }
-            self.consume(&mut row, &request, wanted);
+            self.consume(&mut row, &request);
             if let Some(group) = &mut request.group {
                 group.join(row.id);
             }

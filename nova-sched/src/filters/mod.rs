@@ -92,7 +92,6 @@ pub(crate) use aggregates::least_number;
 #[cfg(feature = "conformance")]
 pub(crate) use attributes::text as attribute_text;
 pub(crate) use extra_specs_ops::number;
-pub(crate) use numa_topology::overcommit;
 pub(crate) use requested_hosts::forces;
 
 /// Their names, sorted; those that [`named`] knows.

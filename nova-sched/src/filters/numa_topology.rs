@@ -1,6 +1,6 @@
 //! NUMA cells that a guest wants against those of the host.
 
-use nova_core::domain::{GuestTopology, HostState, Invalid, NumaMisfit, Overcommit, RequestSpec};
+use nova_core::domain::{GuestTopology, HostState, Invalid, NumaMisfit, RequestSpec};
 
 use crate::{Filter, Reason, Rules, Verdict};
 
@@ -35,7 +35,7 @@ impl Filter for NumaTopology {
         }
         let Some(guest) = wanted(request) else { return Verdict::Pass };
         let Some(cells) = cells else { return Verdict::Reject(NO_CELLS) };
-        match cells.fit(guest, overcommit(host), &host.pci, &request.pci) {
+        match cells.fit(guest, host.overcommit(), &host.pci, &request.pci) {
             Ok(_) => Verdict::Pass,
             Err(misfit) => Verdict::Reject(why(misfit)),
         }
@@ -49,11 +49,6 @@ impl Filter for NumaTopology {
     fn extra_spec(&self, key: &str, value: &str) -> Option<Result<(), Invalid>> {
         GuestTopology::check_extra_spec(key, value)
     }
-}
-
-/// How much of a host's shared CPUs and memory may be promised to guests with cells.
-pub(crate) fn overcommit(host: &HostState) -> Overcommit {
-    Overcommit { cpus: host.inventory.vcpus.ratio(), memory: host.inventory.memory.ratio() }
 }
 
 /// The cells that the guest wants, if any.

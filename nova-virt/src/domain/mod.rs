@@ -277,7 +277,7 @@ fn interfaces(
         interfaces.push(Interface {
             tap: tap_name(guest.instance, index)?,
             mac: *mac,
-            bridge: bridge.clone(),
+            bridge: *bridge,
             address: *address,
             model,
         });

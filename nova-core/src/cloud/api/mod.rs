@@ -55,6 +55,7 @@ mod networks;
 mod operations;
 mod project;
 mod rescue;
+mod security;
 mod servers;
 mod shelf;
 mod specs;

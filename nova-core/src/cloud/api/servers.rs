@@ -110,6 +110,8 @@ impl Project {
             group: spec.group,
             hints: spec.hints.clone(),
             networks: spec.networks.clone(),
+            security_groups: self.groups_of(view, spec, txn)?,
+            user_data: spec.user_data.clone(),
             state: VmState::Building,
             task: Some(TaskState::Scheduling),
             operation: None,

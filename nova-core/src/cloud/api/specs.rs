@@ -1,11 +1,11 @@
 //! What users say when they ask for something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
     AggregateMetadata, ExtraSpecs, FlavorName, GiB, GroupPolicy, ImageFormat, ImageId,
     ImageProperties, KeyPairName, Label, MaxPerHost, MiB, NetworkId, ProjectId, SchedulerHints,
-    ServerGroupId, ServerName, Vcpus, VolumeSize, ZoneName,
+    SecurityGroupId, ServerGroupId, ServerName, UserData, Vcpus, VolumeSize, ZoneName,
 };
 
 /// A server to be created.
@@ -28,11 +28,20 @@ pub struct ServerSpec {
     pub hints: SchedulerHints,
     /// One interface in each of these; empty means what the network manager gives by itself.
     pub networks: Vec<NetworkId>,
+    /// The security groups that it is in; empty means the project's default group.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub security_groups: BTreeSet<SecurityGroupId>,
+    /// What it is told when it first boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<UserData>,
 }
 
 impl ServerSpec {
     /// The most interfaces of one server.
     pub const NETWORKS_MAX: usize = 16;
+
+    /// The most security groups of one server.
+    pub const SECURITY_GROUPS_MAX: usize = 16;
 
     /// A server without wishes.
     pub fn new(name: ServerName, flavor: FlavorName, image: ImageId) -> Self {
@@ -45,6 +54,8 @@ impl ServerSpec {
             group: None,
             hints: SchedulerHints::default(),
             networks: Vec::new(),
+            security_groups: BTreeSet::new(),
+            user_data: None,
         }
     }
 
@@ -77,6 +88,20 @@ impl ServerSpec {
     pub fn with_network(mut self, network: NetworkId) -> Self {
         self.networks.push(network);
         self
+    }
+
+    /// Is in this security group, beside those that it is in already. A server for which none is
+    /// named is in its project's default group.
+    #[must_use]
+    pub fn with_security_group(mut self, group: SecurityGroupId) -> Self {
+        self.security_groups.insert(group);
+        self
+    }
+
+    /// Is told this when it first boots.
+    #[must_use]
+    pub fn with_user_data(self, user_data: UserData) -> Self {
+        Self { user_data: Some(user_data), ..self }
     }
 }
 

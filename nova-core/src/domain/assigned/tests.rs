@@ -25,14 +25,8 @@ fn cells() -> NumaTopology {
 }
 
 fn device(address: &str, product_id: &str, node: u32) -> PciDevice {
-    PciDevice {
-        address: address.parse().unwrap(),
-        vendor_id: "8086".to_owned(),
-        product_id: product_id.to_owned(),
-        numa_node: Some(node),
-        dev_type: None,
-        tags: BTreeMap::new(),
-    }
+    let device = PciDevice::new(address.parse().unwrap(), "8086", product_id);
+    PciDevice { numa_node: Some(node), ..device }
 }
 
 fn devices() -> Vec<PciDevice> {

@@ -18,6 +18,7 @@ impl LiveMigrate for MemoryHost {
             power: PowerState::Paused,
             volumes: links.iter().map(|link| link.volume).collect(),
             passage: Passage::Expected,
+            assigned: spec.assigned.clone(),
             ..Kept::NEW
         });
         Ok(Invitation { instance, address: String::new() })

@@ -22,7 +22,7 @@
 //! | A move goes on after its server was deleted | OSSA-2015-015 | `moves::a_server_that_is_deleted_while_it_moves_leaves_nothing_on_either_host` |
 //! | A move leaves an old description behind, and the next start plugs in what others have | OSSA-2020-006 | [`records::a_server_that_starts_where_it_was_before_has_no_volume_that_somebody_else_got_meanwhile`], `elsewhere::a_server_that_moves_does_not_become_what_an_earlier_attempt_left_behind` |
 //! | A host did not confirm that it let go, and somebody else got the volume | OSSA-2023-003 | [`records::a_volume_is_nobody_elses_until_its_host_has_really_let_go`] |
-//! | A changed rule does not reach the servers that run | OSSA-2015-021, OSSA-2013-030 | none yet: there are no security groups |
+//! | A changed rule does not reach the servers that run | OSSA-2015-021, OSSA-2013-030 | `security::a_change_of_a_group_reaches_every_host_of_the_project_before_its_operation_ends`, and with packets in nova-net: `cloud::a_server_that_the_api_made_is_reached_from_outside` |
 //!
 //! Bugs of our own, found by a test, a review or a simulation:
 //!

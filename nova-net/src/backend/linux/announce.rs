@@ -20,14 +20,14 @@ pub(super) fn announce(interface: &InterfaceName, address: IpAddr) -> Result<(),
     let IpAddr::V4(ip) = address else { return Ok(()) };
     let found = interfaces().into_iter().find(|found| found.name == interface.as_str());
     let found = found.and_then(|found| Some((found.mac?.octets(), found)));
-    let (mac, found) = found.ok_or_else(|| AnnounceError::Absent(interface.clone()))?;
+    let (mac, found) = found.ok_or(AnnounceError::Absent(*interface))?;
     let send = || match pnet_datalink::channel(&found, Config::default())? {
         Channel::Ethernet(mut sender, _) => sender
             .send_to(&frame(mac, ip), None)
             .unwrap_or_else(|| Err(std::io::Error::other("the interface takes no frames"))),
         _ => Err(std::io::Error::other("the interface is not Ethernet")),
     };
-    let interface = interface.clone();
+    let interface = *interface;
     send().map_err(|source| AnnounceError::Send { address, interface, source })
 }
 

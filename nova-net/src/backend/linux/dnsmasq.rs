@@ -166,6 +166,9 @@ impl Servers {
             let dns: Vec<String> = server.dns.iter().map(ToString::to_string).collect();
             line("dhcp-option", &format!("option:dns-server,{}", dns.join(",")));
         }
+        if let Some(mtu) = server.mtu {
+            line("dhcp-option", &format!("option:mtu,{mtu}"));
+        }
         Ok(text)
     }
 }
@@ -206,6 +209,7 @@ mod tests {
             range: range.parse().unwrap(),
             gateway: Some("10.0.0.1".parse().unwrap()),
             dns: vec!["192.0.2.53".parse().unwrap(), "192.0.2.54".parse().unwrap()],
+            mtu: Some(1450),
         }
     }
 
@@ -229,6 +233,7 @@ local=/novalocal/
 dhcp-range=10.0.0.0,static,255.255.255.0,120s
 dhcp-option=option:router,10.0.0.1
 dhcp-option=option:dns-server,192.0.2.53,192.0.2.54
+dhcp-option=option:mtu,1450
 ";
         let settings = servers.settings(&server("10.0.0.0/24")).unwrap();
         assert_eq!(settings, expected.replace("ID", &NetworkId::from_u128(7).to_string()));

@@ -1,20 +1,37 @@
 //! What a host's network asks of nftables: sets and maps under rules that never change.
 //!
 //! All rules are in `rules.nft` and look things up in sets and maps, so that a packet costs the
-//! same however many guests there are. A [`Firewall`] is what the sets and maps hold. From one to
-//! another leads one batch, which the kernel takes whole or not at all.
+//! same however many guests there are; only [filters](super::filters) have chains of their own. A
+//! [`Firewall`] is what the sets and maps hold. From one to another leads one batch, which the
+//! kernel takes whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
 
+use nova_core::domain::{InterfaceName, SecurityGroupId};
 use serde_json::{Value, json};
 
-use crate::host::{BridgeOrigin, HostNet, Part};
+use super::filters::{FILTER, FILTER_DIGITS, Filter, Shape, take_away};
+use crate::host::{BridgeOrigin, HostNet, Part, PartId, PortFilter};
 
 /// The tables, with their chains, sets and maps, all empty.
 const RULES: &str = include_str!("rules.nft");
+
+/// The filters that a host should have, by their groups.
+pub(super) type Filters<'a> = BTreeMap<&'a BTreeSet<SecurityGroupId>, Filter>;
+
+/// Those of some parts.
+pub(super) fn filters(parts: &[Part]) -> Filters<'_> {
+    let filter = |part| match part {
+        &Part::PortFilter(ref filter @ PortFilter { ref groups, .. }) => {
+            Some((groups, Filter::of(filter)))
+        }
+        _ => None,
+    };
+    parts.iter().filter_map(filter).collect()
+}
 
 /// A set or a map: the family of its table, which is always called `nova`, and its name.
 type Place = (&'static str, &'static str);
@@ -23,6 +40,8 @@ const PORTS: Place = ("bridge", "ports");
 const MACS: Place = ("bridge", "macs");
 const ADDRESSES: Place = ("bridge", "addresses");
 const SAME: Place = ("bridge", "same");
+const HOMES: Place = ("bridge", "homes");
+const WALLED: Place = ("bridge", "walled");
 const UPLINKS: Place = ("bridge", "uplinks");
 const GATEWAYS: Place = ("bridge", "gateways");
 const BRIDGES: Place = ("ip", "bridges");
@@ -31,13 +50,16 @@ const RANGES: Place = ("ip", "ranges");
 const FLOATING_IN: Place = ("ip", "floating_in");
 const FLOATING_OUT: Place = ("ip", "floating_out");
 const FLOATING: Place = ("ip", "floating");
+const GUESTS: Place = ("ip", "guests");
 
 /// Every set and map, in the order in which they are in `rules.nft`.
-const PLACES: [Place; 12] = [
+const PLACES: [Place; 15] = [
     PORTS,
-    SAME,
     MACS,
     ADDRESSES,
+    SAME,
+    HOMES,
+    WALLED,
     UPLINKS,
     GATEWAYS,
     BRIDGES,
@@ -46,12 +68,21 @@ const PLACES: [Place; 12] = [
     FLOATING_IN,
     FLOATING_OUT,
     FLOATING,
+    GUESTS,
 ];
 
-/// What the sets and maps hold: each element as the texts of its fields, of a map the key and
-/// then the value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Firewall(BTreeMap<Place, BTreeSet<Vec<String>>>);
+/// What the sets and maps hold, and which filters there are.
+#[derive(Debug, Clone)]
+pub(super) struct Firewall {
+    /// Each element as the texts of its fields, of a map the key and then the value.
+    held: BTreeMap<Place, BTreeSet<Vec<String>>>,
+    /// The filters by their names, which say what they let in.
+    filters: BTreeMap<String, Shape>,
+    /// The same, as they are laid. Of those that were found there nothing is known but the above.
+    made_of: BTreeMap<String, Filter>,
+    /// The network that all this is for, when it was made for one.
+    net: Option<HostNet>,
+}
 
 /// What went wrong with nftables.
 #[derive(Debug, thiserror::Error)]
@@ -66,15 +97,17 @@ pub(super) enum FirewallError {
 
 impl Default for Firewall {
     fn default() -> Self {
-        Self(PLACES.into_iter().map(|place| (place, BTreeSet::new())).collect())
+        let held = PLACES.into_iter().map(|place| (place, BTreeSet::new())).collect();
+        Self { held, filters: BTreeMap::new(), made_of: BTreeMap::new(), net: None }
     }
 }
 
 impl Firewall {
     /// What `net` asks for.
     pub(super) fn of(net: &HostNet) -> Self {
-        let mut firewall = Self::default();
+        let mut firewall = Self { net: Some(net.clone()), ..Self::default() };
         let mut floating: BTreeMap<IpAddr, IpAddr> = BTreeMap::new();
+        let mut names = BTreeMap::new();
         for (_, part) in net.parts() {
             let texts: Vec<(Place, Vec<String>)> = match part {
                 Part::Bridge(bridge) => {
@@ -92,15 +125,31 @@ impl Firewall {
                     let (tap, mac) = (part.tap.to_string(), part.mac.to_string());
                     let address = vec![tap.clone(), mac.clone(), part.address.to_string()];
                     let same = vec![tap.clone(), tap.clone()];
+                    let home = vec![tap.clone(), part.address.to_string()];
+                    let walled = is_ours(net, &part.bridge).then(|| (WALLED, vec![tap.clone()]));
+                    let filter = names.get(&part.groups).map(|filter: &String| {
+                        let at = [part.bridge.to_string(), part.address.to_string()];
+                        (GUESTS, [&at[..], std::slice::from_ref(filter)].concat())
+                    });
                     let (port, macs) = (vec![tap.clone()], vec![tap, mac]);
-                    vec![(PORTS, port), (SAME, same), (MACS, macs), (ADDRESSES, address)]
+                    let own = [(PORTS, port), (SAME, same), (MACS, macs), (ADDRESSES, address)];
+                    own.into_iter().chain([(HOMES, home)]).chain(walled).chain(filter).collect()
+                }
+                Part::PortFilter(part) => {
+                    let filter = Filter::of(part);
+                    names.insert(part.groups.clone(), filter.name.clone());
+                    firewall.filters.insert(filter.name.clone(), filter.shape());
+                    firewall.made_of.insert(filter.name.clone(), filter);
+                    Vec::new()
                 }
                 Part::Floating(part) => {
                     // While one moves there are two of it for a few steps: either will do.
                     floating.entry(part.address).or_insert(part.fixed);
                     Vec::new()
                 }
+                Part::MetadataService(part) => vec![(GATEWAYS, vec![part.address.to_string()])],
                 Part::VlanInterface(_)
+                | Part::VxlanInterface(_)
                 | Part::DhcpServer(_)
                 | Part::Lease(_)
                 | Part::PublicAddress(_) => Vec::new(),
@@ -117,22 +166,41 @@ impl Firewall {
     }
 
     fn put(&mut self, place: Place, texts: Vec<String>) {
-        self.0.entry(place).or_default().insert(texts);
+        self.held.entry(place).or_default().insert(texts);
     }
 
     fn has(&self, place: Place, texts: &[String]) -> bool {
-        self.0.get(&place).is_some_and(|elements| elements.contains(texts))
+        self.held.get(&place).is_some_and(|elements| elements.contains(texts))
     }
 
-    /// Whether it holds all that `part` asks for by itself.
-    pub(super) fn serves(&self, part: &Part) -> bool {
+    /// Whether it was made for this network.
+    pub(super) fn is_of(&self, net: &HostNet) -> bool {
+        self.net.as_ref() == Some(net)
+    }
+
+    /// Whether it was made for a network with this very part.
+    pub(super) fn was_laid_for(&self, part: &Part) -> bool {
+        self.net.as_ref().is_some_and(|net| net.get(&part.id()) == Some(part))
+    }
+
+    /// Whether it holds all that `part` asks for by itself, beside those of `wanted`.
+    pub(super) fn serves(&self, part: &Part, wanted: &Filters<'_>) -> bool {
         match part {
+            Part::PortFilter(part) => wanted.get(&part.groups).is_some_and(|filter| {
+                self.filters.get(&filter.name).is_some_and(|found| *found == filter.shape())
+            }),
             Part::Nat(part) => self.has(RANGES, &[part.range.to_string()]),
             Part::GuestPort(part) => {
                 let texts = [part.tap.to_string(), part.mac.to_string(), part.address.to_string()];
-                self.has(PORTS, &texts[..1])
+                let filter = wanted.get(&part.groups).is_some_and(|filter| {
+                    let bridge = part.bridge.to_string();
+                    self.has(GUESTS, &[bridge, part.address.to_string(), filter.name.clone()])
+                });
+                filter
+                    && self.has(PORTS, &texts[..1])
                     && self.has(MACS, &texts[..2])
                     && self.has(ADDRESSES, &texts)
+                    && self.has(HOMES, &[texts[0].clone(), texts[2].clone()])
             }
             Part::Floating(part) => {
                 let texts = [part.address.to_string(), part.fixed.to_string()];
@@ -143,12 +211,13 @@ impl Firewall {
     }
 
     /// The batch that leads from `self` to `to`, as JSON for nft; none when nothing changes.
-    fn batch(&self, to: &Self) -> Option<Value> {
-        let mut commands = Vec::new();
+    pub(super) fn batch(&self, to: &Self) -> Option<Value> {
+        let comes = to.made_of.iter().filter(|(name, _)| !self.filters.contains_key(*name));
+        let mut commands: Vec<Value> = comes.flat_map(|(_, filter)| filter.lay()).collect();
         let nothing = BTreeSet::new();
         for (verb, from, to) in [("delete", to, self), ("add", self, to)] {
-            for ((family, name), elements) in &to.0 {
-                let there = from.0.get(&(*family, *name)).unwrap_or(&nothing);
+            for ((family, name), elements) in &to.held {
+                let there = from.held.get(&(*family, *name)).unwrap_or(&nothing);
                 let changed: Vec<Value> =
                     elements.difference(there).map(|e| element((family, name), e)).collect();
                 if !changed.is_empty() {
@@ -159,6 +228,8 @@ impl Firewall {
                 }
             }
         }
+        let goes = self.filters.iter().filter(|(name, _)| !to.filters.contains_key(*name));
+        commands.extend(goes.flat_map(|(name, shape)| take_away(name, shape)));
         (!commands.is_empty()).then(|| json!({ "nftables": commands }))
     }
 
@@ -174,6 +245,10 @@ impl Firewall {
             let objects = listed["nftables"].as_array();
             let mut rules = 0;
             for object in objects.into_iter().flatten() {
+                if let Some(filter) = firewall.filter_of(object) {
+                    count(object, filter);
+                    continue;
+                }
                 rules += usize::from(object.get("rule").is_some());
                 let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
                 let name = set["name"].as_str().unwrap_or_default();
@@ -190,12 +265,18 @@ impl Firewall {
         Ok(Some(firewall))
     }
 
-    /// Makes the kernel hold `self` instead of `now`, in one batch.
-    pub(super) fn become_from(&self, now: &Self) -> Result<(), FirewallError> {
-        match now.batch(self) {
-            Some(batch) => run(&["-j", "-f", "-"], batch.to_string().as_bytes()),
-            None => Ok(()),
-        }
+    /// The filter that an object of the kernel is of.
+    fn filter_of(&mut self, object: &Value) -> Option<&mut Shape> {
+        let (_, object) = object.as_object()?.iter().next()?;
+        let name = object.get("chain").or_else(|| object.get("name"))?.as_str()?;
+        let (word, rest) = name.strip_prefix(FILTER)?.split_at_checked(FILTER_DIGITS)?;
+        (rest.is_empty() || rest.starts_with('_')).then_some(())?;
+        Some(self.filters.entry(format!("{FILTER}{word}")).or_default())
+    }
+
+    /// Lets the kernel take a batch.
+    pub(super) fn take(batch: &Value) -> Result<(), FirewallError> {
+        run(&["-j", "-f", "-"], batch.to_string().as_bytes())
     }
 
     /// Lays our tables anew, empty.
@@ -226,6 +307,25 @@ fn rules_of(family: &str) -> usize {
     lines.filter(is_rule).count()
 }
 
+/// Counts an object of a filter.
+fn count(object: &Value, filter: &mut Shape) {
+    let name = |of: &Value, what: &str| of[what].as_str().unwrap_or_default().to_owned();
+    if let Some(rule) = object.get("rule") {
+        *filter.chains.entry(name(rule, "chain")).or_default() += 1;
+    } else if let Some(chain) = object.get("chain") {
+        filter.chains.entry(name(chain, "name")).or_default();
+    } else if let Some(map) = object.get("map") {
+        let elements = map["elem"].as_array().map_or(0, Vec::len);
+        filter.maps.insert(name(map, "name"), elements);
+    }
+}
+
+/// Whether a bridge is one that we made.
+fn is_ours(net: &HostNet, bridge: &InterfaceName) -> bool {
+    let bridge = net.get(&PartId::Bridge(*bridge));
+    matches!(bridge, Some(Part::Bridge(bridge)) if bridge.origin == BridgeOrigin::Ours)
+}
+
 /// An element as nft takes it.
 fn element((family, name): (&str, &str), texts: &[String]) -> Value {
     match (family, name, texts) {
@@ -234,6 +334,9 @@ fn element((family, name): (&str, &str), texts: &[String]) -> Value {
             json!({ "prefix": { "addr": addr, "len": len.parse().unwrap_or(32) } })
         }
         (_, "floating_in" | "floating_out", [key, value]) => json!([key, value]),
+        (_, "guests", [bridge, address, filter]) => {
+            json!([{ "concat": [bridge, address] }, { "goto": { "target": filter } }])
+        }
         (_, _, [one]) => json!(one),
         _ => json!({ "concat": texts }),
     }
@@ -245,6 +348,9 @@ fn fields(element: &Value) -> Vec<String> {
     match element {
         Value::String(text) => vec![text.clone()],
         Value::Array(values) => texts(values),
+        Value::Object(object) if object.contains_key("goto") => {
+            vec![object["goto"]["target"].as_str().unwrap_or_default().to_owned()]
+        }
         Value::Object(object) => match (object.get("concat"), object.get("prefix")) {
             (Some(Value::Array(values)), _) => texts(values),
             (_, Some(prefix)) => {
@@ -292,6 +398,7 @@ mod tests {
             (ADDRESSES, vec!["tap1", "fa:16:3e:00:00:01", "10.0.0.2"]),
             (RANGES, vec!["10.0.0.0/24"]),
             (FLOATING_IN, vec!["192.0.2.1", "10.0.0.2"]),
+            (GUESTS, vec!["br100", "10.0.0.2", "in_0123456789abcdef"]),
         ] {
             let expected: Vec<String> = texts.1.iter().map(|text| (*text).to_owned()).collect();
             assert_eq!(fields(&element(texts.0, &expected)), expected);

@@ -1,16 +1,19 @@
 //! Links and addresses, by netlink.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt as _;
 use ipnetwork::IpNetwork;
 use nova_core::domain::InterfaceName;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkInfo};
-use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVlan};
+use rtnetlink::packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkInfo,
+};
+use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVlan, LinkVxlan};
 
-use crate::host::{Bridge, BridgeOrigin, Uplink, VlanInterface};
+use super::switches::shows_bridges;
+use crate::host::{Bridge, BridgeOrigin, Uplink, VlanInterface, VxlanInterface};
 
 /// What the alias of a link says that is ours: only these are changed or removed.
 const OURS: &str = "nova-net";
@@ -23,6 +26,8 @@ struct Link {
     controller: Option<u32>,
     /// Whether its bridge gives frames back to it.
     reflects: bool,
+    /// Whether it is a bridge that shows what crosses it to the tables of IP.
+    shows: bool,
     ours: bool,
 }
 
@@ -40,6 +45,10 @@ pub(super) enum LinkError {
     Absent(InterfaceName),
     #[error("interface {0} is there and not ours")]
     Foreign(InterfaceName),
+    #[error(
+        "bridge {0} does not show what crosses it to nftables (its switch is nf_call_iptables)"
+    )]
+    Hides(InterfaceName),
     #[error("interface {interface} is part of another bridge")]
     Taken { interface: InterfaceName },
     #[error("the kernel refused to {what}")]
@@ -55,19 +64,23 @@ impl Seen {
         let mut seen = Self::default();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.map_err(refused("list links"))? {
-            let (mut name, mut controller, mut reflects, mut ours) = (None, None, false, false);
+            let (mut name, mut controller) = (None, None);
+            let (mut reflects, mut shows, mut ours) = (false, false, false);
             for attribute in link.attributes {
                 match attribute {
                     LinkAttribute::IfName(text) => name = Some(text),
                     LinkAttribute::Controller(index) if index > 0 => controller = Some(index),
                     LinkAttribute::IfAlias(text) => ours = text == OURS,
-                    LinkAttribute::LinkInfo(infos) => reflects = infos.iter().any(gives_back),
+                    LinkAttribute::LinkInfo(infos) => {
+                        reflects = infos.iter().any(gives_back);
+                        shows = infos.iter().any(shows_what_crosses);
+                    }
                     _ => {}
                 }
             }
             if let Some(name) = name {
-                seen.links
-                    .insert(name, Link { index: link.header.index, controller, reflects, ours });
+                let index = link.header.index;
+                seen.links.insert(name, Link { index, controller, reflects, shows, ours });
             }
         }
         let mut addresses = handle.address().get().execute();
@@ -87,12 +100,12 @@ impl Seen {
     }
 
     fn must(&self, name: &InterfaceName) -> Result<&Link, LinkError> {
-        self.link(name).ok_or_else(|| LinkError::Absent(name.clone()))
+        self.link(name).ok_or(LinkError::Absent(*name))
     }
 
-    /// Whether a VLAN interface of ours is there.
-    pub(super) fn has_vlan(&self, vlan: &VlanInterface) -> bool {
-        self.link(&vlan.name).is_some_and(|link| link.ours)
+    /// Whether an interface of ours is there.
+    pub(super) fn has_own(&self, name: &InterfaceName) -> bool {
+        self.link(name).is_some_and(|link| link.ours)
     }
 
     /// The bridge as it is, when it is there.
@@ -126,7 +139,7 @@ impl Seen {
 pub(super) async fn add_vlan(handle: &Handle, vlan: &VlanInterface) -> Result<(), LinkError> {
     let seen = Seen::now(handle).await?;
     match seen.link(&vlan.name) {
-        Some(link) if !link.ours => return Err(LinkError::Foreign(vlan.name.clone())),
+        Some(link) if !link.ours => return Err(LinkError::Foreign(vlan.name)),
         Some(_) => return Ok(()),
         None => {}
     }
@@ -138,34 +151,48 @@ pub(super) async fn add_vlan(handle: &Handle, vlan: &VlanInterface) -> Result<()
     own(handle, &vlan.name).await
 }
 
+/// Makes an interface of a VXLAN segment, up.
+pub(super) async fn add_vxlan(handle: &Handle, vxlan: &VxlanInterface) -> Result<(), LinkError> {
+    /// What IANA has set aside for it.
+    const PORT: u16 = 4789;
+    let seen = Seen::now(handle).await?;
+    match seen.link(&vxlan.name) {
+        Some(link) if !link.ours => return Err(LinkError::Foreign(vxlan.name)),
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let parent = seen.must(&vxlan.parent)?.index;
+    let [_, a, b, c] = vxlan.vni.get().to_be_bytes();
+    // Of the addresses that are an organisation's own (RFC 2365), one for each segment.
+    let group = Ipv4Addr::new(239, a, b, c);
+    let new = LinkVxlan::new(vxlan.name.as_str(), vxlan.vni.get());
+    let new = new.dev(parent).group(group).port(PORT).ttl(1).build();
+    let what = format!("make VXLAN interface {}", vxlan.name);
+    handle.link().add(new).execute().await.map_err(refused(what))?;
+    own(handle, &vxlan.name).await
+}
+
 /// Makes a bridge of ours with its way out, or looks whether the operator's is there.
 pub(super) async fn add_bridge(handle: &Handle, bridge: &Bridge) -> Result<(), LinkError> {
     let seen = Seen::now(handle).await?;
     if bridge.origin == BridgeOrigin::Operators {
-        return seen.must(&bridge.name).map(drop);
+        let shows = seen.must(&bridge.name)?.shows || shows_bridges().unwrap_or(false);
+        return if shows { Ok(()) } else { Err(LinkError::Hides(bridge.name)) };
     }
     match seen.link(&bridge.name) {
-        Some(link) if !link.ours => return Err(LinkError::Foreign(bridge.name.clone())),
+        Some(link) if !link.ours => return Err(LinkError::Foreign(bridge.name)),
         Some(_) => {}
         None => {
-            let new = LinkBridge::new(bridge.name.as_str()).build();
+            // What may come to guests is judged where all of IP is.
+            let new = LinkBridge::new(bridge.name.as_str()).nf_call_iptables(true).build();
             let what = format!("make bridge {}", bridge.name);
             handle.link().add(new).execute().await.map_err(refused(what))?;
         }
     }
     own(handle, &bridge.name).await?;
-    plug_uplink(handle, bridge).await
-}
-
-/// Plugs the way out of a bridge into it, and pulls an earlier one out.
-pub(super) async fn plug_uplink(handle: &Handle, bridge: &Bridge) -> Result<(), LinkError> {
-    if bridge.origin == BridgeOrigin::Operators {
-        return Ok(());
-    }
-    let seen = Seen::now(handle).await?;
-    let index = seen.must(&bridge.name)?.index;
     let Some(uplink) = bridge.uplink.as_ref().map(Uplink::name) else { return Ok(()) };
-    plug(handle, &seen, uplink, index).await
+    let seen = Seen::now(handle).await?;
+    plug(handle, &seen, uplink, seen.must(&bridge.name)?.index).await
 }
 
 /// Pulls an interface out of a bridge, when it is there and in it.
@@ -188,6 +215,12 @@ pub(super) async fn unplug(
 fn gives_back(info: &LinkInfo) -> bool {
     let LinkInfo::PortData(InfoPortData::BridgePort(all)) = info else { return false };
     all.contains(&InfoBridgePort::HairpinMode(true))
+}
+
+/// Whether a bridge shows what crosses it to the tables of IP.
+fn shows_what_crosses(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Bridge(all)) = info else { return false };
+    all.contains(&InfoBridge::NfCallIpTables(true))
 }
 
 /// Plugs those interfaces of guests that are there into their bridges. A guest that asks for a
@@ -217,7 +250,7 @@ async fn plug(
     let link = seen.must(interface)?;
     match link.controller {
         Some(other) if other != bridge => {
-            return Err(LinkError::Taken { interface: interface.clone() });
+            return Err(LinkError::Taken { interface: *interface });
         }
         Some(_) => return Ok(()),
         None => {}
@@ -239,7 +272,7 @@ pub(super) async fn remove(handle: &Handle, name: &InterfaceName) -> Result<(), 
     let seen = Seen::now(handle).await?;
     let Some(link) = seen.link(name) else { return Ok(()) };
     if !link.ours {
-        return Err(LinkError::Foreign(name.clone()));
+        return Err(LinkError::Foreign(*name));
     }
     let what = format!("remove {name}");
     handle.link().del(link.index).execute().await.map_err(refused(what))

@@ -13,8 +13,12 @@
 //! - Nothing comes from a guest's interface but from its MAC and its address; it neither answers
 //!   DHCP nor speaks IPv6, which is not there yet.
 //! - The gateway's address is on every host: neither ARP for it nor DHCP crosses a way out.
-//! - To a guest comes what it asked for, what its neighbours on the bridge send, and what its
-//!   floating IP brings; connections through a floating IP end when that is led elsewhere.
+//! - To a guest comes what it asked for, and what its security groups let in: from neighbours on
+//!   the bridge, from the host, and through its floating IP. Connections end when their rule goes,
+//!   or when the floating IP is led elsewhere. The kernel has to show what crosses a bridge to the
+//!   tables of IP (its module `br_netfilter`); where it cannot, nothing is laid.
+//! - A guest that asks `http://169.254.169.254` about itself is known by the port that it asks
+//!   through.
 //! - A floating IP that comes to a host is announced, so that the outside finds it there at once.
 //!
 //! ```no_run
@@ -30,19 +34,23 @@
 //! # Ok::<(), nova_net::backend::linux::LinuxError>(())
 //! ```
 //!
-//! Not there yet: IPv6 and security groups.
+//! Not there yet: IPv6.
 
 mod announce;
 mod dnsmasq;
 mod files;
+mod filters;
 mod firewall;
 mod links;
+mod metadata;
 mod ruleset;
 mod station;
+mod switches;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use nova_core::domain::HostId;
@@ -52,6 +60,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::station::{Job, Station};
 use crate::backend::{BackendError, NetBackend};
 use crate::host::HostNet;
+use crate::metadata::MetadataSource;
 use crate::plan::Plan;
 
 /// Where a host's network is made.
@@ -120,6 +129,8 @@ pub struct Linux {
     hosts: BTreeMap<HostId, mpsc::UnboundedSender<Job>>,
     /// Who serves all others.
     rest: Option<mpsc::UnboundedSender<Job>>,
+    /// Who knows the servers that guests ask about.
+    source: Option<Arc<dyn MetadataSource>>,
 }
 
 impl Linux {
@@ -128,12 +139,20 @@ impl Linux {
         Self::default()
     }
 
+    /// Lets hosts that are served from now on ask this source what guests want to know about
+    /// themselves. Without one, a plan with a [metadata service](crate::host::MetadataService)
+    /// fails.
+    #[must_use]
+    pub fn with_metadata(self, source: Arc<dyn MetadataSource>) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
     /// Serves a host from now on.
     ///
     /// # Errors
     /// [`LinuxError`]; nothing has changed then.
     pub fn with_host(mut self, host: HostId, place: &HostPlace) -> Result<Self, LinuxError> {
-        self.hosts.insert(host, Station::begin(place)?);
+        self.hosts.insert(host, Station::begin(place, self.source.clone())?);
         Ok(self)
     }
 
@@ -143,7 +162,7 @@ impl Linux {
     /// # Errors
     /// [`LinuxError`]; nothing has changed then.
     pub fn with_any_host(mut self, place: &HostPlace) -> Result<Self, LinuxError> {
-        self.rest = Some(Station::begin(place)?);
+        self.rest = Some(Station::begin(place, self.source.clone())?);
         Ok(self)
     }
 

@@ -4,6 +4,7 @@
 //! number is what it was, what was read is still there, and no program has to be run to see that.
 
 use std::io;
+use std::sync::Arc;
 
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -17,7 +18,7 @@ struct Counter(Socket);
 pub(super) struct Ruleset {
     counter: Counter,
     /// The number under which this was there; without our tables, none.
-    known: Option<(u32, Option<Firewall>)>,
+    known: Option<(u32, Option<Arc<Firewall>>)>,
 }
 
 impl Ruleset {
@@ -26,29 +27,33 @@ impl Ruleset {
     }
 
     /// What the kernel holds; none when our tables are not there as they should be.
-    pub(super) fn now(&mut self) -> Result<Option<Firewall>, FirewallError> {
+    pub(super) fn now(&mut self) -> Result<Option<Arc<Firewall>>, FirewallError> {
         let before = self.counter.now()?;
         if let Some((number, firewall)) = &self.known
             && *number == before
         {
             return Ok(firewall.clone());
         }
-        let firewall = Firewall::now()?;
+        let firewall = Firewall::now()?.map(Arc::new);
         self.known = (self.counter.now()? == before).then(|| (before, firewall.clone()));
         Ok(firewall)
     }
 
     /// Makes the kernel hold `to` instead of `from`, in one batch.
-    pub(super) fn change(&mut self, from: &Firewall, to: &Firewall) -> Result<(), FirewallError> {
-        if from != to {
-            self.keeping(Some(to), || to.become_from(from))?;
+    pub(super) fn change(
+        &mut self,
+        from: &Firewall,
+        to: &Arc<Firewall>,
+    ) -> Result<(), FirewallError> {
+        match from.batch(to) {
+            Some(batch) => self.keeping(Some(to), || Firewall::take(&batch)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Lays our tables anew, empty.
-    pub(super) fn lay(&mut self) -> Result<Firewall, FirewallError> {
-        let empty = Firewall::default();
+    pub(super) fn lay(&mut self) -> Result<Arc<Firewall>, FirewallError> {
+        let empty = Arc::new(Firewall::default());
         self.keeping(Some(&empty), Firewall::lay)?;
         Ok(empty)
     }
@@ -61,7 +66,7 @@ impl Ruleset {
     /// Makes one change, after which this is there, when nobody else has made one meanwhile.
     fn keeping(
         &mut self,
-        after: Option<&Firewall>,
+        after: Option<&Arc<Firewall>>,
         change: impl FnOnce() -> Result<(), FirewallError>,
     ) -> Result<(), FirewallError> {
         let known = self.known.take();

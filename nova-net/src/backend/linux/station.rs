@@ -1,13 +1,16 @@
 //! The thread of one host, which sees and changes its network.
 
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::mpsc as started;
+use std::sync::{Arc, PoisonError, mpsc as started};
 
 use ipnetwork::IpNetwork;
+use nova_core::domain::InterfaceName;
 use nova_core::store::Revision;
 use rtnetlink::Handle;
 use rustix::fd::AsFd as _;
@@ -17,16 +20,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::announce::{AnnounceError, announce};
 use super::dnsmasq::{DhcpError, Servers, is_plain, lease};
 use super::files::{Memo, Memory, with_all};
-use super::firewall::{Firewall, FirewallError};
+use super::firewall::{Firewall, FirewallError, filters};
 use super::links::{self, LinkError, Seen};
+use super::metadata::{Ports, Service};
 use super::ruleset::Ruleset;
+use super::switches::{forwards, set_forwards, shows_bridges};
 use super::{HostPlace, LinuxError};
 use crate::backend::BackendError;
 use crate::host::{Bridge, BridgeOrigin, HostNet, Part, PartId};
+use crate::metadata::MetadataSource;
 use crate::plan::{Action, Plan, Step};
-
-/// Where the kernel says whether it forwards packets.
-const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// What a station is asked.
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub(super) struct Station {
     memory: Memory,
     servers: Servers,
     rules: Ruleset,
+    /// Who answers guests that ask about themselves, while it runs, and for whom.
+    service: Option<Service>,
+    ports: Ports,
+    source: Option<Arc<dyn MetadataSource>>,
     /// What was seen last, until something is done: a plan that follows was made for it. Should
     /// the kernel have changed meanwhile, the batch fails, and the next look is a fresh one.
     seen: Option<Sight>,
@@ -49,7 +56,7 @@ pub(super) struct Station {
 /// What is there at one moment.
 struct Sight {
     /// None when our tables are not there as they should be.
-    firewall: Option<Firewall>,
+    firewall: Option<Arc<Firewall>>,
     net: HostNet,
 }
 
@@ -63,28 +70,36 @@ enum Failed {
     Dhcp(#[from] DhcpError),
     #[error(transparent)]
     Announce(#[from] AnnounceError),
+    #[error("cannot serve metadata")]
+    Metadata(#[source] io::Error),
+    #[error("nobody was named who knows the metadata of guests")]
+    NoSource,
     #[error("cannot keep what the host has")]
     Memory(#[source] io::Error),
     #[error("cannot let packets be forwarded")]
     Forward(#[source] io::Error),
+    #[error("the kernel does not show what crosses a bridge (its module is br_netfilter)")]
+    Unseen(#[source] io::Error),
 }
 
 impl Station {
     /// Starts the thread, and waits until it serves.
-    pub(super) fn begin(place: &HostPlace) -> Result<mpsc::UnboundedSender<Job>, LinuxError> {
+    pub(super) fn begin(
+        place: &HostPlace,
+        source: Option<Arc<dyn MetadataSource>>,
+    ) -> Result<mpsc::UnboundedSender<Job>, LinuxError> {
         let folder = place.folder.clone();
         if !is_plain(&folder) {
             return Err(LinuxError::Name { folder });
         }
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| folder.canonicalize())
-            .map_err(|source| LinuxError::Folder { folder, source })?;
+        let made = std::fs::create_dir_all(&folder).and_then(|()| folder.canonicalize());
+        let folder = made.map_err(|source| LinuxError::Folder { folder, source })?;
         let (jobs, asked) = mpsc::unbounded_channel();
         let (begun, has_begun) = started::channel();
         let place = place.clone();
         let serve = move || match Self::prepare(&place) {
-            Ok((runtime, folder)) => runtime.block_on(async move {
-                match Self::connect(&folder) {
+            Ok(runtime) => runtime.block_on(async move {
+                match Self::connect(&folder, source) {
                     Ok(station) => {
                         let _ = begun.send(Ok(()));
                         station.serve(asked).await;
@@ -103,9 +118,7 @@ impl Station {
     }
 
     /// Enters the namespace with this thread.
-    fn prepare(
-        place: &HostPlace,
-    ) -> Result<(tokio::runtime::Runtime, std::path::PathBuf), LinuxError> {
+    fn prepare(place: &HostPlace) -> Result<tokio::runtime::Runtime, LinuxError> {
         if let Some(name) = &place.namespace {
             let inside = || -> io::Result<()> {
                 let file = File::open(Path::new("/run/netns").join(name))?;
@@ -115,19 +128,17 @@ impl Station {
             let namespace = name.clone();
             inside().map_err(|source| LinuxError::Namespace { namespace, source })?;
         }
-        let folder = place.folder.canonicalize();
-        let folder =
-            folder.map_err(|source| LinuxError::Folder { folder: place.folder.clone(), source })?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-        Ok((runtime.map_err(LinuxError::Begin)?, folder))
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(LinuxError::Begin)
     }
 
-    fn connect(folder: &Path) -> io::Result<Self> {
+    fn connect(folder: &Path, source: Option<Arc<dyn MetadataSource>>) -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let servers = Servers::new(folder.to_owned());
         let (memory, rules) = (Memory::new(folder), Ruleset::new()?);
-        Ok(Self { handle, memory, servers, rules, seen: None })
+        let (service, ports) = (None, Ports::default());
+        Ok(Self { handle, memory, servers, rules, service, ports, source, seen: None })
     }
 
     async fn serve(mut self, mut asked: mpsc::UnboundedReceiver<Job>) {
@@ -149,18 +160,24 @@ impl Station {
         };
         let sight = observed.await;
         let sight = sight.map_err(|failed| BackendError::Observe { source: failed.into() })?;
+        self.know(&sight.net);
         Ok(self.seen.insert(sight).net.clone())
     }
 
     async fn look(&mut self, memo: &Memo) -> Result<Sight, Failed> {
         let firewall = self.rules.now()?;
-        let net = self.see(memo, &firewall.clone().unwrap_or_default()).await?;
+        let net = self.see(memo, firewall.as_deref()).await?;
         Ok(Sight { firewall, net })
     }
 
     /// What is there of what may be there, under this firewall.
-    async fn see(&self, memo: &Memo, firewall: &Firewall) -> Result<HostNet, Failed> {
+    async fn see(&self, memo: &Memo, firewall: Option<&Firewall>) -> Result<HostNet, Failed> {
         let mut net = HostNet::new();
+        // What was laid by us and has not changed since need not be looked at.
+        let filters = LazyCell::new(|| filters(&memo.parts));
+        let serves = |part: &Part| {
+            firewall.is_some_and(|fw| fw.was_laid_for(part) || fw.serves(part, &filters))
+        };
         if memo.parts.is_empty() {
             return Ok(net);
         }
@@ -170,7 +187,8 @@ impl Station {
         parts.sort_by_cached_key(|part| part.id());
         for part in parts {
             let is_there = match part {
-                Part::VlanInterface(part) => seen.has_vlan(part),
+                Part::VlanInterface(part) => seen.has_own(&part.name),
+                Part::VxlanInterface(part) => seen.has_own(&part.name),
                 Part::Bridge(part) => {
                     if let Some(bridge) = seen.bridge(part) {
                         // What else is recorded of it fits, or the network would not be whole.
@@ -186,9 +204,14 @@ impl Station {
                     told.get(&part.mac.to_string()) == Some(&lease(part))
                 }
                 Part::GuestPort(port) => {
-                    firewall.serves(part) && seen.is_plugged(&port.tap, &port.bridge) != Some(false)
+                    serves(part) && seen.is_plugged(&port.tap, &port.bridge) != Some(false)
                 }
-                Part::Nat(_) | Part::Floating(_) => firewall.serves(part),
+                Part::Nat(_) | Part::Floating(_) | Part::PortFilter(_) => serves(part),
+                Part::MetadataService(part) => {
+                    let runs = self.service.as_ref().is_some_and(Service::runs);
+                    runs && seen
+                        .has_address(&InterfaceName::LOOPBACK, IpNetwork::from(part.address))
+                }
                 Part::PublicAddress(part) => {
                     seen.has_address(&part.interface, IpNetwork::from(part.address))
                 }
@@ -241,6 +264,7 @@ impl Station {
                 source: failed.into(),
             })?;
             net = next;
+            self.know(&net);
         }
         self.finish(memo, &net).map_err(begin)
     }
@@ -260,7 +284,7 @@ impl Station {
 
     /// Takes away what is left of parts that are not whole any more: a server whose bridge is
     /// gone, a bridge without its way out. What of it is wanted, the plan makes again.
-    async fn clear_away(&self, memo: &Memo, net: &HostNet) -> Result<(), Failed> {
+    async fn clear_away(&mut self, memo: &Memo, net: &HostNet) -> Result<(), Failed> {
         let broken = memo.parts.iter().filter(|part| net.get(&part.id()).is_none());
         let mut broken: Vec<&Part> = broken.collect();
         broken.sort_by_cached_key(|part| Reverse(part.id()));
@@ -275,14 +299,19 @@ impl Station {
     }
 
     /// Makes the firewall what `net` asks for, whatever it is, and lets packets be forwarded.
-    fn lay(&mut self, net: &HostNet, now: Option<Firewall>) -> Result<Firewall, Failed> {
+    fn lay(&mut self, net: &HostNet, now: Option<Arc<Firewall>>) -> Result<Arc<Firewall>, Failed> {
+        // Without it neighbours would reach each other whatever their filters say.
+        shows_bridges().map_err(Failed::Unseen)?;
         let now = match now {
             Some(now) => now,
             None => self.rules.lay()?,
         };
-        let laid = Firewall::of(net);
-        self.rules.change(&now, &laid)?;
         set_forwards(true).map_err(Failed::Forward)?;
+        if now.is_of(net) {
+            return Ok(now);
+        }
+        let laid = Arc::new(Firewall::of(net));
+        self.rules.change(&now, &laid)?;
         Ok(laid)
     }
 
@@ -292,14 +321,14 @@ impl Station {
         group: &[Step],
         net: &HostNet,
         next: &HostNet,
-        laid: &mut Firewall,
+        laid: &mut Arc<Firewall>,
     ) -> Result<(), Failed> {
         let removes = matches!(group[0].action, Action::Remove(_));
         // What is made is there before packets may come to it, and goes after they may not.
         if !removes {
             self.change(group, net, next).await?;
         }
-        let wanted = Firewall::of(next);
+        let wanted = Arc::new(Firewall::of(next));
         self.rules.change(laid, &wanted)?;
         *laid = wanted;
         if removes {
@@ -331,12 +360,18 @@ impl Station {
     }
 
     /// What a single step does to links, addresses and servers.
-    async fn change(&self, group: &[Step], net: &HostNet, next: &HostNet) -> Result<(), Failed> {
+    async fn change(
+        &mut self,
+        group: &[Step],
+        net: &HostNet,
+        next: &HostNet,
+    ) -> Result<(), Failed> {
         let [step] = group else { return Ok(()) };
         let handle = &self.handle;
         match &step.action {
             Action::Add(part) | Action::Change(part) => match part {
                 Part::VlanInterface(vlan) => links::add_vlan(handle, vlan).await?,
+                Part::VxlanInterface(vxlan) => links::add_vxlan(handle, vxlan).await?,
                 Part::Bridge(bridge) => {
                     if let Some(Part::Bridge(Bridge { uplink: Some(old), .. })) =
                         net.get(&part.id()).filter(|old| *old != part)
@@ -349,22 +384,51 @@ impl Station {
                     links::add_address(handle, &part.bridge, part.address).await?;
                 }
                 Part::DhcpServer(server) => self.servers.start(server, next)?,
+                Part::MetadataService(part) => {
+                    let address = IpNetwork::from(part.address);
+                    links::add_address(handle, &InterfaceName::LOOPBACK, address).await?;
+                    self.serve_metadata(part.address)?;
+                }
                 Part::PublicAddress(part) => {
                     let address = IpNetwork::from(part.address);
                     links::add_address(handle, &part.interface, address).await?;
                 }
-                Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
+                Part::Lease(_)
+                | Part::Nat(_)
+                | Part::PortFilter(_)
+                | Part::GuestPort(_)
+                | Part::Floating(_) => {}
             },
             Action::Remove(part) => self.unmake(part).await?,
         }
         Ok(())
     }
 
+    /// Starts to answer guests, unless it does already.
+    fn serve_metadata(&mut self, address: IpAddr) -> Result<(), Failed> {
+        if self.service.as_ref().is_none_or(|service| !service.runs()) {
+            let source = self.source.clone().ok_or(Failed::NoSource)?;
+            let service = Service::start(address, Arc::clone(&self.ports), source);
+            self.service = Some(service.map_err(Failed::Metadata)?);
+        }
+        Ok(())
+    }
+
+    /// Lets the metadata service know whose ports there are.
+    fn know(&self, net: &HostNet) {
+        let ports = net.parts().filter_map(|(_, part)| match part {
+            Part::GuestPort(port) => Some((port.address, port.mac)),
+            _ => None,
+        });
+        *self.ports.lock().unwrap_or_else(PoisonError::into_inner) = ports.collect();
+    }
+
     /// Takes away a link, an address or a server, if it is there.
-    async fn unmake(&self, part: &Part) -> Result<(), Failed> {
+    async fn unmake(&mut self, part: &Part) -> Result<(), Failed> {
         let handle = &self.handle;
         match part {
             Part::VlanInterface(vlan) => links::remove(handle, &vlan.name).await?,
+            Part::VxlanInterface(vxlan) => links::remove(handle, &vxlan.name).await?,
             Part::Bridge(bridge) => {
                 if bridge.origin == BridgeOrigin::Ours {
                     links::remove(handle, &bridge.name).await?;
@@ -374,11 +438,20 @@ impl Station {
                 links::remove_address(handle, &part.bridge, part.address).await?;
             }
             Part::DhcpServer(server) => self.servers.stop(server.network)?,
+            Part::MetadataService(part) => {
+                self.service = None;
+                let address = IpNetwork::from(part.address);
+                links::remove_address(handle, &InterfaceName::LOOPBACK, address).await?;
+            }
             Part::PublicAddress(part) => {
                 let address = IpNetwork::from(part.address);
                 links::remove_address(handle, &part.interface, address).await?;
             }
-            Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_) => {}
+            Part::Lease(_)
+            | Part::Nat(_)
+            | Part::PortFilter(_)
+            | Part::GuestPort(_)
+            | Part::Floating(_) => {}
         }
         Ok(())
     }
@@ -386,20 +459,19 @@ impl Station {
 
 /// Steps that are done together: neighbours that change nothing but the firewall and leases.
 fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
-    let light = |step: &Step| {
-        let part = step.action.part();
-        matches!(part, Part::Lease(_) | Part::Nat(_) | Part::GuestPort(_) | Part::Floating(_))
+    let light = |step: &Step| match step.action.part() {
+        Part::Lease(_)
+        | Part::Nat(_)
+        | Part::PortFilter(_)
+        | Part::GuestPort(_)
+        | Part::Floating(_) => true,
+        Part::VlanInterface(_)
+        | Part::VxlanInterface(_)
+        | Part::Bridge(_)
+        | Part::BridgeAddress(_)
+        | Part::DhcpServer(_)
+        | Part::MetadataService(_)
+        | Part::PublicAddress(_) => false,
     };
     steps.chunk_by(move |a, b| light(a) && light(b))
-}
-
-fn forwards() -> io::Result<bool> {
-    Ok(std::fs::read_to_string(FORWARD)?.trim() == "1")
-}
-
-fn set_forwards(forward: bool) -> io::Result<()> {
-    if forwards()? == forward {
-        return Ok(());
-    }
-    std::fs::write(FORWARD, if forward { "1" } else { "0" })
 }
