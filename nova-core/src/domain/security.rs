@@ -29,8 +29,8 @@ impl SecurityGroup {
     pub const RULES_MAX: usize = 1000;
 
     /// The group of a project's servers for which none was named. In the beginning its members
-    /// may send each other anything, and nobody else may send them anything; it has no record
-    /// before that is changed.
+    /// may send each other anything, and nobody else may send them anything; it has a record only
+    /// while it is otherwise.
     ///
     /// ```
     /// # use nova_core::domain::{Peer, ProjectId, SecurityGroup, SecurityGroupId, Traffic};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::class::Class;
 use crate::clock::ClockExt as _;
 use crate::cloud::{Accepted, Admin, ApiError, Cloud, Ports};
-use crate::domain::{HostId, ImageId, Network, OpId, RequestId, ServerGroupId};
+use crate::domain::{HostId, ImageId, Network, OpId, RequestId, SecurityGroupId, ServerGroupId};
 use crate::seed::Chance;
 use crate::store::record::keys;
 use crate::testing::audit::{Acknowledged, Promises};
@@ -32,6 +32,7 @@ impl<T: Debug + Clone + PartialEq> Answer for Accepted<T> {
 impl Answer for () {}
 impl Answer for IpAddr {}
 impl Answer for ServerGroupId {}
+impl Answer for SecurityGroupId {}
 impl Answer for ImageId {}
 impl Answer for HostId {}
 impl Answer for Vec<Network> {}

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::clock::{Clock as _, ClockExt as _, Timestamp};
 use crate::cloud::{Accepted, Admin, GroupSpec, Project, Server, ServerSpec, VolumeSpec};
 use crate::domain::{
-    Action, FlavorName, GiB, GroupPolicy, ImageId, Label, OpId, ProjectId, Reboot, SchedulerHints,
-    VmState, Volume, VolumeSize, VolumeState,
+    Action, FlavorName, GiB, GroupPolicy, ImageId, Label, OpId, Peer, PortRange, ProjectId, Reboot,
+    SchedulerHints, SecurityGroup, SecurityGroupId, SecurityRule, Traffic, VmState, Volume,
+    VolumeSize, VolumeState,
 };
 use crate::seed::Chance;
 use crate::testing::client::Client;
@@ -29,6 +30,7 @@ struct Sight {
     volumes: Vec<Volume>,
     floating: Vec<std::net::IpAddr>,
     groups: Vec<crate::domain::ServerGroupId>,
+    security_groups: Vec<SecurityGroup>,
     /// Images of its own.
     images: Vec<ImageId>,
 }
@@ -68,6 +70,7 @@ impl User {
             volumes: project.volumes().await.ok()?,
             floating: project.floating_ips().await.ok()?.iter().map(|f| f.address).collect(),
             groups: project.groups().await.ok()?.iter().map(|group| group.id).collect(),
+            security_groups: project.security_groups().await.ok()?,
         })
     }
 
@@ -87,7 +90,8 @@ impl User {
             66..76 => self.attach(&sight).await,
             76..82 => self.detach(&sight).await,
             82..85 => self.delete_volume(&sight).await,
-            85..96 => self.floating(&sight).await,
+            85..93 => self.floating(&sight).await,
+            93..96 => self.security(&sight).await,
             _ => self.group(&sight).await,
         }
     }
@@ -355,10 +359,73 @@ impl User {
         None
     }
 
+    /// Puts a server into security groups, changes the rules of one, or makes one.
+    async fn security(&mut self, sight: &Sight) -> Option<OpId> {
+        let chance = &mut self.client.chance;
+        let group = pick(chance, &sight.security_groups)?;
+        let other = pick(chance, &sight.security_groups)?;
+        let (id, few) = (group.id, sight.security_groups.len() < 3);
+        let server = pick(chance, &sight.servers).map(|server| server.instance.id);
+        match (chance.below(10), server) {
+            (0..4, Some(server)) => {
+                let groups = [id, other.id].into();
+                let call = |project: Project, request| {
+                    let groups = std::clone::Clone::clone(&groups);
+                    async move { project.set_security_groups(request, server, &groups).await }
+                };
+                self.ask(call).await.map(|accepted| accepted.operation)
+            }
+            (4..8, _) => {
+                let known = pick(chance, &Vec::from_iter(&group.rules)).map(|rule| (*rule).clone());
+                let from = Peer::Group(other.id);
+                let new = SecurityRule::new(Traffic::Tcp(PortRange::one(80)), from).ok()?;
+                let (rule, add) = match known.filter(|_| chance.happens(0.5)) {
+                    Some(rule) => (rule, false),
+                    None => (new, true),
+                };
+                self.security_rule(id, &rule, add).await
+            }
+            _ if few => {
+                let name = Label::new("group").ok()?;
+                let call = |project: Project, request| {
+                    let name = name.clone();
+                    async move { project.create_security_group(request, &name).await }
+                };
+                self.ask(call).await;
+                None
+            }
+            _ => {
+                let call = async |project: Project, request| {
+                    project.delete_security_group(request, id).await
+                };
+                self.ask(call).await;
+                None
+            }
+        }
+    }
+
+    async fn security_rule(
+        &mut self,
+        id: SecurityGroupId,
+        rule: &SecurityRule,
+        add: bool,
+    ) -> Option<OpId> {
+        let call = |project: Project, request| {
+            let rule = rule.clone();
+            async move {
+                match add {
+                    true => project.add_security_rule(request, id, &rule).await,
+                    false => project.remove_security_rule(request, id, &rule).await,
+                }
+            }
+        };
+        self.ask(call).await.map(|accepted| accepted.operation)
+    }
+
     /// Gives everything back. True when there is nothing left.
     pub(crate) async fn clean(&mut self) -> bool {
         let Some(sight) = self.look().await else { return false };
-        let Sight { servers, volumes, floating, groups, images } = &sight;
+        let Sight { servers, volumes, floating, groups, security_groups, images } = &sight;
         for server in servers.iter().map(|server| server.instance.id) {
             self.ask(async |project, request| project.delete_server(request, server).await).await;
         }
@@ -378,7 +445,24 @@ impl User {
         for image in images.iter().copied() {
             self.ask(async |project, request| project.delete_image(request, image).await).await;
         }
-        let left = [volumes.len(), floating.len(), groups.len(), images.len()];
+        // The default group stays, as it was. Rules of groups that name each other go first.
+        for group in security_groups {
+            let wanted = match group.is_default() {
+                true => SecurityGroup::default_of(&self.project).rules,
+                false => std::collections::BTreeSet::new(),
+            };
+            let id = group.id;
+            for rule in wanted.symmetric_difference(&group.rules).cloned().collect::<Vec<_>>() {
+                self.security_rule(id, &rule, wanted.contains(&rule)).await;
+            }
+        }
+        let own = security_groups.iter().filter(|group| !group.is_default());
+        let security: Vec<_> = own.map(|group| group.id).collect();
+        for id in security.iter().copied() {
+            self.ask(async |project, request| project.delete_security_group(request, id).await)
+                .await;
+        }
+        let left = [volumes.len(), floating.len(), groups.len(), security.len(), images.len()];
         left.iter().all(|left| *left == 0)
     }
 }

@@ -218,9 +218,12 @@ impl Project {
         group: SecurityGroup,
         mut txn: Txn,
     ) -> Plan<Accepted<SecurityGroupId>> {
+        let needed = group != SecurityGroup::default_of(&self.id);
         match view.security_groups.get(&keys::security_group(group.id)) {
-            Some(known) => txn.replace(known, &group),
-            None => txn.create(&group),
+            Some(known) if needed => txn.replace(known, &group),
+            Some(known) => txn.remove(known),
+            None if needed => txn.create(&group),
+            None => &mut txn,
         };
         let operation = self.follow(&mut txn);
         Plan { answer: Accepted { id: group.id, operation }, txn, wake: Some(operation) }
