@@ -172,6 +172,9 @@ fn may_change(old: &Part, new: &Part) -> bool {
         (Part::DhcpServer(old), Part::DhcpServer(new)) => {
             (&old.bridge, old.listen) == (&new.bridge, new.listen)
         }
+        (Part::RouterAdvertiser(old), Part::RouterAdvertiser(new)) => {
+            (&old.bridge, old.gateway) == (&new.bridge, new.gateway)
+        }
         (Part::Lease(_), Part::Lease(_)) | (Part::PortFilter(_), Part::PortFilter(_)) => true,
         (Part::GuestPort(old), Part::GuestPort(new)) => {
             (&old.bridge, old.mac, old.address) == (&new.bridge, new.mac, new.address)
@@ -187,11 +190,13 @@ fn uses(part: &Part) -> Vec<PartId> {
         | Part::VxlanInterface(_)
         | Part::Bridge(_)
         | Part::Lease(_)
+        | Part::GuestIpv6(_)
         | Part::PublicAddress(_)
         | Part::PortFilter(_)
         | Part::MetadataService(_) => None,
         Part::BridgeAddress(address) => Some(&address.bridge),
         Part::DhcpServer(server) => Some(&server.bridge),
+        Part::RouterAdvertiser(advertiser) => Some(&advertiser.bridge),
         Part::Nat(nat) => Some(&nat.bridge),
         Part::GuestPort(port) => Some(&port.bridge),
         Part::Floating(floating) => Some(&floating.bridge),
@@ -204,8 +209,12 @@ fn uses(part: &Part) -> Vec<PartId> {
             Some(PartId::VxlanInterface(*name))
         }
         Part::DhcpServer(server) => Some(PartId::BridgeAddress(server.listen)),
+        Part::RouterAdvertiser(advertiser) => {
+            Some(PartId::BridgeAddress(advertiser.gateway.ip().into()))
+        }
         Part::Lease(lease) => Some(PartId::DhcpServer(lease.network)),
         Part::GuestPort(port) => Some(PartId::PortFilter(port.groups.clone())),
+        Part::GuestIpv6(guest) => Some(PartId::GuestPort(guest.tap)),
         Part::Floating(floating) => Some(PartId::PublicAddress(floating.address)),
         _ => None,
     };
@@ -222,6 +231,7 @@ enum Thing<'a> {
     Address(IpAddr),
     DhcpSource(IpAddr),
     Lease(NetworkId, IpAddr),
+    Advertiser(&'a InterfaceName),
     Mac(Mac),
     GuestAddress(&'a InterfaceName, IpAddr),
 }
@@ -245,6 +255,8 @@ fn things(part: &Part) -> Vec<Thing<'_>> {
         Part::PublicAddress(address) => vec![Thing::Address(address.address)],
         Part::MetadataService(service) => vec![Thing::Address(service.address)],
         Part::DhcpServer(server) => vec![Thing::DhcpSource(server.listen)],
+        Part::RouterAdvertiser(advertiser) => vec![Thing::Advertiser(&advertiser.bridge)],
+        Part::GuestIpv6(guest) => vec![Thing::GuestAddress(&guest.bridge, guest.address.into())],
         Part::Lease(lease) => vec![Thing::Lease(lease.network, lease.address)],
         Part::GuestPort(port) => vec![
             Thing::Interface(&port.tap),

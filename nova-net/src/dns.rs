@@ -27,7 +27,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use nova_core::domain::{HostId, ServerName};
 
-use crate::host::{HostNet, Part};
+use crate::host::{HostNet, Part, PartId};
 use crate::metadata::DOMAIN;
 
 /// Names with their addresses: servers of one name share it.
@@ -65,10 +65,21 @@ impl DnsError {
 /// The names of the guests that a host's DHCP servers know: `NAME.novalocal`.
 pub(crate) fn names(net: &HostNet) -> Names {
     let mut names = Names::new();
+    let mut add = |name: &ServerName, address: IpAddr| {
+        names.entry(format!("{name}.{DOMAIN}")).or_default().insert(address);
+    };
     for (_, part) in net.parts() {
-        if let Part::Lease(lease) = part {
-            let name: &ServerName = &lease.name;
-            names.entry(format!("{name}.{DOMAIN}")).or_default().insert(lease.address);
+        match part {
+            Part::Lease(lease) => add(&lease.name, lease.address),
+            Part::GuestIpv6(guest) => {
+                if let Some(Part::GuestPort(port)) = net.get(&PartId::GuestPort(guest.tap))
+                    && let Some(Part::Lease(lease)) =
+                        net.get(&PartId::Lease(guest.network, port.mac))
+                {
+                    add(&lease.name, guest.address.into());
+                }
+            }
+            _ => {}
         }
     }
     names

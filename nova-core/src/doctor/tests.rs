@@ -86,8 +86,7 @@ fn asks_for(s: &mut Snapshot, licences: u64, asked: &str) {
     s.hosts[0].classes = [(class, Stock::new(licences))].into();
     let specs = |asked| ExtraSpecs::new([("resources:CUSTOM_LICENCE", asked)]).unwrap();
     s.claims[0].classes = ClassAmounts::from_specs(&specs("3")).unwrap();
-    let flavor = s.instances[0].flavor.clone();
-    s.instances[0].flavor = flavor.with_extra_specs(specs(asked));
+    s.instances[0].flavor = s.instances[0].flavor.clone().with_extra_specs(specs(asked));
 }
 
 const DEVICES: &str = "a CPU of its own and a device have one owner";
@@ -118,9 +117,10 @@ fn guest(instance: InstanceId) -> Guest {
 fn port(last: u8) -> (Port, FixedIp, MacClaim) {
     let (address, mac) =
         (name(&format!("10.0.0.{last}")), name(&format!("fa:16:3e:00:00:{last:02}")));
-    let security_groups = BTreeSet::new();
+    let (address_v6, security_groups, index) = (None, BTreeSet::new(), last);
+    let (instance, network) = (SERVER, NETWORK);
     (
-        Port { instance: SERVER, index: last, network: NETWORK, mac, address, security_groups },
+        Port { instance, index, network, mac, address, address_v6, security_groups },
         FixedIp { network: NETWORK, address, state: AddressState::Owned(SERVER) },
         MacClaim { mac, instance: SERVER },
     )
@@ -149,8 +149,7 @@ fn operation(state: OpState) -> Operation {
 
 /// One of everything, all as it should be.
 fn healthy() -> Snapshot {
-    let hosts = vec![host(HOST), host(OTHER)];
-    let mut s = Snapshot { hosts, ..Snapshot::default() };
+    let mut s = Snapshot { hosts: vec![host(HOST), host(OTHER)], ..Snapshot::default() };
     s.instances = vec![server(SERVER, HOST)];
     s.claims = vec![claim(SERVER, HOST)];
     s.images = vec![image(7, ImageState::Active)];
@@ -161,6 +160,7 @@ fn healthy() -> Snapshot {
         name: name("net"),
         kind: NetworkKind::Vlan,
         cidr: "10.0.0.0/24".parse().unwrap(),
+        cidr_v6: None,
         gateway: None,
         dhcp_server: None,
         first_guest: name("10.0.0.2"),

@@ -1,9 +1,9 @@
 //! Networks and addresses: what the network manager hands out, as it is stored.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 
 use crate::clock::Timestamp;
 use crate::domain::{
@@ -124,6 +124,9 @@ pub struct Network {
     pub kind: NetworkKind,
     /// Its range of addresses.
     pub cidr: IpNetwork,
+    /// Its range of IPv6 addresses, of 64 bits, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr_v6: Option<Ipv6Network>,
     /// The guests' way out.
     pub gateway: Option<IpAddr>,
     /// Who answers DHCP on it.
@@ -147,6 +150,14 @@ pub struct Network {
     pub project: Option<ProjectId>,
 }
 
+impl Network {
+    /// The guests' way out with IPv6, when we are it: the first address of the range.
+    pub fn gateway_v6(&self) -> Option<Ipv6Addr> {
+        let routed = self.kind != NetworkKind::Flat;
+        self.cidr_v6.filter(|_| routed).map(|range| Ipv6Addr::from(u128::from(range.network()) + 1))
+    }
+}
+
 /// One interface of a server: the network it is in, with the addresses it was given.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Port {
@@ -160,6 +171,10 @@ pub struct Port {
     pub mac: Mac,
     /// Its fixed IP.
     pub address: IpAddr,
+    /// Its IPv6 address, where its network has a range of them: the one that the guest makes of
+    /// its Ethernet address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_v6: Option<Ipv6Addr>,
     /// The security groups that say what may come to it: those of its server.
     #[serde(default)]
     pub security_groups: BTreeSet<SecurityGroupId>,

@@ -93,13 +93,9 @@ impl SecurityRule {
     /// ```
     ///
     /// # Errors
-    /// [`Invalid`] for a range of IPv6, which servers do not have yet, and for one that has bits
-    /// set behind its prefix.
+    /// [`Invalid`] for a range that has bits set behind its prefix.
     pub fn new(traffic: Traffic, from: Peer) -> Result<Self, Invalid> {
         match from {
-            Peer::Range(IpNetwork::V6(range)) => {
-                Err(Invalid::new("security rule.from", range, "an IPv4 range"))
-            }
             Peer::Range(range) if range.ip() != range.network() => {
                 let allowed = "a range without bits behind its prefix";
                 Err(Invalid::new("security rule.from", range, allowed))
@@ -153,9 +149,10 @@ impl From<SecurityRule> for RawRule {
 #[serde(rename_all = "snake_case")]
 #[allow(clippy::exhaustive_enums)] // a backend that does not know a peer must not compile
 pub enum Peer {
-    /// Whoever has an address of this range. `0.0.0.0/0` is everybody.
+    /// Whoever has an address of this range. `0.0.0.0/0` is everybody with IPv4, `::/0` everybody
+    /// with IPv6.
     Range(IpNetwork),
-    /// The members of a group, with their fixed IPs.
+    /// The members of a group, with their fixed IPs and their IPv6 addresses.
     Group(SecurityGroupId),
 }
 
@@ -177,13 +174,14 @@ impl std::fmt::Display for Peer {
 pub enum Traffic {
     /// Anything.
     Any,
-    /// All of one IP protocol, by IANA's number: 1 is ICMP, 6 TCP, 17 UDP, 47 GRE.
+    /// All of one IP protocol, by IANA's number: 1 is ICMP, 6 TCP, 17 UDP, 47 GRE. From senders
+    /// with IPv6, 1 is their ICMP.
     Protocol(u8),
     /// TCP to these ports.
     Tcp(PortRange),
     /// UDP to these ports.
     Udp(PortRange),
-    /// ICMP of one type, such as 8 for an echo request.
+    /// ICMP of one type, such as 8 for an echo request; from senders with IPv6 that is 128.
     IcmpType(u8),
     /// ICMP of one type and code.
     IcmpCode(u8, u8),

@@ -247,6 +247,29 @@ impl Mac {
     pub const fn bytes(self) -> [u8; 6] {
         self.0
     }
+
+    /// The IPv6 address that the interface makes for itself in a range of 64 bits, from what a
+    /// router says of the range (SLAAC with the modified EUI-64 of RFC 4291, appendix A).
+    ///
+    /// ```
+    /// # use nova_core::domain::Mac;
+    /// let mac: Mac = "fa:16:3e:00:00:02".parse()?;
+    /// let address = mac.address_in("fd00:0:0:7::/64".parse()?);
+    /// assert_eq!(address.to_string(), "fd00::7:f816:3eff:fe00:2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn address_in(self, range: ipnetwork::Ipv6Network) -> std::net::Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let interface = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        let network = u128::from(range.network()) >> 64 << 64;
+        std::net::Ipv6Addr::from(network | u128::from(interface))
+    }
+
+    /// The address that it makes for itself on every link: that of `fe80::/64`.
+    pub fn link_local_address(self) -> std::net::Ipv6Addr {
+        const LINK: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+        self.address_in(LINK.into())
+    }
 }
 
 impl std::fmt::Display for Mac {

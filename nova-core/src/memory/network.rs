@@ -171,7 +171,9 @@ impl NetworkManager for MemoryNetworks {
         let cidr = v4("network.cidr", spec.cidr)?;
         let size = subnet_size(spec, cidr)?;
         let ledger = self.get::<Ledger>(&Ledger::for_ranges().key()).await?;
+        let others: Vec<_> = self.all::<Network>().await?.into_iter().map(|n| n.value).collect();
         let ranges = self.ranges().await?;
+        let ranges_v6 = spec.ranges_v6(&others)?;
         let vlans = self.all::<VlanClaim>().await?;
         let vlans: BTreeMap<_, _> = vlans.into_iter().map(|row| (row.value.vlan, row)).collect();
         let now = self.clock.now();
@@ -186,7 +188,7 @@ impl NetworkManager for MemoryNetworks {
         let mut txn = Txn::new();
         txn.touch(ledger.as_ref(), &Ledger::for_ranges());
         let mut networks = Vec::new();
-        for n in 0..spec.count {
+        for (n, cidr_v6) in (0..).zip(ranges_v6) {
             let first = u32::from(cidr.network()) + n * size;
             let prefix = 32 - u8::try_from(size.ilog2()).unwrap_or(32);
             let range = Ipv4Network::new(first.into(), prefix)
@@ -199,7 +201,7 @@ impl NetworkManager for MemoryNetworks {
                 _ => None,
             };
             let id = NetworkId::draw(&mut seed.child_of("nth", n.into()).chance());
-            let network = network(spec, n, id, range, vlan)?;
+            let network = Network { cidr_v6, ..network(spec, n, id, range, vlan)? };
             for address in [first, first + 1, first + size - 1] {
                 let address = Ipv4Addr::from(address).into();
                 txn.create(&FixedIp { network: id, address, state: AddressState::Reserved });
@@ -267,7 +269,9 @@ impl NetworkManager for MemoryNetworks {
             txn.create(&MacClaim { mac, instance: request.instance });
             let security_groups = request.security_groups.clone();
             let instance = request.instance;
-            let port = Port { instance, index, network: id, mac, address, security_groups };
+            let address_v6 = network.value.cidr_v6.map(|range| mac.address_in(range));
+            let network = id;
+            let port = Port { instance, index, network, mac, address, address_v6, security_groups };
             txn.create(&port);
             ports.push(port);
         }
@@ -381,6 +385,7 @@ fn network(
         name,
         kind: spec.kind,
         cidr: range.into(),
+        cidr_v6: None,
         gateway,
         dhcp_server: gateway,
         first_guest: Ipv4Addr::from(first + 2).into(),

@@ -1,11 +1,11 @@
 //! Networks, addresses, and what each host's network should look like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 
 use crate::class::Class;
 use crate::domain::{
@@ -24,6 +24,8 @@ pub struct NetworkSpec {
     pub kind: NetworkKind,
     /// The range that they are cut from.
     pub cidr: IpNetwork,
+    /// The range that their ranges of IPv6 are cut from, when they have any.
+    pub cidr_v6: Option<Ipv6Network>,
     /// How many.
     pub count: u32,
     /// Addresses of each, a power of two; when absent the range is shared out evenly, at most
@@ -51,6 +53,7 @@ impl NetworkSpec {
             name,
             kind,
             cidr,
+            cidr_v6: None,
             count: 1,
             size: None,
             bridge: None,
@@ -66,6 +69,56 @@ impl NetworkSpec {
     #[must_use]
     pub fn with_subnets(self, count: u32, size: u32) -> Self {
         Self { count, size: Some(size), ..self }
+    }
+
+    /// Gives each network a range of IPv6, too: 64 bits of `cidr`, the first that is free.
+    ///
+    /// Guests make their addresses themselves, of what they hear from the gateway and of their
+    /// Ethernet address (SLAAC); on [`Flat`](NetworkKind::Flat) networks the operator's router
+    /// tells them. What comes to them is judged by their security groups and routed, never
+    /// translated: the way to the range has to be known outside.
+    #[must_use]
+    pub fn with_ipv6(self, cidr: Ipv6Network) -> Self {
+        Self { cidr_v6: Some(cidr), ..self }
+    }
+
+    /// The range of IPv6 of each network, beside those of `others`; none when nobody wants any.
+    ///
+    /// # Errors
+    /// [`NetError::Invalid`] for a range that guests cannot have; [`NetError::CidrConflict`] when
+    /// there are too few left in it.
+    pub fn ranges_v6(&self, others: &[Network]) -> Result<Vec<Option<Ipv6Network>>, NetError> {
+        let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+        let Some(cidr) = self.cidr_v6 else { return Ok(vec![None; count]) };
+        let field = "network.cidr_v6";
+        let bits = |range: Ipv6Network| u128::from(range.network()) >> 64;
+        if cidr.prefix() > 64 || cidr.ip() != cidr.network() {
+            let allowed = "a range of at least 64 bits, without bits behind its prefix";
+            return Err(Invalid::new(field, cidr, allowed).into());
+        }
+        // Those that are global, and those that everybody may have (RFC 4193).
+        let octet = cidr.network().octets()[0];
+        if !(octet >> 5 == 1 && cidr.prefix() >= 3 || octet >> 1 == 0x7e && cidr.prefix() >= 7) {
+            let allowed = "a range of unicast addresses: in 2000::/3 or fc00::/7";
+            return Err(Invalid::new(field, cidr, allowed).into());
+        }
+        let whole = 1_u128 << (64 - cidr.prefix());
+        if whole < count as u128 {
+            let allowed = "as many as there are ranges of 64 bits";
+            return Err(Invalid::new("network.count", self.count, allowed).into());
+        }
+        let others = others.iter().filter_map(|other| other.cidr_v6);
+        let used: BTreeMap<u128, Ipv6Network> = others.map(|other| (bits(other), other)).collect();
+        let first = bits(cidr);
+        let free = (first..first + whole).filter(|range| !used.contains_key(range)).take(count);
+        let ranges = free.filter_map(|bits| Ipv6Network::new((bits << 64).into(), 64).ok());
+        let ranges: Vec<_> = ranges.map(Some).collect();
+        match used.range(first..).next() {
+            Some((_, other)) if ranges.len() < count => {
+                Err(NetError::CidrConflict { cidr: cidr.into(), other: (*other).into() })
+            }
+            _ => Ok(ranges),
+        }
     }
 
     /// Uses this bridge.

@@ -17,7 +17,7 @@ mod part;
 
 pub use net::{Flaw, HostNet};
 pub use part::{
-    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestPort, Lease,
-    MetadataService, Nat, Part, PartId, PortFilter, PublicAddress, Slot, Uplink, VlanInterface,
-    VxlanInterface,
+    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestIpv6, GuestPort,
+    Lease, MetadataService, Nat, Part, PartId, PortFilter, PublicAddress, RouterAdvertiser, Slot,
+    Uplink, VlanInterface, VxlanInterface,
 };

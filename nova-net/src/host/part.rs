@@ -1,9 +1,9 @@
 //! The parts of a host's network, what each needs, and what only one of them may have.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 use nova_core::domain::{
     InterfaceName, Mac, NetworkId, SecurityGroupId, ServerName, Traffic, VlanId, Vni,
 };
@@ -90,6 +90,21 @@ parts! {
         /// The name it gets. Checked text, so that no line can be slipped into a configuration.
         name: ServerName,
     }
+    /// Tells the guests of one network with which range of IPv6 they make their addresses, and
+    /// that the bridge is their way out. Guests make addresses of whatever they hear, so that
+    /// there is one of it on a bridge.
+    RouterAdvertiser {
+        /// The network.
+        network: NetworkId,
+        /// The bridge it is heard on.
+        bridge: InterfaceName,
+        /// The gateway's address with the prefix length of the range.
+        gateway: Ipv6Network,
+        /// The name servers that guests are told.
+        dns: Vec<Ipv6Addr>,
+        /// The longest packet that guests are told to send, in bytes; none is what they assume.
+        mtu: Option<u16>,
+    }
     /// Guests of this range reach the outside under the host's own address.
     Nat {
         /// The range.
@@ -116,6 +131,18 @@ parts! {
         address: IpAddr,
         /// Whose [`PortFilter`] says what may come to it.
         groups: BTreeSet<SecurityGroupId>,
+    }
+    /// The IPv6 address of a guest's interface: with that of its link the only ones that may come
+    /// from it.
+    GuestIpv6 {
+        /// The name of the interface.
+        tap: InterfaceName,
+        /// The network, whose DHCP server tells the name of the guest.
+        network: NetworkId,
+        /// The bridge it is plugged into.
+        bridge: InterfaceName,
+        /// The address.
+        address: Ipv6Addr,
     }
     /// The service that tells guests about themselves; see [`metadata`](crate::metadata).
     MetadataService {
@@ -208,12 +235,16 @@ pub enum Part {
     DhcpServer(DhcpServer),
     /// A DHCP lease.
     Lease(Lease),
+    /// What guests hear of IPv6.
+    RouterAdvertiser(RouterAdvertiser),
     /// Translation of a network's way out.
     Nat(Nat),
     /// What may come to guests.
     PortFilter(PortFilter),
     /// A guest's interface.
     GuestPort(GuestPort),
+    /// A guest's IPv6 address.
+    GuestIpv6(GuestIpv6),
     /// The metadata service.
     MetadataService(MetadataService),
     /// A floating IP's address.
@@ -240,12 +271,16 @@ pub enum PartId {
     DhcpServer(NetworkId),
     /// By its network and its guest.
     Lease(NetworkId, Mac),
+    /// By its network.
+    RouterAdvertiser(NetworkId),
     /// By its range.
     Nat(IpNetwork),
     /// By its groups.
     PortFilter(BTreeSet<SecurityGroupId>),
     /// By its name.
     GuestPort(InterfaceName),
+    /// By the name of its interface.
+    GuestIpv6(InterfaceName),
     /// There is only one.
     MetadataService,
     /// By its address.
@@ -272,6 +307,8 @@ pub enum Slot {
     Listen(IpAddr),
     /// Being told this address of a network.
     Leased(NetworkId, IpAddr),
+    /// Telling the guests of a bridge about IPv6.
+    Advertiser(InterfaceName),
     /// A guest's MAC.
     Mac(Mac),
     /// A guest's address on a bridge.
@@ -288,9 +325,11 @@ impl Part {
             Self::BridgeAddress(p) => PartId::BridgeAddress(p.address.ip()),
             Self::DhcpServer(p) => PartId::DhcpServer(p.network),
             Self::Lease(p) => PartId::Lease(p.network, p.mac),
+            Self::RouterAdvertiser(p) => PartId::RouterAdvertiser(p.network),
             Self::Nat(p) => PartId::Nat(p.range),
             Self::PortFilter(p) => PartId::PortFilter(p.groups.clone()),
             Self::GuestPort(p) => PartId::GuestPort(p.tap),
+            Self::GuestIpv6(p) => PartId::GuestIpv6(p.tap),
             Self::MetadataService(_) => PartId::MetadataService,
             Self::PublicAddress(p) => PartId::PublicAddress(p.address),
             Self::Floating(p) => PartId::Floating(p.address, p.fixed),
@@ -314,10 +353,14 @@ impl Part {
             Self::BridgeAddress(p) => vec![bridge(&p.bridge)],
             Self::DhcpServer(p) => vec![bridge(&p.bridge), PartId::BridgeAddress(p.listen)],
             Self::Lease(p) => vec![PartId::DhcpServer(p.network)],
+            Self::RouterAdvertiser(p) => {
+                vec![bridge(&p.bridge), PartId::BridgeAddress(p.gateway.ip().into())]
+            }
             Self::Nat(p) => vec![bridge(&p.bridge)],
             Self::GuestPort(p) => {
                 vec![bridge(&p.bridge), PartId::PortFilter(p.groups.clone())]
             }
+            Self::GuestIpv6(p) => vec![PartId::GuestPort(p.tap)],
             Self::Floating(p) => vec![bridge(&p.bridge), PartId::PublicAddress(p.address)],
         }
     }
@@ -337,7 +380,9 @@ impl Part {
             Self::BridgeAddress(p) => vec![Slot::Address(p.address.ip())],
             Self::DhcpServer(p) => vec![Slot::Listen(p.listen)],
             Self::Lease(p) => vec![Slot::Leased(p.network, p.address)],
+            Self::RouterAdvertiser(p) => vec![Slot::Advertiser(p.bridge)],
             Self::Nat(_) | Self::Floating(_) | Self::PortFilter(_) => Vec::new(),
+            Self::GuestIpv6(p) => vec![Slot::Guest(p.bridge, p.address.into())],
             Self::GuestPort(p) => {
                 vec![interface(&p.tap), Slot::Mac(p.mac), Slot::Guest(p.bridge, p.address)]
             }
@@ -358,6 +403,9 @@ impl Part {
             }
             (Self::Lease(old), Self::Lease(new)) => {
                 old.network == new.network && old.mac == new.mac
+            }
+            (Self::RouterAdvertiser(old), Self::RouterAdvertiser(new)) => {
+                old.network == new.network && old.bridge == new.bridge && old.gateway == new.gateway
             }
             (Self::PortFilter(old), Self::PortFilter(new)) => old.groups == new.groups,
             (Self::GuestPort(old), Self::GuestPort(new)) => {
@@ -390,6 +438,7 @@ impl std::fmt::Display for Part {
             Self::BridgeAddress(p) => write!(f, "/{} on {}", p.address.prefix(), p.bridge),
             Self::DhcpServer(p) => write!(f, " at {} on {}", p.listen, p.bridge),
             Self::Lease(p) => write!(f, " ({}, {})", p.address, p.name),
+            Self::RouterAdvertiser(p) => write!(f, " ({} on {})", p.gateway, p.bridge),
             Self::Nat(p) => write!(f, " from {}", p.bridge),
             Self::PortFilter(p) => match p.allows.len() {
                 0 => write!(f, " (lets nothing in)"),
@@ -397,6 +446,7 @@ impl std::fmt::Display for Part {
                 rules => write!(f, " (lets in {rules} kinds of traffic)"),
             },
             Self::GuestPort(p) => write!(f, " on {} ({}, {})", p.bridge, p.mac, p.address),
+            Self::GuestIpv6(p) => write!(f, " on {} ({})", p.bridge, p.address),
             Self::MetadataService(p) => write!(f, " at {}", p.address),
             Self::PublicAddress(p) => write!(f, " on {}", p.interface),
             Self::Floating(p) => write!(f, " on {}", p.bridge),
@@ -413,6 +463,7 @@ impl std::fmt::Display for PartId {
             Self::BridgeAddress(address) => write!(f, "gateway address {address}"),
             Self::DhcpServer(network) => write!(f, "dhcp server of network {network}"),
             Self::Lease(network, mac) => write!(f, "dhcp lease of {mac} in network {network}"),
+            Self::RouterAdvertiser(network) => write!(f, "router advertiser of network {network}"),
             Self::Nat(range) => write!(f, "nat of {range}"),
             Self::PortFilter(groups) => {
                 write!(f, "filter of security groups [")?;
@@ -422,6 +473,7 @@ impl std::fmt::Display for PartId {
                 write!(f, "]")
             }
             Self::GuestPort(tap) => write!(f, "guest port {tap}"),
+            Self::GuestIpv6(tap) => write!(f, "ipv6 of guest port {tap}"),
             Self::MetadataService => write!(f, "metadata service"),
             Self::PublicAddress(address) => write!(f, "public address {address}"),
             Self::Floating(address, fixed) => write!(f, "floating ip {address} to {fixed}"),

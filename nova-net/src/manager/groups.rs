@@ -19,7 +19,7 @@ pub(super) struct Groups {
     /// ranges of networks do not overlap.
     members: BTreeMap<SecurityGroupId, BTreeSet<IpAddr>>,
     /// What the members say of a port, to take it out again.
-    ports: BTreeMap<Key, (IpAddr, BTreeSet<SecurityGroupId>)>,
+    ports: BTreeMap<Key, (Vec<IpAddr>, BTreeSet<SecurityGroupId>)>,
 }
 
 impl Groups {
@@ -36,19 +36,23 @@ impl Groups {
     ) -> Result<(), StoreError> {
         self.groups.catch_up().await?;
         for key in changed {
-            if let Some((address, groups)) = self.ports.remove(key) {
+            if let Some((addresses, groups)) = self.ports.remove(key) {
                 for group in groups {
                     if let Some(members) = self.members.get_mut(&group) {
-                        members.remove(&address);
+                        for address in &addresses {
+                            members.remove(address);
+                        }
                     }
                 }
             }
             if let Some(port) = ports.get(key) {
-                let (address, groups) = (port.value.address, port.value.security_groups.clone());
+                let groups = port.value.security_groups.clone();
+                let address_v6 = port.value.address_v6.map(IpAddr::from);
+                let addresses = Vec::from_iter([port.value.address].into_iter().chain(address_v6));
                 for group in &groups {
-                    self.members.entry(*group).or_default().insert(address);
+                    self.members.entry(*group).or_default().extend(&addresses);
                 }
-                self.ports.insert(key.clone(), (address, groups));
+                self.ports.insert(key.clone(), (addresses, groups));
             }
         }
         self.members.retain(|_, members| !members.is_empty());

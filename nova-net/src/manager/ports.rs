@@ -2,7 +2,7 @@
 
 use nova_core::domain::{
     AddressState, FixedIp, FloatingIp, FloatingOwner, InstanceId, Invalid, Mac, MacClaim, Network,
-    NetworkId, Port, ProjectId,
+    Port, ProjectId,
 };
 use nova_core::port::{NetError, PortRequest};
 use nova_core::seed::Seed;
@@ -27,7 +27,7 @@ impl Networks {
     ) -> Result<Draft<Vec<Port>>, NetError> {
         let mut txn = Txn::new();
         let mut ports = Vec::new();
-        let mut wanted: Vec<(NetworkId, std::net::IpAddr)> = Vec::new();
+        let mut wanted: Vec<(Network, std::net::IpAddr)> = Vec::new();
         {
             let view = self.view().await?;
             for port in view.ports_of(request.instance) {
@@ -58,7 +58,7 @@ impl Networks {
                     (Pick::Rested(_), Some(rested)) => txn.replace(rested, &row),
                     (Pick::Fresh(_) | Pick::Rested(_), _) => txn.create(&row),
                 };
-                wanted.push((id, address));
+                wanted.push((network.value.clone(), address));
             }
         }
         for (index, (network, address)) in (0..).zip(wanted) {
@@ -66,7 +66,9 @@ impl Networks {
             let mac = self.free_mac(instance, index, &ports).await?;
             txn.create(&MacClaim { mac, instance });
             let security_groups = request.security_groups.clone();
-            let port = Port { instance, index, network, mac, address, security_groups };
+            let address_v6 = network.cidr_v6.map(|range| mac.address_in(range));
+            let network = network.id;
+            let port = Port { instance, index, network, mac, address, address_v6, security_groups };
             txn.create(&port);
             ports.push(port);
         }

@@ -113,13 +113,16 @@ pub fn blueprints(
         taken.networks.iter().filter_map(|network| network.vni).map(Vni::get).collect();
     let mut blueprints = Vec::new();
     let mut bridges = Wiring::of(&taken.networks);
-    for (n, range) in (0..).zip(subnets(cidr, size, spec.count, taken)?) {
+    let ranges_v6 = spec.ranges_v6(&taken.networks)?;
+    let ranges = subnets(cidr, size, spec.count, taken)?.into_iter().zip(ranges_v6);
+    for (n, (range, cidr_v6)) in (0..).zip(ranges) {
         let (vlan, vni) = match shape.segment {
             None => (None, None),
             Some(Segment::Vlan) => (Some(next_vlan()?), None),
             Some(Segment::Vxlan) => (None, Some(next_vni(&mut vnis)?)),
         };
         let network = network(shape, spec, (n, id(n)), range, (vlan, vni))?;
+        let network = Network { cidr_v6, ..network };
         bridges.connect(&network)?;
         let (reserved, first_guest) = reserved(shape, &network, range)?;
         let network = Network { first_guest, ..network };
@@ -277,6 +280,7 @@ fn network(
         name,
         kind: shape.kind,
         cidr: range.into(),
+        cidr_v6: None,
         gateway: Some(ip(gateway)),
         dhcp_server: shape.dhcp.then(|| ip(gateway)),
         // Known only when it is known what is reserved.
@@ -322,6 +326,8 @@ fn reserved(
 #[derive(Default)]
 struct Wiring {
     bridges: BTreeMap<InterfaceName, (NetworkKind, Option<InterfaceName>)>,
+    /// Those whose networks have IPv6.
+    with_ipv6: BTreeSet<InterfaceName>,
     uplinks: BTreeMap<InterfaceName, InterfaceName>,
 }
 
@@ -338,7 +344,11 @@ impl Wiring {
     /// Connects `network`, if a host can have it beside those connected before.
     fn connect(&mut self, network: &Network) -> Result<(), Invalid> {
         let meaning = (network.kind, network.parent);
-        let allowed = match self.bridges.get(&network.bridge) {
+        let bridge = &network.bridge;
+        let ipv6 = network.cidr_v6.is_some() || self.with_ipv6.contains(bridge);
+        let allowed = match self.bridges.get(bridge) {
+            // Guests make addresses of every range that they hear of.
+            Some(_) if ipv6 => Some("a bridge of its own for a network with IPv6"),
             // A VLAN's bridge is its own; others may carry several networks of one kind.
             Some(_) if network.vlan.is_some() || network.vni.is_some() => {
                 Some("a bridge of its own for each segment")
@@ -362,6 +372,9 @@ impl Wiring {
             }
         }
         self.bridges.insert(network.bridge, meaning);
+        if ipv6 {
+            self.with_ipv6.insert(network.bridge);
+        }
         Ok(())
     }
 }

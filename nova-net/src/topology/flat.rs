@@ -3,7 +3,7 @@
 use nova_core::domain::{Invalid, Network, NetworkId, NetworkKind, ProjectId};
 use nova_core::port::{NetError, NetworkSpec};
 
-use crate::host::{Bridge, BridgeOrigin, GuestPort, Part};
+use crate::host::{Bridge, BridgeOrigin, GuestIpv6, GuestPort, Part};
 use crate::topology::{
     Access, Blueprint, GuestOnHost, Shape, Taken, Topology, blueprints, shared_or_own, tap_name,
 };
@@ -56,10 +56,15 @@ pub(super) fn guest_ports(
     network: &Network,
     guests: &[GuestOnHost<'_>],
 ) -> Result<Vec<Part>, Invalid> {
-    let port = |guest: &GuestOnHost<'_>| {
+    let mut parts = Vec::with_capacity(guests.len());
+    for guest in guests {
         let (mac, address) = (guest.port.mac, guest.port.address);
         let (bridge, groups) = (network.bridge, guest.port.security_groups.clone());
-        Ok(GuestPort { tap: tap_name(mac)?, bridge, mac, address, groups }.into())
-    };
-    guests.iter().map(port).collect()
+        let tap = tap_name(mac)?;
+        parts.push(GuestPort { tap, bridge, mac, address, groups }.into());
+        let ipv6 = guest.port.address_v6;
+        let network = network.id;
+        parts.extend(ipv6.map(|address| Part::from(GuestIpv6 { tap, network, bridge, address })));
+    }
+    Ok(parts)
 }

@@ -1,11 +1,15 @@
 //! Flat-DHCP: a bridge of ours, and one broadcast domain for all projects.
 
-use ipnetwork::IpNetwork;
+use std::net::IpAddr;
+
+use ipnetwork::{IpNetwork, Ipv6Network};
 use nova_core::domain::{Invalid, Network, NetworkId, NetworkKind, ProjectId};
 use nova_core::port::{NetError, NetworkSpec};
 
 use super::flat::guest_ports;
-use crate::host::{Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Lease, Nat, Part, Uplink};
+use crate::host::{
+    Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Lease, Nat, Part, RouterAdvertiser, Uplink,
+};
 use crate::topology::{
     Access, Blueprint, GuestOnHost, Shape, Taken, Topology, blueprints, shared_or_own,
 };
@@ -80,7 +84,7 @@ pub(super) fn routed(
                 listen,
                 range: network.cidr,
                 gateway: network.gateway,
-                dns: network.dns.clone(),
+                dns: network.dns.iter().filter(|dns| dns.is_ipv4()).copied().collect(),
                 mtu,
             }
             .into(),
@@ -89,6 +93,18 @@ pub(super) fn routed(
             let (mac, address) = (guest.port.mac, guest.port.address);
             Lease { network: network.id, mac, address, name: guest.name.clone() }.into()
         }));
+    }
+    if let Some(address) = network.gateway_v6() {
+        let dns = network.dns.iter().filter_map(|dns| match dns {
+            IpAddr::V6(dns) => Some(*dns),
+            IpAddr::V4(_) => None,
+        });
+        let dns = dns.collect();
+        let gateway = Ipv6Network::new(address, 64)
+            .map_err(|_| Invalid::new("network.cidr_v6", address, "a range of 64 bits"))?;
+        let (network, bridge) = (network.id, bridge());
+        parts.push(BridgeAddress { bridge, address: gateway.into() }.into());
+        parts.push(RouterAdvertiser { network, bridge, gateway, dns, mtu }.into());
     }
     parts.extend(guest_ports(network, guests)?);
     Ok(parts)

@@ -9,8 +9,9 @@ use nova_core::store::Revision;
 use nova_net::backend::{BackendError, NetBackend, Recorder};
 use nova_net::check::{Violation, check};
 use nova_net::host::{
-    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestPort, HostNet, Lease,
-    Nat, Part, PortFilter, PublicAddress, Uplink, VlanInterface, VxlanInterface,
+    Allowed, Bridge, BridgeAddress, BridgeOrigin, DhcpServer, Floating, GuestIpv6, GuestPort,
+    HostNet, Lease, Nat, Part, PortFilter, PublicAddress, RouterAdvertiser, Uplink, VlanInterface,
+    VxlanInterface,
 };
 use nova_net::plan::{Action, Plan, diff};
 use proptest::prelude::*;
@@ -39,6 +40,21 @@ fn part() -> impl Strategy<Value = Part> {
         (n(), n()).prop_map(|(a, b)| {
             let address = format!("10.0.{b}.1/24").parse().unwrap();
             BridgeAddress { bridge: bridge(a), address }.into()
+        }),
+        (n(), n()).prop_map(|(a, b)| {
+            let address = format!("fd00:0:0:{b}::1/64").parse().unwrap();
+            BridgeAddress { bridge: bridge(a), address }.into()
+        }),
+        (n(), n(), n(), any::<bool>()).prop_map(|(a, b, c, dns)| {
+            let gateway = format!("fd00:0:0:{c}::1/64").parse().unwrap();
+            let dns = if dns { vec!["2001:db8::53".parse().unwrap()] } else { vec![] };
+            let network = network(a);
+            RouterAdvertiser { network, bridge: bridge(b), gateway, dns, mtu: None }.into()
+        }),
+        (n(), n(), n()).prop_map(|(a, b, c)| {
+            let tap = interface(&format!("tap{a}"));
+            let address = [0xfd00, 0, 0, 0, 0, 0, 0, c.into()].into();
+            GuestIpv6 { tap, network: network(c), bridge: bridge(b), address }.into()
         }),
         (n(), n(), n(), any::<bool>()).prop_map(|(a, b, c, dns)| {
             let listen = format!("10.0.{c}.1").parse().unwrap();

@@ -284,7 +284,8 @@ impl Lab {
     pub(crate) fn state(&self) -> String {
         let links = self.exec(&self.host, &["ip", "-o", "addr"]).stdout;
         let rules = self.exec(&self.host, &["nft", "list", "ruleset"]).stdout;
-        let forward = self.exec(&self.host, &["cat", "/proc/sys/net/ipv4/ip_forward"]).stdout;
+        let (v4, v6) = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding");
+        let forward = self.exec(&self.host, &["cat", v4, v6]).stdout;
         let all = [links, rules, forward].map(|text| String::from_utf8(text).unwrap()).concat();
         // An address that the kernel gave itself settles in its own time.
         all.replace(" tentative", "")

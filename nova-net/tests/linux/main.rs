@@ -5,6 +5,7 @@
 
 mod cloud;
 mod filters;
+mod ipv6;
 mod lab;
 mod life;
 mod manager;

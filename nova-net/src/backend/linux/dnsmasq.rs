@@ -1,4 +1,5 @@
-//! DHCP and DNS for guests: one dnsmasq for each network, which we start, find again and stop.
+//! DHCP, DNS and router advertisements for guests: one dnsmasq for each network, and another one
+//! for its IPv6, which we start, find again and stop.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,12 +13,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::files::write_whole;
-use crate::host::{DhcpServer, HostNet, Lease, Part};
+use crate::host::{DhcpServer, HostNet, Lease, Part, PartId, RouterAdvertiser};
 
 /// How long a server may take to end before it is killed.
 const END_WITHIN: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// How long a guest may keep an address without asking again, in seconds.
 const LEASE_SECONDS: u32 = 120;
+/// How often guests are told of IPv6 without asking, and for how long they believe in the way out
+/// without hearing of it again, in seconds.
+const TELL_EVERY: u32 = 10;
+const ROUTER_SECONDS: u32 = 60;
 /// The domain of the names of guests.
 const DOMAIN: &str = "novalocal";
 
@@ -43,17 +48,29 @@ impl Servers {
         Self { folder }
     }
 
-    fn file(&self, network: NetworkId, what: &str) -> PathBuf {
-        self.folder.join(format!("dnsmasq-{network}.{what}"))
+    fn file(&self, process: Process, what: &str) -> PathBuf {
+        self.folder.join(format!("{process}.{what}"))
     }
 
     /// Starts a server anew, with the leases of its guests.
     pub(super) fn start(&self, server: &DhcpServer, net: &HostNet) -> Result<(), DhcpError> {
-        self.stop(server.network)?;
+        let process = Process::Dhcp(server.network);
+        self.stop(process)?;
         let settings = self.settings(server)?;
-        self.put(server.network, "conf", &settings)?;
-        self.put(server.network, "hosts", &hosts(server.network, net))?;
-        let conf = self.file(server.network, "conf");
+        self.put_guests(server.network, net)?;
+        self.run(process, &settings)
+    }
+
+    /// Starts to tell guests of IPv6, anew.
+    pub(super) fn advertise(&self, advertiser: &RouterAdvertiser) -> Result<(), DhcpError> {
+        let process = Process::Advertiser(advertiser.network);
+        self.stop(process)?;
+        self.run(process, &self.advertiser_settings(advertiser))
+    }
+
+    fn run(&self, process: Process, settings: &str) -> Result<(), DhcpError> {
+        self.put(process, "conf", settings)?;
+        let conf = self.file(process, "conf");
         // It goes into the background when it serves, and says what is wrong before that.
         let output = Command::new("dnsmasq")
             .arg(format!("--conf-file={}", conf.display()))
@@ -66,10 +83,10 @@ impl Servers {
         Err(DhcpError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
-    /// Lets the servers of these networks know what leases there are now.
+    /// Lets the server of a network know what leases there are now.
     pub(super) fn tell(&self, network: NetworkId, net: &HostNet) -> Result<(), DhcpError> {
-        self.put(network, "hosts", &hosts(network, net))?;
-        if let Some(pid) = self.process(network) {
+        self.put_guests(network, net)?;
+        if let Some(pid) = self.process(Process::Dhcp(network)) {
             // One that has ended meanwhile reads the file when it is started again.
             let _ = kill_process(pid, Signal::HUP);
         }
@@ -77,20 +94,20 @@ impl Servers {
     }
 
     /// Ends a server, and waits until it is gone.
-    pub(super) fn stop(&self, network: NetworkId) -> Result<(), DhcpError> {
-        if let Some(pid) = self.process(network)
-            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+    pub(super) fn stop(&self, process: Process) -> Result<(), DhcpError> {
+        if let Some(pid) = self.process(process)
+            && let Ok(running) = pidfd_open(pid, PidfdFlags::empty())
         {
             for signal in [Signal::TERM, Signal::KILL] {
-                let _ = pidfd_send_signal(&process, signal);
-                let mut ends = [PollFd::new(&process, PollFlags::IN)];
+                let _ = pidfd_send_signal(&running, signal);
+                let mut ends = [PollFd::new(&running, PollFlags::IN)];
                 if matches!(poll(&mut ends, Some(&END_WITHIN)), Ok(1..)) {
                     break;
                 }
             }
         }
-        for what in ["pid", "hosts", "leases", "conf"] {
-            match std::fs::remove_file(self.file(network, what)) {
+        for what in ["pid", "hosts", "names", "leases", "conf"] {
+            match std::fs::remove_file(self.file(process, what)) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(DhcpError::Files { what: "remove a server's file", source });
                 }
@@ -102,29 +119,46 @@ impl Servers {
 
     /// Whether a server runs with these settings.
     pub(super) fn serves(&self, server: &DhcpServer) -> bool {
-        let there = std::fs::read_to_string(self.file(server.network, "conf"));
-        let same = there.ok() == self.settings(server).ok();
-        same && self.process(server.network).is_some()
+        let settings = self.settings(server).ok();
+        self.runs_with(Process::Dhcp(server.network), settings)
+    }
+
+    /// Whether guests are told just this.
+    pub(super) fn advertises(&self, advertiser: &RouterAdvertiser) -> bool {
+        let settings = Some(self.advertiser_settings(advertiser));
+        self.runs_with(Process::Advertiser(advertiser.network), settings)
+    }
+
+    fn runs_with(&self, process: Process, settings: Option<String>) -> bool {
+        let there = std::fs::read_to_string(self.file(process, "conf"));
+        there.ok() == settings && self.process(process).is_some()
     }
 
     /// The leases that a server was told of: of each MAC, the whole line.
     pub(super) fn told(&self, network: NetworkId) -> BTreeMap<String, String> {
-        let text = std::fs::read_to_string(self.file(network, "hosts")).unwrap_or_default();
+        let file = self.file(Process::Dhcp(network), "hosts");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
         let line = |line: &str| Some((line.split_once(',')?.0.to_owned(), line.to_owned()));
         text.lines().filter_map(line).collect()
     }
 
-    fn put(&self, network: NetworkId, what: &str, text: &str) -> Result<(), DhcpError> {
-        let written = write_whole(&self.file(network, what), text.as_bytes());
+    fn put_guests(&self, network: NetworkId, net: &HostNet) -> Result<(), DhcpError> {
+        let process = Process::Dhcp(network);
+        self.put(process, "hosts", &hosts(network, net))?;
+        self.put(process, "names", &names(network, net))
+    }
+
+    fn put(&self, process: Process, what: &str, text: &str) -> Result<(), DhcpError> {
+        let written = write_whole(&self.file(process, what), text.as_bytes());
         written.map_err(|source| DhcpError::Files { what: "write a server's file", source })
     }
 
     /// The server's process, if that is what runs under the number that it left.
-    fn process(&self, network: NetworkId) -> Option<Pid> {
-        let text = std::fs::read_to_string(self.file(network, "pid")).ok()?;
+    fn process(&self, process: Process) -> Option<Pid> {
+        let text = std::fs::read_to_string(self.file(process, "pid")).ok()?;
         let number: i32 = text.trim().parse().ok()?;
         let command = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
-        let conf = format!("--conf-file={}", self.file(network, "conf").display());
+        let conf = format!("--conf-file={}", self.file(process, "conf").display());
         command.split(|byte| *byte == 0).any(|word| word == conf.as_bytes()).then_some(())?;
         Pid::from_raw(number)
     }
@@ -135,13 +169,10 @@ impl Servers {
         let IpNetwork::V4(range) = server.range else {
             return Err(DhcpError::NoIpv6(server.range));
         };
-        let path = |what| self.file(server.network, what).display().to_string();
+        let process = Process::Dhcp(server.network);
+        let path = |what| self.file(process, what).display().to_string();
         let mut text = String::new();
-        let mut line = |key: &str, value: &str| {
-            let equals = if value.is_empty() { "" } else { "=" };
-            // It takes whatever is written into it.
-            let _ = writeln!(text, "{key}{equals}{value}");
-        };
+        let mut line = |key: &str, value: &str| set(&mut text, key, value);
         for flag in ["bind-interfaces", "dhcp-authoritative", "no-hosts", "no-resolv", "no-ping"] {
             line(flag, "");
         }
@@ -151,6 +182,7 @@ impl Servers {
         line("pid-file", &path("pid"));
         line("dhcp-leasefile", &path("leases"));
         line("dhcp-hostsfile", &path("hosts"));
+        line("addn-hosts", &path("names"));
         line("domain", DOMAIN);
         line("local", &format!("/{DOMAIN}/"));
         line(
@@ -171,6 +203,55 @@ impl Servers {
         }
         Ok(text)
     }
+
+    /// The settings of who tells of IPv6, and answers nothing.
+    fn advertiser_settings(&self, advertiser: &RouterAdvertiser) -> String {
+        let path = |what| self.file(Process::Advertiser(advertiser.network), what);
+        let mut text = String::new();
+        let mut line = |key: &str, value: &str| set(&mut text, key, value);
+        for flag in ["bind-interfaces", "no-hosts", "no-resolv", "enable-ra", "quiet-ra"] {
+            line(flag, "");
+        }
+        line("user", "root");
+        line("port", "0");
+        line("interface", advertiser.bridge.as_str());
+        line("except-interface", "lo");
+        line("pid-file", &path("pid").display().to_string());
+        line("dhcp-leasefile", &path("leases").display().to_string());
+        let (range, bits) = (advertiser.gateway.network(), advertiser.gateway.prefix());
+        line("dhcp-range", &format!("{range},ra-only,{bits}"));
+        let mtu = advertiser.mtu.map_or_else(String::new, |mtu| format!("mtu:{mtu},"));
+        let bridge = advertiser.bridge;
+        line("ra-param", &format!("{bridge},{mtu}{TELL_EVERY},{ROUTER_SECONDS}"));
+        if !advertiser.dns.is_empty() {
+            let dns: Vec<String> = advertiser.dns.iter().map(|dns| format!("[{dns}]")).collect();
+            line("dhcp-option", &format!("option6:dns-server,{}", dns.join(",")));
+        }
+        text
+    }
+}
+
+/// What runs for a network.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Process {
+    Dhcp(NetworkId),
+    Advertiser(NetworkId),
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dhcp(network) => write!(f, "dnsmasq-{network}"),
+            Self::Advertiser(network) => write!(f, "advertiser-{network}"),
+        }
+    }
+}
+
+/// Adds a line to settings.
+fn set(text: &mut String, key: &str, value: &str) {
+    let equals = if value.is_empty() { "" } else { "=" };
+    // It takes whatever is written into it.
+    let _ = writeln!(text, "{key}{equals}{value}");
 }
 
 /// The line of a lease.
@@ -186,6 +267,23 @@ fn hosts(network: NetworkId, net: &HostNet) -> String {
         {
             text.push_str(&lease(known));
             text.push('\n');
+        }
+    }
+    text
+}
+
+/// The IPv6 addresses of guests, which no lease tells, with their names.
+fn names(network: NetworkId, net: &HostNet) -> String {
+    let mut text = String::new();
+    for (_, part) in net.parts() {
+        if let Part::GuestIpv6(guest) = part
+            && guest.network == network
+            && let Some(Part::GuestPort(port)) = net.get(&PartId::GuestPort(guest.tap))
+            && let Some(Part::Lease(Lease { name, .. })) =
+                net.get(&PartId::Lease(network, port.mac))
+        {
+            // It takes whatever is written into it.
+            let _ = writeln!(text, "{} {name}.{DOMAIN} {name}", guest.address);
         }
     }
     text
@@ -228,6 +326,7 @@ listen-address=10.0.0.1
 pid-file=/srv/net/dnsmasq-ID.pid
 dhcp-leasefile=/srv/net/dnsmasq-ID.leases
 dhcp-hostsfile=/srv/net/dnsmasq-ID.hosts
+addn-hosts=/srv/net/dnsmasq-ID.names
 domain=novalocal
 local=/novalocal/
 dhcp-range=10.0.0.0,static,255.255.255.0,120s
@@ -236,6 +335,36 @@ dhcp-option=option:dns-server,192.0.2.53,192.0.2.54
 dhcp-option=option:mtu,1450
 ";
         let settings = servers.settings(&server("10.0.0.0/24")).unwrap();
+        assert_eq!(settings, expected.replace("ID", &NetworkId::from_u128(7).to_string()));
+    }
+
+    #[test]
+    fn who_tells_of_ipv6_answers_nothing() {
+        let servers = Servers::new(PathBuf::from("/srv/net"));
+        let advertiser = RouterAdvertiser {
+            network: NetworkId::from_u128(7),
+            bridge: nova_core::domain::InterfaceName::new("br100").unwrap(),
+            gateway: "fd00:0:0:7::1/64".parse().unwrap(),
+            dns: vec!["2001:db8::53".parse().unwrap()],
+            mtu: Some(1450),
+        };
+        let expected = "\
+bind-interfaces
+no-hosts
+no-resolv
+enable-ra
+quiet-ra
+user=root
+port=0
+interface=br100
+except-interface=lo
+pid-file=/srv/net/advertiser-ID.pid
+dhcp-leasefile=/srv/net/advertiser-ID.leases
+dhcp-range=fd00:0:0:7::,ra-only,64
+ra-param=br100,mtu:1450,10,60
+dhcp-option=option6:dns-server,[2001:db8::53]
+";
+        let settings = servers.advertiser_settings(&advertiser);
         assert_eq!(settings, expected.replace("ID", &NetworkId::from_u128(7).to_string()));
     }
 

@@ -27,6 +27,9 @@ pub(super) struct Memo {
     pub(super) parts: Vec<Part>,
     /// Whether the namespace forwarded packets before we did anything; none while nothing is done.
     pub(super) forwarded: Option<bool>,
+    /// The same of IPv6.
+    #[serde(default)]
+    pub(super) forwarded_v6: Option<bool>,
 }
 
 /// Where a [`Memo`] is kept. The file is this process's alone, and is read once.

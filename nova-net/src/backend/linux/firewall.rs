@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::process::{Command, Output, Stdio};
 
-use nova_core::domain::{InterfaceName, SecurityGroupId};
+use nova_core::domain::{InterfaceName, Mac, SecurityGroupId};
 use serde_json::{Value, json};
 
 use super::filters::{FILTER, FILTER_DIGITS, Filter, Shape, take_away};
-use crate::host::{BridgeOrigin, HostNet, Part, PartId, PortFilter};
+use crate::host::{BridgeOrigin, GuestIpv6, GuestPort, HostNet, Part, PartId, PortFilter};
 
 /// The tables, with their chains, sets and maps, all empty.
 const RULES: &str = include_str!("rules.nft");
@@ -42,8 +42,11 @@ const ADDRESSES: Place = ("bridge", "addresses");
 const SAME: Place = ("bridge", "same");
 const HOMES: Place = ("bridge", "homes");
 const WALLED: Place = ("bridge", "walled");
+const ADDRESSES6: Place = ("bridge", "addresses6");
+const HOMES6: Place = ("bridge", "homes6");
 const UPLINKS: Place = ("bridge", "uplinks");
 const GATEWAYS: Place = ("bridge", "gateways");
+const GATEWAYS6: Place = ("bridge", "gateways6");
 const BRIDGES: Place = ("ip", "bridges");
 const INSIDE: Place = ("ip", "inside");
 const RANGES: Place = ("ip", "ranges");
@@ -51,17 +54,24 @@ const FLOATING_IN: Place = ("ip", "floating_in");
 const FLOATING_OUT: Place = ("ip", "floating_out");
 const FLOATING: Place = ("ip", "floating");
 const GUESTS: Place = ("ip", "guests");
+const GUESTS6: Place = ("ip6", "guests");
+
+/// The families of our tables.
+const FAMILIES: [&str; 3] = ["bridge", "ip", "ip6"];
 
 /// Every set and map, in the order in which they are in `rules.nft`.
-const PLACES: [Place; 15] = [
+const PLACES: [Place; 19] = [
     PORTS,
     MACS,
     ADDRESSES,
     SAME,
     HOMES,
     WALLED,
+    ADDRESSES6,
+    HOMES6,
     UPLINKS,
     GATEWAYS,
+    GATEWAYS6,
     BRIDGES,
     INSIDE,
     RANGES,
@@ -69,6 +79,7 @@ const PLACES: [Place; 15] = [
     FLOATING_OUT,
     FLOATING,
     GUESTS,
+    GUESTS6,
 ];
 
 /// What the sets and maps hold, and which filters there are.
@@ -119,7 +130,10 @@ impl Firewall {
                     let ours = ours.then(|| [inside, (BRIDGES, vec![name])]);
                     ours.into_iter().flatten().chain(uplink).collect()
                 }
-                Part::BridgeAddress(part) => vec![(GATEWAYS, vec![part.address.ip().to_string()])],
+                Part::BridgeAddress(part) => match part.address.ip() {
+                    IpAddr::V4(address) => vec![(GATEWAYS, vec![address.to_string()])],
+                    IpAddr::V6(address) => vec![(GATEWAYS6, vec![bits(address)])],
+                },
                 Part::Nat(part) => vec![(RANGES, vec![part.range.to_string()])],
                 Part::GuestPort(part) => {
                     let (tap, mac) = (part.tap.to_string(), part.mac.to_string());
@@ -134,6 +148,13 @@ impl Firewall {
                     let (port, macs) = (vec![tap.clone()], vec![tap, mac]);
                     let own = [(PORTS, port), (SAME, same), (MACS, macs), (ADDRESSES, address)];
                     own.into_iter().chain([(HOMES, home)]).chain(walled).chain(filter).collect()
+                }
+                Part::GuestIpv6(part) => {
+                    let Some(port) = port_of(net, part) else { continue };
+                    let guest = names.get(&port.groups).map(|filter| judged(part, filter));
+                    let own = own_ipv6(part, port.mac).map(|own| (ADDRESSES6, own));
+                    let home = (HOMES6, vec![part.tap.to_string(), part.address.to_string()]);
+                    own.into_iter().chain([home]).chain(guest).collect()
                 }
                 Part::PortFilter(part) => {
                     let filter = Filter::of(part);
@@ -152,6 +173,7 @@ impl Firewall {
                 | Part::VxlanInterface(_)
                 | Part::DhcpServer(_)
                 | Part::Lease(_)
+                | Part::RouterAdvertiser(_)
                 | Part::PublicAddress(_) => Vec::new(),
             };
             texts.into_iter().for_each(|(place, texts)| firewall.put(place, texts));
@@ -183,8 +205,8 @@ impl Firewall {
         self.net.as_ref().is_some_and(|net| net.get(&part.id()) == Some(part))
     }
 
-    /// Whether it holds all that `part` asks for by itself, beside those of `wanted`.
-    pub(super) fn serves(&self, part: &Part, wanted: &Filters<'_>) -> bool {
+    /// Whether it holds all that `part` of `net` asks for by itself, beside those of `wanted`.
+    pub(super) fn serves(&self, part: &Part, net: &HostNet, wanted: &Filters<'_>) -> bool {
         match part {
             Part::PortFilter(part) => wanted.get(&part.groups).is_some_and(|filter| {
                 self.filters.get(&filter.name).is_some_and(|found| *found == filter.shape())
@@ -202,6 +224,12 @@ impl Firewall {
                     && self.has(ADDRESSES, &texts)
                     && self.has(HOMES, &[texts[0].clone(), texts[2].clone()])
             }
+            Part::GuestIpv6(part) => port_of(net, part).is_some_and(|port| {
+                let own = own_ipv6(part, port.mac).iter().all(|own| self.has(ADDRESSES6, own));
+                let home = self.has(HOMES6, &[part.tap.to_string(), part.address.to_string()]);
+                let judged = wanted.get(&port.groups).map(|filter| judged(part, &filter.name));
+                own && home && judged.is_some_and(|(place, texts)| self.has(place, &texts))
+            }),
             Part::Floating(part) => {
                 let texts = [part.address.to_string(), part.fixed.to_string()];
                 self.has(FLOATING, &texts)
@@ -236,7 +264,7 @@ impl Firewall {
     /// What the kernel holds; none when our tables are not there as they should be.
     pub(super) fn now() -> Result<Option<Self>, FirewallError> {
         let mut firewall = Self::default();
-        for family in ["bridge", "ip"] {
+        for family in FAMILIES {
             let output = nft(&["-j", "list", "table", family, "nova"], None)?;
             if !output.status.success() {
                 return Ok(None);
@@ -246,7 +274,7 @@ impl Firewall {
             let mut rules = 0;
             for object in objects.into_iter().flatten() {
                 if let Some(filter) = firewall.filter_of(object) {
-                    count(object, filter);
+                    count(object, family, filter);
                     continue;
                 }
                 rules += usize::from(object.get("rule").is_some());
@@ -287,7 +315,7 @@ impl Firewall {
     /// Removes our tables.
     pub(super) fn clear() -> Result<(), FirewallError> {
         // A table that is added first is there to be deleted.
-        let rules: String = ["bridge", "ip"]
+        let rules: String = FAMILIES
             .map(|family| format!("add table {family} nova\ndelete table {family} nova\n"))
             .concat();
         run(&["-f", "-"], rules.as_bytes())
@@ -308,8 +336,8 @@ fn rules_of(family: &str) -> usize {
 }
 
 /// Counts an object of a filter.
-fn count(object: &Value, filter: &mut Shape) {
-    let name = |of: &Value, what: &str| of[what].as_str().unwrap_or_default().to_owned();
+fn count(object: &Value, family: &'static str, filter: &mut Shape) {
+    let name = |of: &Value, what: &str| (family, of[what].as_str().unwrap_or_default().to_owned());
     if let Some(rule) = object.get("rule") {
         *filter.chains.entry(name(rule, "chain")).or_default() += 1;
     } else if let Some(chain) = object.get("chain") {
@@ -324,6 +352,30 @@ fn count(object: &Value, filter: &mut Shape) {
 fn is_ours(net: &HostNet, bridge: &InterfaceName) -> bool {
     let bridge = net.get(&PartId::Bridge(*bridge));
     matches!(bridge, Some(Part::Bridge(bridge)) if bridge.origin == BridgeOrigin::Ours)
+}
+
+/// The port of a guest's IPv6 address. It is there as long as that is.
+fn port_of<'a>(net: &'a HostNet, guest: &GuestIpv6) -> Option<&'a GuestPort> {
+    match net.get(&PartId::GuestPort(guest.tap)) {
+        Some(Part::GuestPort(port)) => Some(port),
+        _ => None,
+    }
+}
+
+/// With what a guest's IPv6 may come from its interface: its address, and that of its link.
+fn own_ipv6(guest: &GuestIpv6, mac: Mac) -> [Vec<String>; 2] {
+    [guest.address, mac.link_local_address()]
+        .map(|address| vec![guest.tap.to_string(), mac.to_string(), bits(address)])
+}
+
+/// By what it is judged what comes to a guest with IPv6.
+fn judged(guest: &GuestIpv6, filter: &str) -> (Place, Vec<String>) {
+    (GUESTS6, vec![guest.bridge.to_string(), guest.address.to_string(), filter.to_owned()])
+}
+
+/// An address as the number that nft compares with bits of a packet.
+fn bits(address: Ipv6Addr) -> String {
+    format!("{:#x}", u128::from(address))
 }
 
 /// An element as nft takes it.
@@ -399,6 +451,7 @@ mod tests {
             (RANGES, vec!["10.0.0.0/24"]),
             (FLOATING_IN, vec!["192.0.2.1", "10.0.0.2"]),
             (GUESTS, vec!["br100", "10.0.0.2", "in_0123456789abcdef"]),
+            (ADDRESSES6, vec!["tap1", "fa:16:3e:00:00:01", "0xfd00000000000000f8163efffe000001"]),
         ] {
             let expected: Vec<String> = texts.1.iter().map(|text| (*text).to_owned()).collect();
             assert_eq!(fields(&element(texts.0, &expected)), expected);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures_util::TryStreamExt as _;
 use ipnetwork::IpNetwork;
 use nova_core::domain::InterfaceName;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkInfo,
 };
@@ -184,7 +184,8 @@ pub(super) async fn add_bridge(handle: &Handle, bridge: &Bridge) -> Result<(), L
         Some(_) => {}
         None => {
             // What may come to guests is judged where all of IP is.
-            let new = LinkBridge::new(bridge.name.as_str()).nf_call_iptables(true).build();
+            let new = LinkBridge::new(bridge.name.as_str()).nf_call_iptables(true);
+            let new = new.nf_call_ip6tables(true).build();
             let what = format!("make bridge {}", bridge.name);
             handle.link().add(new).execute().await.map_err(refused(what))?;
         }
@@ -221,6 +222,7 @@ fn gives_back(info: &LinkInfo) -> bool {
 fn shows_what_crosses(info: &LinkInfo) -> bool {
     let LinkInfo::Data(InfoData::Bridge(all)) = info else { return false };
     all.contains(&InfoBridge::NfCallIpTables(true))
+        && all.contains(&InfoBridge::NfCallIp6Tables(true))
 }
 
 /// Plugs those interfaces of guests that are there into their bridges. A guest that asks for a
@@ -290,7 +292,12 @@ pub(super) async fn add_address(
     }
     let index = seen.must(interface)?.index;
     let what = format!("add {address} to {interface}");
-    let add = handle.address().add(index, address.ip(), address.prefix());
+    let mut add = handle.address().add(index, address.ip(), address.prefix());
+    if address.is_ipv6() {
+        // Every host has it, and none hears of the others.
+        let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+        add.message_mut().attributes.push(flags);
+    }
     add.execute().await.map_err(refused(what))
 }
 

@@ -18,13 +18,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
 use super::announce::{AnnounceError, announce};
-use super::dnsmasq::{DhcpError, Servers, is_plain, lease};
+use super::dnsmasq::{DhcpError, Process, Servers, is_plain, lease};
 use super::files::{Memo, Memory, with_all};
 use super::firewall::{Firewall, FirewallError, filters};
 use super::links::{self, LinkError, Seen};
 use super::metadata::{Ports, Service};
 use super::ruleset::Ruleset;
-use super::switches::{forwards, set_forwards, shows_bridges};
+use super::switches::{IPV4, IPV6, forwards, set_forwards, shows_bridges};
 use super::{HostPlace, LinuxError};
 use crate::backend::BackendError;
 use crate::host::{Bridge, BridgeOrigin, HostNet, Part, PartId};
@@ -175,8 +175,8 @@ impl Station {
         let mut net = HostNet::new();
         // What was laid by us and has not changed since need not be looked at.
         let filters = LazyCell::new(|| filters(&memo.parts));
-        let serves = |part: &Part| {
-            firewall.is_some_and(|fw| fw.was_laid_for(part) || fw.serves(part, &filters))
+        let serves = |part: &Part, net: &HostNet| {
+            firewall.is_some_and(|fw| fw.was_laid_for(part) || fw.serves(part, net, &filters))
         };
         if memo.parts.is_empty() {
             return Ok(net);
@@ -204,9 +204,12 @@ impl Station {
                     told.get(&part.mac.to_string()) == Some(&lease(part))
                 }
                 Part::GuestPort(port) => {
-                    serves(part) && seen.is_plugged(&port.tap, &port.bridge) != Some(false)
+                    serves(part, &net) && seen.is_plugged(&port.tap, &port.bridge) != Some(false)
                 }
-                Part::Nat(_) | Part::Floating(_) | Part::PortFilter(_) => serves(part),
+                Part::RouterAdvertiser(part) => self.servers.advertises(part),
+                Part::Nat(_) | Part::Floating(_) | Part::PortFilter(_) | Part::GuestIpv6(_) => {
+                    serves(part, &net)
+                }
                 Part::MetadataService(part) => {
                     let runs = self.service.as_ref().is_some_and(Service::runs);
                     runs && seen
@@ -241,7 +244,13 @@ impl Station {
         memo.accepted = generation;
         memo.parts = with_all(&net, comes.map(|step| step.action.part().clone()));
         if !idle && memo.forwarded.is_none() {
-            memo.forwarded = Some(forwards().map_err(Failed::Forward).map_err(begin)?);
+            memo.forwarded = Some(forwards(IPV4).map_err(Failed::Forward).map_err(begin)?);
+        }
+        if memo.parts.iter().any(is_router_of_ipv6) {
+            if memo.forwarded_v6.is_none() {
+                memo.forwarded_v6 = Some(forwards(IPV6).map_err(Failed::Forward).map_err(begin)?);
+            }
+            set_forwards(IPV6, true).map_err(Failed::Forward).map_err(begin)?;
         }
         if memo != before {
             self.memory.write(&memo).map_err(Failed::Memory).map_err(begin)?;
@@ -276,7 +285,10 @@ impl Station {
         if net.is_empty() {
             self.rules.clear()?;
             if memo.forwarded.take() == Some(false) {
-                set_forwards(false).map_err(Failed::Forward)?;
+                set_forwards(IPV4, false).map_err(Failed::Forward)?;
+            }
+            if memo.forwarded_v6.take() == Some(false) {
+                set_forwards(IPV6, false).map_err(Failed::Forward)?;
             }
         }
         if memo == before { Ok(()) } else { self.memory.write(&memo).map_err(Failed::Memory) }
@@ -306,7 +318,7 @@ impl Station {
             Some(now) => now,
             None => self.rules.lay()?,
         };
-        set_forwards(true).map_err(Failed::Forward)?;
+        set_forwards(IPV4, true).map_err(Failed::Forward)?;
         if now.is_of(net) {
             return Ok(now);
         }
@@ -336,8 +348,10 @@ impl Station {
         }
         let touched = group.iter().filter_map(|step| match step.action.part() {
             Part::Lease(lease) => Some(lease.network),
+            Part::GuestIpv6(guest) => Some(guest.network),
             _ => None,
         });
+        let touched = touched.filter(|network| next.get(&PartId::DhcpServer(*network)).is_some());
         let touched: BTreeSet<_> = touched.collect();
         touched.into_iter().try_for_each(|network| self.servers.tell(network, next))?;
         for step in group {
@@ -384,6 +398,7 @@ impl Station {
                     links::add_address(handle, &part.bridge, part.address).await?;
                 }
                 Part::DhcpServer(server) => self.servers.start(server, next)?,
+                Part::RouterAdvertiser(advertiser) => self.servers.advertise(advertiser)?,
                 Part::MetadataService(part) => {
                     let address = IpNetwork::from(part.address);
                     links::add_address(handle, &InterfaceName::LOOPBACK, address).await?;
@@ -397,6 +412,7 @@ impl Station {
                 | Part::Nat(_)
                 | Part::PortFilter(_)
                 | Part::GuestPort(_)
+                | Part::GuestIpv6(_)
                 | Part::Floating(_) => {}
             },
             Action::Remove(part) => self.unmake(part).await?,
@@ -437,7 +453,10 @@ impl Station {
             Part::BridgeAddress(part) => {
                 links::remove_address(handle, &part.bridge, part.address).await?;
             }
-            Part::DhcpServer(server) => self.servers.stop(server.network)?,
+            Part::DhcpServer(server) => self.servers.stop(Process::Dhcp(server.network))?,
+            Part::RouterAdvertiser(part) => {
+                self.servers.stop(Process::Advertiser(part.network))?;
+            }
             Part::MetadataService(part) => {
                 self.service = None;
                 let address = IpNetwork::from(part.address);
@@ -451,10 +470,16 @@ impl Station {
             | Part::Nat(_)
             | Part::PortFilter(_)
             | Part::GuestPort(_)
+            | Part::GuestIpv6(_)
             | Part::Floating(_) => {}
         }
         Ok(())
     }
+}
+
+/// Whether the host is a way out for guests with IPv6 by this.
+fn is_router_of_ipv6(part: &Part) -> bool {
+    matches!(part, Part::RouterAdvertiser(_))
 }
 
 /// Steps that are done together: neighbours that change nothing but the firewall and leases.
@@ -464,12 +489,14 @@ fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
         | Part::Nat(_)
         | Part::PortFilter(_)
         | Part::GuestPort(_)
+        | Part::GuestIpv6(_)
         | Part::Floating(_) => true,
         Part::VlanInterface(_)
         | Part::VxlanInterface(_)
         | Part::Bridge(_)
         | Part::BridgeAddress(_)
         | Part::DhcpServer(_)
+        | Part::RouterAdvertiser(_)
         | Part::MetadataService(_)
         | Part::PublicAddress(_) => false,
     };
