@@ -27,7 +27,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use nova_core::domain::{HostId, ServerName};
 
-use crate::host::{HostNet, Part, PartId};
+use crate::host::{HostNet, Part};
 use crate::metadata::DOMAIN;
 
 /// Names with their addresses: servers of one name share it.
@@ -72,10 +72,7 @@ pub(crate) fn names(net: &HostNet) -> Names {
         match part {
             Part::Lease(lease) => add(&lease.name, lease.address),
             Part::GuestIpv6(guest) => {
-                if let Some(Part::GuestPort(port)) = net.get(&PartId::GuestPort(guest.tap))
-                    && let Some(Part::Lease(lease)) =
-                        net.get(&PartId::Lease(guest.network, port.mac))
-                {
+                if let Some(lease) = net.lease_of(guest) {
                     add(&lease.name, guest.address.into());
                 }
             }

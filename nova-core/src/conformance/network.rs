@@ -204,6 +204,19 @@ pub async fn ports_are_in_the_groups_of_their_server(subject: Subject) {
     }
 }
 
+/// With IPv6 that is the one that the guest makes of its Ethernet address.
+pub async fn a_port_has_an_address_of_each_range_of_its_network(subject: Subject) {
+    let range = good("2001:db8:0:4::/62".parse());
+    let spec = subject.spec("10.0.0.0/24").with_ipv6(range);
+    let draft = good(subject.manager.create_networks(&spec).await);
+    let network = good(subject.commit(draft).await).remove(0);
+    let Some(own) = network.cidr_v6 else { panic!("a range of IPv6 was asked for") };
+    assert!(own.prefix() == 64 && own.is_subnet_of(range), "{own}");
+    let port = subject.ports(1).await.remove(0);
+    assert!(network.cidr.contains(port.address));
+    assert_eq!(port.address_v6, Some(port.mac.address_in(own)));
+}
+
 /// Holding nothing is success and changes nothing.
 pub async fn release_is_repeatable(subject: Subject) {
     subject.network(CIDR).await;
@@ -410,6 +423,7 @@ macro_rules! network_laws {
                 an_exhausted_network_says_so,
                 a_network_in_use_is_not_deleted,
                 ports_are_in_the_groups_of_their_server,
+                a_port_has_an_address_of_each_range_of_its_network,
                 converge_is_repeatable,
                 a_floating_ip_leads_to_one_server,
                 associate_moves,

@@ -188,6 +188,7 @@ pub struct PortRequest {
 /// - `an_exhausted_network_says_so`;
 /// - `a_network_in_use_is_not_deleted`;
 /// - `ports_are_in_the_groups_of_their_server`;
+/// - `a_port_has_an_address_of_each_range_of_its_network`;
 /// - `converge_is_repeatable`.
 #[async_trait]
 pub trait NetworkManager: Display + Debug + Send + Sync + 'static {

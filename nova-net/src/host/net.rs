@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Part, PartId, Slot};
+use crate::host::{GuestIpv6, GuestPort, Lease, Part, PartId, Slot};
 
 /// The network of one host.
 ///
@@ -79,6 +79,23 @@ impl HostNet {
     /// Nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The port that an IPv6 address is of, which is there as long as that is.
+    pub(crate) fn port_of(&self, guest: &GuestIpv6) -> Option<&GuestPort> {
+        match self.parts.get(&PartId::GuestPort(guest.tap)) {
+            Some(Part::GuestPort(port)) => Some(port),
+            _ => None,
+        }
+    }
+
+    /// The lease of the guest that an IPv6 address is of, where it has one.
+    pub(crate) fn lease_of(&self, guest: &GuestIpv6) -> Option<&Lease> {
+        let port = self.port_of(guest)?;
+        match self.parts.get(&PartId::Lease(guest.network, port.mac)) {
+            Some(Part::Lease(lease)) => Some(lease),
+            _ => None,
+        }
     }
 
     /// Adds a part. Adding what is there already changes nothing.

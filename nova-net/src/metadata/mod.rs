@@ -19,7 +19,7 @@ mod openstack;
 mod records;
 
 use std::fmt::{Debug, Display};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -75,11 +75,13 @@ pub struct Interface {
     pub range: IpNetwork,
     /// Its fixed IP.
     pub address: IpAddr,
+    /// Its IPv6 address, where it has one; the range has 64 bits.
+    pub address_v6: Option<Ipv6Addr>,
     /// The way out.
     pub gateway: Option<IpAddr>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
-    /// Whether DHCP tells all this, too.
+    /// Whether DHCP tells all this, too, and a router advertisement the range of IPv6.
     pub dhcp: bool,
     /// The floating IP that leads to it.
     pub floating: Option<IpAddr>,
@@ -166,6 +168,7 @@ mod tests {
                 network: NetworkId::from_u128(7),
                 range: "10.0.0.0/24".parse().unwrap(),
                 address: "10.0.0.2".parse().unwrap(),
+                address_v6: None,
                 gateway: Some("10.0.0.1".parse().unwrap()),
                 dns: vec!["192.0.2.53".parse().unwrap()],
                 dhcp: true,

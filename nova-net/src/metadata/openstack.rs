@@ -80,6 +80,19 @@ fn network_data(server: &Metadata) -> Value {
             network["routes"] = routes.collect();
         }
         networks.push(network);
+        if let Some(address) = interface.address_v6 {
+            let (id, network) = (format!("network{at}_v6"), interface.network.to_string());
+            let mut ipv6 = json!({ "id": id, "link": link, "network_id": network });
+            if interface.dhcp {
+                ipv6["type"] = json!("ipv6_slaac");
+            } else {
+                ipv6["type"] = json!("ipv6");
+                ipv6["ip_address"] = json!(address.to_string());
+                ipv6["netmask"] = json!("ffff:ffff:ffff:ffff::");
+                ipv6["routes"] = json!([]);
+            }
+            networks.push(ipv6);
+        }
         let dns = interface.dns.iter();
         services.extend(dns.map(|dns| json!({ "type": "dns", "address": dns.to_string() })));
     }
@@ -151,6 +164,15 @@ mod tests {
             (&network["ip_address"], &network["netmask"], &network["routes"]),
             (&json!("10.0.0.2"), &json!("255.255.255.0"), &json!([route]))
         );
+        server.interfaces[0].address_v6 = Some("fd00::7".parse().unwrap());
+        let told = |server: &crate::metadata::Metadata| {
+            let said = answer(server, "/openstack/latest/network_data.json").unwrap();
+            serde_json::from_slice::<serde_json::Value>(&said.body).unwrap()["networks"][1].clone()
+        };
+        let ipv6 = told(&server);
+        assert_eq!((&ipv6["type"], &ipv6["ip_address"]), (&json!("ipv6"), &json!("fd00::7")));
+        server.interfaces[0].dhcp = true;
+        assert_eq!(told(&server)["type"], json!("ipv6_slaac"));
         check(&server, "/openstack/1999-01-01/meta_data.json", None);
         check(&server, "/openstack/latest/password", None);
         let list = "meta_data.json\nuser_data\nvendor_data.json\nnetwork_data.json";

@@ -55,6 +55,7 @@ impl Records {
             network: port.network,
             range: network.value.cidr,
             address: port.address,
+            address_v6: port.address_v6,
             gateway: network.value.gateway,
             dns: network.value.dns,
             dhcp: network.value.dhcp_server.is_some(),

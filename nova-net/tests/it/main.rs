@@ -4,6 +4,7 @@
 mod groups;
 mod hostile;
 mod hosts;
+mod ipv6;
 mod laws;
 mod manager;
 mod metadata;

@@ -48,6 +48,7 @@ fn server(n: u8) -> Metadata {
             network: NetworkId::from_u128(7),
             range: "10.0.0.0/24".parse().unwrap(),
             address,
+            address_v6: None,
             gateway: None,
             dns: Vec::new(),
             dhcp: true,

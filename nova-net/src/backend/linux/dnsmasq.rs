@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::files::write_whole;
-use crate::host::{DhcpServer, HostNet, Lease, Part, PartId, RouterAdvertiser};
+use crate::host::{DhcpServer, HostNet, Lease, Part, RouterAdvertiser};
 
 /// How long a server may take to end before it is killed.
 const END_WITHIN: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -278,9 +278,7 @@ fn names(network: NetworkId, net: &HostNet) -> String {
     for (_, part) in net.parts() {
         if let Part::GuestIpv6(guest) = part
             && guest.network == network
-            && let Some(Part::GuestPort(port)) = net.get(&PartId::GuestPort(guest.tap))
-            && let Some(Part::Lease(Lease { name, .. })) =
-                net.get(&PartId::Lease(network, port.mac))
+            && let Some(Lease { name, .. }) = net.lease_of(guest)
         {
             // It takes whatever is written into it.
             let _ = writeln!(text, "{} {name}.{DOMAIN} {name}", guest.address);

@@ -14,7 +14,7 @@ use nova_core::domain::{InterfaceName, Mac, SecurityGroupId};
 use serde_json::{Value, json};
 
 use super::filters::{FILTER, FILTER_DIGITS, Filter, Shape, take_away};
-use crate::host::{BridgeOrigin, GuestIpv6, GuestPort, HostNet, Part, PartId, PortFilter};
+use crate::host::{BridgeOrigin, GuestIpv6, HostNet, Part, PartId, PortFilter};
 
 /// The tables, with their chains, sets and maps, all empty.
 const RULES: &str = include_str!("rules.nft");
@@ -150,7 +150,7 @@ impl Firewall {
                     own.into_iter().chain([(HOMES, home)]).chain(walled).chain(filter).collect()
                 }
                 Part::GuestIpv6(part) => {
-                    let Some(port) = port_of(net, part) else { continue };
+                    let Some(port) = net.port_of(part) else { continue };
                     let guest = names.get(&port.groups).map(|filter| judged(part, filter));
                     let own = own_ipv6(part, port.mac).map(|own| (ADDRESSES6, own));
                     let home = (HOMES6, vec![part.tap.to_string(), part.address.to_string()]);
@@ -224,7 +224,7 @@ impl Firewall {
                     && self.has(ADDRESSES, &texts)
                     && self.has(HOMES, &[texts[0].clone(), texts[2].clone()])
             }
-            Part::GuestIpv6(part) => port_of(net, part).is_some_and(|port| {
+            Part::GuestIpv6(part) => net.port_of(part).is_some_and(|port| {
                 let own = own_ipv6(part, port.mac).iter().all(|own| self.has(ADDRESSES6, own));
                 let home = self.has(HOMES6, &[part.tap.to_string(), part.address.to_string()]);
                 let judged = wanted.get(&port.groups).map(|filter| judged(part, &filter.name));
@@ -352,14 +352,6 @@ fn count(object: &Value, family: &'static str, filter: &mut Shape) {
 fn is_ours(net: &HostNet, bridge: &InterfaceName) -> bool {
     let bridge = net.get(&PartId::Bridge(*bridge));
     matches!(bridge, Some(Part::Bridge(bridge)) if bridge.origin == BridgeOrigin::Ours)
-}
-
-/// The port of a guest's IPv6 address. It is there as long as that is.
-fn port_of<'a>(net: &'a HostNet, guest: &GuestIpv6) -> Option<&'a GuestPort> {
-    match net.get(&PartId::GuestPort(guest.tap)) {
-        Some(Part::GuestPort(port)) => Some(port),
-        _ => None,
-    }
 }
 
 /// With what a guest's IPv6 may come from its interface: its address, and that of its link.

@@ -7,12 +7,17 @@
 //! named, so that several hosts can live on one machine. What a host has is kept in a folder and
 //! looked for in the kernel, so that an agent that starts again finds what it made, and what was
 //! removed behind its back is made again. What it did not make it does not touch: links carry its
-//! alias, firewall rules lie in tables of its own (`ip nova` and `bridge nova`), and a DHCP server
-//! is known by its settings file.
+//! alias, firewall rules lie in tables of its own (`ip nova`, `ip6 nova` and `bridge nova`), and a
+//! DHCP server is known by its settings file.
 //!
-//! - Nothing comes from a guest's interface but from its MAC and its address; it neither answers
-//!   DHCP nor speaks IPv6, which is not there yet.
-//! - The gateway's address is on every host: neither ARP for it nor DHCP crosses a way out.
+//! - Nothing comes from a guest's interface but from its MAC and its addresses; it answers no DHCP,
+//!   advertises no way out and speaks for no other address (ARP, neighbor discovery).
+//! - The gateway's address is on every host: neither ARP or neighbor discovery for it nor DHCP or
+//!   router advertisements cross a way out.
+//! - Where a network has IPv6, guests make their addresses of what one more dnsmasq advertises, and
+//!   of their MAC: one that makes others (RFC 4941, RFC 7217) is not heard. They are routed as they
+//!   are, so that the way to the range has to be known outside. The host forwards then, and a host
+//!   that itself hears of its way out by advertisements needs `accept_ra=2` on that interface.
 //! - To a guest comes what it asked for, and what its security groups let in: from neighbours on
 //!   the bridge, from the host, and through its floating IP. Connections end when their rule goes,
 //!   or when the floating IP is led elsewhere. The kernel has to show what crosses a bridge to the
@@ -33,8 +38,6 @@
 //! let networks = Networks::new(store, clock, Seed::new(1), Arc::new(linux));
 //! # Ok::<(), nova_net::backend::linux::LinuxError>(())
 //! ```
-//!
-//! Not there yet: IPv6.
 
 mod announce;
 mod dnsmasq;
@@ -45,6 +48,7 @@ mod links;
 mod metadata;
 mod ruleset;
 mod station;
+mod steps;
 mod switches;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,7 @@ use super::firewall::{Firewall, FirewallError, filters};
 use super::links::{self, LinkError, Seen};
 use super::metadata::{Ports, Service};
 use super::ruleset::Ruleset;
+use super::steps::{groups, is_router_of_ipv6};
 use super::switches::{IPV4, IPV6, forwards, set_forwards, shows_bridges};
 use super::{HostPlace, LinuxError};
 use crate::backend::BackendError;
@@ -475,30 +476,4 @@ impl Station {
         }
         Ok(())
     }
-}
-
-/// Whether the host is a way out for guests with IPv6 by this.
-fn is_router_of_ipv6(part: &Part) -> bool {
-    matches!(part, Part::RouterAdvertiser(_))
-}
-
-/// Steps that are done together: neighbours that change nothing but the firewall and leases.
-fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
-    let light = |step: &Step| match step.action.part() {
-        Part::Lease(_)
-        | Part::Nat(_)
-        | Part::PortFilter(_)
-        | Part::GuestPort(_)
-        | Part::GuestIpv6(_)
-        | Part::Floating(_) => true,
-        Part::VlanInterface(_)
-        | Part::VxlanInterface(_)
-        | Part::Bridge(_)
-        | Part::BridgeAddress(_)
-        | Part::DhcpServer(_)
-        | Part::RouterAdvertiser(_)
-        | Part::MetadataService(_)
-        | Part::PublicAddress(_) => false,
-    };
-    steps.chunk_by(move |a, b| light(a) && light(b))
 }
