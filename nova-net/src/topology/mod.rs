@@ -5,6 +5,13 @@
 //! way of building networks needs no store, no kernel and no await. The three that Nova had are
 //! [`Flat`], [`FlatDhcp`] and [`Vlan`]; [`Vxlan`] is for more projects than there are VLANs.
 //!
+//! # IPv6
+//! A network may have a range of 64 bits beside its IPv4, cut from that of the call like the other.
+//! Its guests make their addresses of it and of their MACs, as Nova's did, so that no pool is kept:
+//! the address of a guest is known before it boots. Where the host is the gateway it advertises the
+//! range and itself, at the first address of the range; on Flat networks the operator's router
+//! does.
+//!
 //! # Differences from Nova
 //! The arithmetic is that of Nova's `create_networks`. Where Nova had a trap, it is closed:
 //!
