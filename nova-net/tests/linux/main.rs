@@ -6,6 +6,7 @@
 mod cloud;
 mod filters;
 mod ipv6;
+mod killed;
 mod lab;
 mod life;
 mod manager;
