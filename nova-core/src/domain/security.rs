@@ -286,6 +286,7 @@ mod tests {
             SecurityRule::new(Traffic::Any, Peer::Group(SecurityGroupId::from_u128(3))),
             SecurityRule::new(Traffic::Udp(PortRange::new(53, 60).unwrap()), range("10.0.0.0/8")),
             SecurityRule::new(Traffic::IcmpCode(3, 4), range("0.0.0.0/0")),
+            SecurityRule::new(Traffic::ICMP, range("fd00::/8")),
         ] {
             let rule = rule.unwrap();
             let text = serde_json::to_string(&rule).unwrap();
@@ -293,7 +294,7 @@ mod tests {
         }
         for bad in [
             r#"{"traffic":"any","from":{"range":"10.0.0.1/8"}}"#,
-            r#"{"traffic":"any","from":{"range":"fd00::/8"}}"#,
+            r#"{"traffic":"any","from":{"range":"fd00::1/8"}}"#,
             r#"{"traffic":{"tcp":[2,1]},"from":{"range":"10.0.0.0/8"}}"#,
             r#"{"traffic":{"tcp":[2,70000]},"from":{"range":"10.0.0.0/8"}}"#,
             r#"{"traffic":{"protocol":256},"from":{"range":"10.0.0.0/8"}}"#,

@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use nova_core::domain::ServerName;
 use nova_core::store::Revision;
 use nova_net::backend::NetBackend as _;
-use nova_net::host::{Bridge, BridgeOrigin, HostNet, Uplink};
+use nova_net::host::{Bridge, BridgeOrigin, GuestPort, HostNet, Lease, Uplink};
 use nova_net::plan::diff;
 
-use crate::lab::{FLOATING, HOST, OUTSIDE, flat, heard, interface, mac, port, run, with_floating};
+use crate::lab::{
+    FLOATING, HOST, NETWORK, OUTSIDE, flat, heard, interface, mac, port, run, with_floating,
+};
 
 #[test]
 fn guests_get_their_addresses_and_reach_each_other_and_the_outside() {
@@ -36,6 +39,23 @@ fn a_guest_without_a_lease_gets_no_address() {
         lab.converge(&flat(&[2])).await.unwrap();
         lab.ip(&lab.host.clone(), &["link", "set", "tap9", "master", "br100", "up"]);
         assert_eq!(lab.dhcp(&stranger), "");
+    });
+}
+
+#[test]
+fn an_address_that_goes_to_another_guest_is_leased_to_it_at_once() {
+    run("an address that goes to another guest", async |lab| {
+        let (one, two) = (lab.guest(&port(2)), lab.guest(&port(5)));
+        lab.converge(&flat(&[2, 3])).await.unwrap();
+        assert!(lab.dhcp(&one).starts_with("ip=10.0.0.2 "));
+        let next = GuestPort { address: port(2).address, ..port(5) };
+        let mut net = flat(&[3]);
+        let name = ServerName::new("next").unwrap();
+        let (network, mac, address) = (NETWORK, next.mac, next.address);
+        net.insert(Lease { network, mac, address, name }).unwrap();
+        net.insert(next).unwrap();
+        lab.converge(&net).await.unwrap();
+        assert!(lab.dhcp(&two).starts_with("ip=10.0.0.2 "), "the first one's lease has ended");
     });
 }
 

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::files::write_whole;
+use super::release::release;
 use crate::host::{DhcpServer, HostNet, Lease, Part, RouterAdvertiser};
 
 /// How long a server may take to end before it is killed.
@@ -83,13 +84,28 @@ impl Servers {
         Err(DhcpError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
-    /// Lets the server of a network know what leases there are now.
-    pub(super) fn tell(&self, network: NetworkId, net: &HostNet) -> Result<(), DhcpError> {
+    /// Lets a server know what leases there are now. Those that are no more end at once.
+    pub(super) fn tell(&self, server: &DhcpServer, net: &HostNet) -> Result<(), DhcpError> {
+        let network = server.network;
+        let before = self.told(network);
         self.put_guests(network, net)?;
-        if let Some(pid) = self.process(Process::Dhcp(network)) {
-            // One that has ended meanwhile reads the file when it is started again.
-            let _ = kill_process(pid, Signal::HUP);
+        let Some(pid) = self.process(Process::Dhcp(network)) else {
+            // When it is started again it reads what there is.
+            return Ok(());
+        };
+        let now = self.told(network);
+        for (mac, line) in before {
+            let address = |line: &str| line.split(',').nth(1)?.parse().ok();
+            let still = now.get(&mac).and_then(|line| address(line));
+            if let (Ok(mac), Some(address)) = (mac.parse(), address(&line))
+                && still != Some(address)
+            {
+                let released = release(server, mac, address);
+                released.map_err(|source| DhcpError::Files { what: "end a lease", source })?;
+            }
         }
+        // One that has ended meanwhile reads the files when it is started again.
+        let _ = kill_process(pid, Signal::HUP);
         Ok(())
     }
 

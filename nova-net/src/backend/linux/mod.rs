@@ -46,6 +46,7 @@ mod filters;
 mod firewall;
 mod links;
 mod metadata;
+mod release;
 mod ruleset;
 mod station;
 mod steps;

@@ -352,9 +352,11 @@ impl Station {
             Part::GuestIpv6(guest) => Some(guest.network),
             _ => None,
         });
-        let touched = touched.filter(|network| next.get(&PartId::DhcpServer(*network)).is_some());
-        let touched: BTreeSet<_> = touched.collect();
-        touched.into_iter().try_for_each(|network| self.servers.tell(network, next))?;
+        for network in touched.collect::<BTreeSet<_>>() {
+            if let Some(Part::DhcpServer(server)) = next.get(&PartId::DhcpServer(network)) {
+                self.servers.tell(server, next)?;
+            }
+        }
         for step in group {
             if let Action::Add(Part::Floating(floating)) = &step.action
                 && let Some(Part::PublicAddress(public)) =
