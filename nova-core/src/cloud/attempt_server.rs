@@ -39,6 +39,7 @@ impl Runner {
             project: instance.value.project.clone(),
             networks: instance.value.networks.clone(),
             security_groups: instance.value.security_groups.clone(),
+            host,
         };
         match self.ports.network.reserve(&request).await {
             Ok(ports) => txn.merge(ports.txn),
@@ -51,6 +52,8 @@ impl Runner {
         };
         txn.replace(&instance, &next);
         op.settle = vec![host];
+        // Hosts that were tried have begun to answer for the server's floating IPs.
+        op.settle.extend(op.tried.iter().copied());
         Ok(Attempt::Done(txn))
     }
 
@@ -80,11 +83,32 @@ impl Runner {
         match op.settle.first().copied() {
             Some(host) if op.tried.contains(&host) => self.leave(op, host).await,
             Some(host) => {
+                if let Some(not_yet) = self.settle_tried(op).await? {
+                    return Ok(not_yet);
+                }
                 let report = self.order_if_up(op, host, Order::Converge).await?;
                 self.elsewhere(op, host, report).await
             }
             None => Ok(self.hopeless("the server has no host")),
         }
+    }
+
+    /// Lets the hosts that were tried before follow the records, if they may answer for a floating
+    /// IP of the server. One that is down follows when it comes back.
+    async fn settle_tried(&self, op: &Operation) -> Result<Option<Attempt>, StoreError> {
+        let id = server_id(op);
+        if op.tried.is_empty() || self.fresh().await?.led_to(id).next().is_none() {
+            return Ok(None);
+        }
+        for host in op.settle.iter().skip(1) {
+            if let (Liveness::Up, _) = self.liveness(*host).await? {
+                let report = self.order(op, *host, Order::Converge).await;
+                if !matches!(report, Report::Done { .. }) {
+                    return Ok(Some(self.attempt_of(report)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the guest and starts it.

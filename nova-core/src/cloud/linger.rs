@@ -15,7 +15,7 @@ use crate::cloud::order::{Order, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
-use crate::domain::{AddressState, Host, HostId, Instance, InstanceId, Liveness, Operation};
+use crate::domain::{Host, HostId, Instance, InstanceId, Liveness, Operation};
 use crate::plant::{Bug, planted};
 use crate::port::NetError;
 use crate::store::record::{Claim, Ledger, Lingering, keys};
@@ -42,11 +42,7 @@ impl Runner {
         }
         let (lingers, floating, ports) = {
             let view = self.fresh().await?;
-            let leads_here = view.floating_ips.values().filter(|floating| {
-                matches!(&floating.value.state, AddressState::Owned(owner)
-                    if owner.binding.as_ref().is_some_and(|to| to.instance == id))
-            });
-            let floating: Vec<_> = leads_here.cloned().collect();
+            let floating: Vec<_> = view.led_to(id).cloned().collect();
             let ports: Vec<_> = view.port_records_of(id).cloned().collect();
             (view.lingering.contains_key(&keys::lingering(id)), floating, ports)
         };

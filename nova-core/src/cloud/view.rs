@@ -13,9 +13,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::clock::{Clock, ClockExt as _, Timestamp};
 use crate::cloud::board::Board;
 use crate::domain::{
-    Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host, HostId, HostTable,
-    Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources, SecurityGroup,
-    ServerGroup, ServerGroupId, Volume,
+    AddressState, Aggregate, Flavor, FloatingIp, FloatingPool, GroupPolicy, GroupView, Host,
+    HostId, HostTable, Image, Instance, InstanceId, Network, Port, ProjectId, Quota, Resources,
+    SecurityGroup, ServerGroup, ServerGroupId, Volume,
 };
 use crate::store::record::{
     Beat, Claim, LateImage, Ledger, Lingering, OpenOperation, ProjectQuota, keys,
@@ -299,6 +299,19 @@ impl View {
         instance: InstanceId,
     ) -> impl Iterator<Item = &Versioned<Port>> {
         range(&self.ports, &keys::ports_of(instance))
+    }
+
+    /// The floating IPs that lead to a server.
+    pub(crate) fn led_to(
+        &self,
+        instance: InstanceId,
+    ) -> impl Iterator<Item = &Versioned<FloatingIp>> {
+        self.floating_ips.values().filter(move |floating| match &floating.value.state {
+            AddressState::Owned(owner) => {
+                owner.binding.as_ref().is_some_and(|to| to.instance == instance)
+            }
+            _ => false,
+        })
     }
 
     /// The claims on a host.

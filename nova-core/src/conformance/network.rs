@@ -15,6 +15,8 @@
 //!
 //! The laws of floating IPs hold trivially for a manager that has none.
 
+mod floating;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,13 +25,13 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 
 use crate::domain::{
-    FloatingBinding, FloatingIp, FloatingPool, HostId, InstanceId, InterfaceName, Label, Network,
-    NetworkKind, PoolName, Port, ProjectId, SecurityGroupId,
+    HostId, InstanceId, InterfaceName, Label, Network, NetworkKind, Port, ProjectId,
+    SecurityGroupId,
 };
-use crate::port::{
-    FloatingIps, FloatingRequest, NetError, NetworkManager, NetworkSpec, PortRequest,
-};
+use crate::port::{FloatingIps, NetError, NetworkManager, NetworkSpec, PortRequest};
 use crate::store::{Draft, Prefix, Revision, Scan, Store, StoreError};
+
+pub use floating::*;
 
 /// A fresh network manager with everything that the laws need besides.
 pub struct Subject {
@@ -91,11 +93,16 @@ impl Subject {
     }
 
     async fn draft_ports(&self, n: u128) -> Result<Draft<Vec<Port>>, NetError> {
+        self.draft_ports_at(n, n).await
+    }
+
+    async fn draft_ports_at(&self, n: u128, host: u128) -> Result<Draft<Vec<Port>>, NetError> {
         let request = PortRequest {
             instance: instance(n),
             project: project(),
             networks: vec![],
             security_groups: BTreeSet::from([SecurityGroupId::from_u128(n)]),
+            host: HostId::from_u128(host),
         };
         self.manager.reserve(&request).await
     }
@@ -126,16 +133,6 @@ impl Subject {
     async fn everything(&self) -> Vec<(String, Revision)> {
         let page = good(self.store.scan(Scan::new(Prefix::all())).await);
         page.entries.into_iter().map(|entry| (entry.key.to_string(), entry.revision)).collect()
-    }
-
-    async fn floating_pool(&self, floating: &dyn FloatingIps, range: &str) {
-        let draft = good(floating.create_pool(&pool("public", range)).await);
-        good(self.commit(draft).await);
-    }
-
-    async fn allocate(&self, floating: &dyn FloatingIps) -> IpAddr {
-        let draft = good(floating.allocate(&request()).await);
-        good(self.commit(draft).await).address
     }
 }
 
@@ -301,112 +298,6 @@ pub async fn converge_is_repeatable(subject: Subject) {
     assert_eq!(subject.everything().await, before);
 }
 
-/// A floating IP leads to the server of whoever committed first, and nobody else.
-pub async fn a_floating_ip_leads_to_one_server(subject: Subject) {
-    let Some(floating) = subject.floating() else { return };
-    subject.network(CIDR).await;
-    subject.floating_pool(floating, "203.0.113.0/29").await;
-    let one = good(floating.allocate(&request()).await);
-    let other = good(floating.allocate(&request()).await);
-    assert_eq!(one.value.address, other.value.address, "both were decided on one reading");
-    let address = good(subject.commit(one).await).address;
-    conflicts(subject.commit(other).await, "one floating IP for two");
-
-    let (a, b) = (binding(&subject, 1).await, binding(&subject, 2).await);
-    let one = good(floating.associate(address, a.clone()).await);
-    let other = good(floating.associate(address, b).await);
-    assert_eq!(leads_to(&good(subject.commit(one).await)), Some(a.clone()));
-    conflicts(subject.commit(other).await, "one floating IP for two servers");
-
-    // A server that goes away takes nothing along that still leads to it.
-    subject.release(1).await;
-    let draft = good(floating.disassociate(address).await);
-    assert!(draft.txn.writes().is_empty(), "it leads nowhere since its server was released");
-    let c = binding(&subject, 3).await;
-    let release = good(subject.manager.release(instance(3)).await);
-    let lead = good(floating.associate(address, c).await);
-    good(subject.commit(lead).await);
-    conflicts(subject.commit(release).await, "releasing what was just led to");
-}
-
-/// Associating again moves the floating IP.
-pub async fn associate_moves(subject: Subject) {
-    let Some(floating) = subject.floating() else { return };
-    subject.network(CIDR).await;
-    subject.floating_pool(floating, "203.0.113.0/29").await;
-    let address = subject.allocate(floating).await;
-    for n in [1, 2, 2, 1] {
-        let to = binding(&subject, n).await;
-        let draft = good(floating.associate(address, to.clone()).await);
-        assert_eq!(leads_to(&good(subject.commit(draft).await)), Some(to));
-    }
-    let stranger = FloatingBinding { fixed: address, ..binding(&subject, 1).await };
-    assert!(matches!(floating.associate(address, stranger).await, Err(NetError::Invalid(_))));
-}
-
-/// Leading nowhere already is success and changes nothing.
-pub async fn disassociate_is_repeatable(subject: Subject) {
-    let Some(floating) = subject.floating() else { return };
-    subject.network(CIDR).await;
-    subject.floating_pool(floating, "203.0.113.0/29").await;
-    let address = subject.allocate(floating).await;
-    let draft = good(floating.associate(address, binding(&subject, 1).await).await);
-    good(subject.commit(draft).await);
-    assert!(matches!(floating.release(address).await, Err(NetError::InUse { .. })));
-    let draft = good(floating.disassociate(address).await);
-    assert_eq!(leads_to(&good(subject.commit(draft).await)), None);
-    let before = subject.everything().await;
-    let draft = good(floating.disassociate(address).await);
-    good(subject.commit(draft).await);
-    assert_eq!(subject.everything().await, before);
-}
-
-/// A floating IP that was given back is not handed out before its quarantine has passed.
-pub async fn a_released_floating_ip_rests(subject: Subject) {
-    let Some(floating) = subject.floating() else { return };
-    // A single address: the next allocation must be this one.
-    subject.floating_pool(floating, "203.0.113.7/32").await;
-    let address = subject.allocate(floating).await;
-    let draft = good(floating.release(address).await);
-    good(subject.commit(draft).await);
-    assert!(matches!(floating.release(address).await, Err(NetError::NoSuchFloatingIp { .. })));
-    exhausted(floating.allocate(&request()).await, "at once");
-    (subject.advance)(subject.quarantine - Duration::from_nanos(1));
-    exhausted(floating.allocate(&request()).await, "just before the end");
-    (subject.advance)(Duration::from_nanos(1));
-    assert_eq!(subject.allocate(floating).await, address);
-}
-
-/// A pool without a free address is named so, and a pool that is held from stays.
-pub async fn an_exhausted_pool_says_so(subject: Subject) {
-    let Some(floating) = subject.floating() else { return };
-    let unknown = floating.allocate(&request()).await;
-    assert!(matches!(unknown, Err(NetError::NoSuchPool { .. })));
-    subject.floating_pool(floating, "203.0.113.0/29").await;
-    let clash = floating.create_pool(&pool("other", "203.0.113.4/30")).await;
-    assert!(matches!(clash, Err(NetError::CidrConflict { .. })));
-    let again = floating.create_pool(&pool("public", "198.51.100.0/29")).await;
-    assert!(matches!(again, Err(NetError::Exists { .. })));
-
-    let name = good(PoolName::new("public"));
-    let early = good(floating.delete_pool(&name).await);
-    let mut held = BTreeSet::new();
-    for _ in 0..6 {
-        assert!(held.insert(subject.allocate(floating).await));
-    }
-    exhausted(floating.allocate(&request()).await, "when all six hosts are held");
-    conflicts(subject.commit(early).await, "deleting a pool that was taken from meanwhile");
-    assert!(matches!(floating.delete_pool(&name).await, Err(NetError::InUse { .. })));
-    for address in held {
-        let draft = good(floating.release(address).await);
-        good(subject.commit(draft).await);
-    }
-    let draft = good(floating.delete_pool(&name).await);
-    good(subject.commit(draft).await);
-    let gone = floating.delete_pool(&name).await;
-    assert!(matches!(gone, Err(NetError::NoSuchPool { .. })));
-}
-
 /// One test for each law of network managers; see [`conformance::network`](self).
 #[macro_export]
 macro_rules! network_laws {
@@ -430,21 +321,10 @@ macro_rules! network_laws {
                 disassociate_is_repeatable,
                 a_released_floating_ip_rests,
                 an_exhausted_pool_says_so,
+                a_floating_ip_of_a_server_comes_and_goes_with_it,
             ]
         );
     };
-}
-
-async fn binding(subject: &Subject, n: u128) -> FloatingBinding {
-    let fixed = subject.ports(n).await[0].address;
-    FloatingBinding { instance: instance(n), fixed, host: HostId::from_u128(n) }
-}
-
-fn leads_to(floating: &FloatingIp) -> Option<FloatingBinding> {
-    match &floating.state {
-        crate::domain::AddressState::Owned(owner) => owner.binding.clone(),
-        state => panic!("somebody holds {}, not {state:?}", floating.address),
-    }
 }
 
 #[track_caller]
@@ -476,13 +356,4 @@ fn project() -> ProjectId {
 
 fn cidr_of(text: &str) -> IpNetwork {
     good(text.parse())
-}
-
-fn pool(name: &str, range: &str) -> FloatingPool {
-    let interface = good(InterfaceName::new("eth0"));
-    FloatingPool { name: good(PoolName::new(name)), range: cidr_of(range), interface }
-}
-
-fn request() -> FloatingRequest {
-    FloatingRequest { project: project(), pool: good(PoolName::new("public")) }
 }

@@ -159,6 +159,12 @@ fn floating_ips_lead_somewhere(s: &Snapshot) -> Vec<String> {
             wrong.push(format!("{address} belongs to pool {}, which is gone", floating.pool));
         }
         let AddressState::Owned(owner) = &floating.state else { continue };
+        if let Some(server) = owner.server
+            && !servers.contains_key(&server)
+            && !s.lingering.iter().any(|guest| guest.instance == server)
+        {
+            wrong.push(format!("{address} came with {server}, which is gone"));
+        }
         let Some(to) = &owner.binding else { continue };
         match servers.get(&to.instance) {
             None => wrong.push(format!("{address} leads to {}, which is gone", to.instance)),

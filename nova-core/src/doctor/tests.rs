@@ -180,6 +180,7 @@ fn healthy() -> Snapshot {
         state: AddressState::Owned(FloatingOwner {
             project: name("shop"),
             operation: None,
+            server: None,
             binding: Some(FloatingBinding { instance: SERVER, fixed: port.address, host: HOST }),
         }),
     }];

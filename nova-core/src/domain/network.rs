@@ -255,9 +255,23 @@ pub struct FloatingOwner {
     pub project: ProjectId,
     /// The server it leads to.
     pub binding: Option<FloatingBinding>,
+    /// The server that it was allocated with. It is given back with that server, unless it has
+    /// been led to another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<InstanceId>,
     /// The last operation that was accepted for it and has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OpId>,
+}
+
+impl FloatingOwner {
+    /// The same holder when it leads to `binding`. Once it leads to another server than the one
+    /// that it was allocated with, it is its project's to keep.
+    #[must_use]
+    pub fn led(&self, binding: Option<FloatingBinding>) -> Self {
+        let stays = |server: &InstanceId| binding.as_ref().is_none_or(|b| b.instance == *server);
+        Self { server: self.server.filter(stays), binding, ..self.clone() }
+    }
 }
 
 /// Where a floating IP leads.

@@ -249,7 +249,9 @@ impl NetworkManager for MemoryNetworks {
             for port in &had {
                 txn.unchanged(port);
             }
-            return Ok(Draft { value: had.into_iter().map(|port| port.value).collect(), txn });
+            let ports: Vec<Port> = had.into_iter().map(|port| port.value).collect();
+            self.lead_there(request, &ports, &mut txn).await?;
+            return Ok(Draft { value: ports, txn });
         }
         let mut ports = Vec::new();
         for (index, network) in self.usable(request).await?.iter().enumerate() {
@@ -275,6 +277,7 @@ impl NetworkManager for MemoryNetworks {
             txn.create(&port);
             ports.push(port);
         }
+        self.lead_there(request, &ports, &mut txn).await?;
         Ok(Draft { value: ports, txn })
     }
 
@@ -292,8 +295,11 @@ impl NetworkManager for MemoryNetworks {
             txn.write(crate::store::Write::Remove(keys::mac(mac)));
         }
         for floating in self.all::<FloatingIp>().await? {
-            if let AddressState::Owned(owner) = &floating.value.state
-                && owner.binding.as_ref().is_some_and(|to| to.instance == instance)
+            let AddressState::Owned(owner) = &floating.value.state else { continue };
+            if owner.server == Some(instance) {
+                let rested = FloatingIp { state: self.rested(), ..floating.value.clone() };
+                txn.replace(&floating, &rested);
+            } else if owner.binding.as_ref().is_some_and(|to| to.instance == instance)
                 && !planted(Bug::LeadNowhere)
             {
                 txn.replace(&floating, &leading(&floating.value, owner, None));
@@ -328,8 +334,7 @@ fn leading(
     owner: &FloatingOwner,
     binding: Option<FloatingBinding>,
 ) -> FloatingIp {
-    let owner = FloatingOwner { binding, ..owner.clone() };
-    FloatingIp { state: AddressState::Owned(owner), ..floating.clone() }
+    FloatingIp { state: AddressState::Owned(owner.led(binding)), ..floating.clone() }
 }
 
 fn v4(field: &'static str, cidr: IpNetwork) -> Result<Ipv4Network, Invalid> {

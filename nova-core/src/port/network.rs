@@ -170,6 +170,9 @@ pub struct PortRequest {
     pub networks: Vec<NetworkId>,
     /// The security groups of all its interfaces.
     pub security_groups: BTreeSet<SecurityGroupId>,
+    /// The host that it is about to be on: there the floating IPs are answered for that were
+    /// allocated with it.
+    pub host: HostId,
 }
 
 /// Hands out addresses and keeps each host's network as it should be.
@@ -182,6 +185,7 @@ pub struct PortRequest {
 /// - `an_address_has_one_owner`: of two drafts that hand out the same address, VLAN or MAC only
 ///   one commits;
 /// - `reserve_twice_gives_the_same_ports`: an instance that has ports is given those;
+/// - `a_floating_ip_of_a_server_comes_and_goes_with_it`;
 /// - `release_is_repeatable`: holding nothing is success and changes nothing;
 /// - `a_released_address_rests`: it is not handed out again before its quarantine has passed;
 /// - `reserved_addresses_are_never_handed_out`;
@@ -204,14 +208,17 @@ pub trait NetworkManager: Display + Debug + Send + Sync + 'static {
     /// [`NetError::NoSuchNetwork`]; [`NetError::InUse`] while a server has an address in it.
     async fn delete_network(&self, network: NetworkId) -> Result<Draft<()>, NetError>;
 
-    /// Picks an address in each network for an instance.
+    /// Picks an address in each network for an instance, and leads the floating IPs that were
+    /// allocated with it to the first of those that they can stand for.
     ///
     /// # Errors
     /// [`NetError::NoSuchNetwork`], also for a network of another project;
-    /// [`NetError::NoMoreAddresses`].
+    /// [`NetError::NoMoreAddresses`]; [`NetError::Invalid`] when a floating IP was allocated with
+    /// the instance and none of its networks has them.
     async fn reserve(&self, request: &PortRequest) -> Result<Draft<Vec<Port>>, NetError>;
 
-    /// Gives back every address that `instance` holds; its floating IPs lead nowhere then.
+    /// Gives back every address that `instance` holds, with the floating IPs that were allocated
+    /// with it; others lead nowhere then.
     ///
     /// # Errors
     /// [`NetError::Store`] when reservations could not be read; nothing has been released then.
@@ -234,6 +241,8 @@ pub struct FloatingRequest {
     pub project: ProjectId,
     /// From which pool.
     pub pool: PoolName,
+    /// The server that it comes and goes with; none for one that stays until it is released.
+    pub server: Option<InstanceId>,
 }
 
 /// Addresses that reach servers from outside and can move between them.

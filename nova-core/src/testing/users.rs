@@ -129,6 +129,9 @@ impl User {
             }
             spec = spec.with_hints(hints);
         }
+        if chance.happens(0.2) {
+            spec = spec.with_floating_ip("public".parse().ok()?);
+        }
         let impatient = chance.happens(0.12);
         if self.pairs {
             self.ask(|project, request| {

@@ -13,6 +13,7 @@ mod drain;
 mod elsewhere;
 mod faults;
 mod fence;
+mod floating;
 mod histories;
 mod kinds;
 mod life;

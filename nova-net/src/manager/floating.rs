@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use nova_core::domain::{
-    AddressState, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, Invalid, PoolName,
+    AddressState, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, Invalid, PoolName, Port,
 };
-use nova_core::port::{FloatingIps, FloatingRequest, NetError};
+use nova_core::port::{FloatingIps, FloatingRequest, NetError, PortRequest};
 use nova_core::store::record::{Ledger, keys};
 use nova_core::store::{Draft, Guard, StoreExt, Txn, Versioned};
 
@@ -65,7 +65,8 @@ impl FloatingIps for Networks {
         let pick = self.unseen(addresses, seed, key).await?.ok_or_else(none)?;
         let address = address(pick.number());
         let project = request.project.clone();
-        let owner = FloatingOwner { project, binding: None, operation: None };
+        let server = request.server;
+        let owner = FloatingOwner { project, binding: None, server, operation: None };
         let state = AddressState::Owned(owner);
         let floating = FloatingIp { address, pool: request.pool.clone(), state };
         let mut txn = Txn::new();
@@ -89,14 +90,8 @@ impl FloatingIps for Networks {
             let allowed = "one of the server's own addresses";
             return Err(Invalid::new("floating ip.fixed", binding.fixed, allowed).into());
         };
-        let network = view.network(port.value.network);
-        let leads = network
-            .and_then(|network| self.topology(&network.value))
-            .is_some_and(|topology| topology.leads_floating_ips());
-        if !leads {
-            let allowed = "an address in a network whose gateway is the host, such as flat-dhcp \
-                           or vlan";
-            return Err(Invalid::new("floating ip.fixed", binding.fixed, allowed).into());
+        if !self.leads_floating_ips(&view, &port.value) {
+            return Err(Invalid::new("floating ip.fixed", binding.fixed, LEADING).into());
         }
         let mut txn = Txn::new();
         if owner.binding.as_ref() == Some(&binding) {
@@ -134,6 +129,42 @@ impl FloatingIps for Networks {
         Ok(Draft { value: (), txn })
     }
 }
+
+impl Networks {
+    /// Leads the floating IPs that were allocated with a server to the first of its `ports` that
+    /// they can stand for.
+    pub(super) fn lead_there(
+        &self,
+        view: &View,
+        request: &PortRequest,
+        ports: &[Port],
+        txn: &mut Txn,
+    ) -> Result<(), NetError> {
+        let PortRequest { instance, host, .. } = *request;
+        for (row, owner) in view.allocated_with(instance) {
+            let port = ports.iter().find(|port| self.leads_floating_ips(view, port));
+            let address = row.value.address;
+            let port = port.ok_or_else(|| Invalid::new("floating ip.fixed", address, LEADING))?;
+            let binding = Some(FloatingBinding { instance, fixed: port.address, host });
+            if owner.binding == binding {
+                txn.unchanged(row);
+            } else {
+                txn.replace(row, &led(&row.value, owner, binding));
+            }
+        }
+        Ok(())
+    }
+
+    fn leads_floating_ips(&self, view: &View, port: &Port) -> bool {
+        let network = view.network(port.network);
+        let topology = network.and_then(|network| self.topology(&network.value));
+        topology.is_some_and(|topology| topology.leads_floating_ips())
+    }
+}
+
+/// What a floating IP can stand for.
+const LEADING: &str =
+    "an address in a network whose gateway is the host, such as flat-dhcp or vlan";
 
 fn known<'a>(view: &'a View, name: &PoolName) -> Result<&'a Versioned<FloatingPool>, NetError> {
     view.pool(name).ok_or_else(|| NetError::NoSuchPool { pool: name.clone() })

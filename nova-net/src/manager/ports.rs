@@ -35,6 +35,7 @@ impl Networks {
                 ports.push(port.value.clone());
             }
             if !ports.is_empty() {
+                self.lead_there(&view, request, &ports, &mut txn)?;
                 return Ok(Draft { value: ports, txn });
             }
             for (index, (network, access)) in (0..).zip(self.choose(&view, request)?) {
@@ -72,6 +73,7 @@ impl Networks {
             txn.create(&port);
             ports.push(port);
         }
+        self.lead_there(&*self.view().await?, request, &ports, &mut txn)?;
         Ok(Draft { value: ports, txn })
     }
 
@@ -91,7 +93,11 @@ impl Networks {
             // That there is nothing to release has to be true when this is committed.
             txn.guard(Guard::Absent(keys::port(instance, 0)));
         }
-        for (floating, owner) in view.led_to(instance) {
+        for (floating, _) in view.allocated_with(instance) {
+            txn.replace(floating, &FloatingIp { state: self.resting(), ..floating.value.clone() });
+        }
+        let others = view.led_to(instance).filter(|(_, owner)| owner.server != Some(instance));
+        for (floating, owner) in others {
             txn.replace(floating, &led(&floating.value, owner, None));
         }
         Ok(Draft { value: (), txn })
@@ -198,6 +204,5 @@ pub(super) fn led(
     owner: &FloatingOwner,
     binding: Option<nova_core::domain::FloatingBinding>,
 ) -> FloatingIp {
-    let owner = FloatingOwner { binding, ..owner.clone() };
-    FloatingIp { state: AddressState::Owned(owner), ..floating.clone() }
+    FloatingIp { state: AddressState::Owned(owner.led(binding)), ..floating.clone() }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use nova_core::domain::{
-    AddressState, FixedIp, FloatingBinding, FloatingIp, FloatingOwner, FloatingPool, HostId,
-    InstanceId, Network, NetworkId, PoolName, Port,
+    AddressState, FixedIp, FloatingIp, FloatingOwner, FloatingPool, HostId, InstanceId, Network,
+    NetworkId, PoolName, Port,
 };
 use nova_core::store::record::keys;
 use nova_core::store::{Key, Mirror, Record, Store, StoreError, Versioned};
@@ -36,8 +36,10 @@ pub(super) struct View {
     /// Which floating IPs lead to a server, and which a host answers for.
     led_to: BTreeMap<InstanceId, BTreeSet<IpAddr>>,
     answered_by: BTreeMap<HostId, BTreeSet<IpAddr>>,
-    /// What the two above say of a record, to take it out again.
-    leads: BTreeMap<Key, (IpAddr, FloatingBinding)>,
+    /// Which floating IPs were allocated with a server.
+    allocated_with: BTreeMap<InstanceId, BTreeSet<IpAddr>>,
+    /// What the three above say of a record, to take it out again.
+    indexed: BTreeMap<Key, (IpAddr, FloatingOwner)>,
     /// The address of each floating IP record, to forget it when the record is gone.
     rows: BTreeMap<Key, IpAddr>,
 }
@@ -55,7 +57,8 @@ impl View {
             public: BTreeMap::new(),
             led_to: BTreeMap::new(),
             answered_by: BTreeMap::new(),
-            leads: BTreeMap::new(),
+            allocated_with: BTreeMap::new(),
+            indexed: BTreeMap::new(),
             rows: BTreeMap::new(),
         };
         let networks = view.networks.iter().map(|network| network.value.key()).collect::<Vec<_>>();
@@ -147,6 +150,14 @@ impl View {
         self.owned(self.answered_by.get(&host))
     }
 
+    /// The floating IPs that were allocated with `instance`, with their owners.
+    pub(super) fn allocated_with(
+        &self,
+        instance: InstanceId,
+    ) -> impl Iterator<Item = (&Versioned<FloatingIp>, &FloatingOwner)> {
+        self.owned(self.allocated_with.get(&instance))
+    }
+
     fn owned<'a>(
         &'a self,
         addresses: Option<&'a BTreeSet<IpAddr>>,
@@ -236,9 +247,14 @@ impl View {
 
     fn index_floating(&mut self, changed: &[Key]) {
         for key in changed {
-            if let Some((address, binding)) = self.leads.remove(key) {
-                take(&mut self.led_to, &binding.instance, address);
-                take(&mut self.answered_by, &binding.host, address);
+            if let Some((address, owner)) = self.indexed.remove(key) {
+                if let Some(binding) = &owner.binding {
+                    take(&mut self.led_to, &binding.instance, address);
+                    take(&mut self.answered_by, &binding.host, address);
+                }
+                if let Some(server) = &owner.server {
+                    take(&mut self.allocated_with, server, address);
+                }
             }
             let Some(row) = self.floating.get(key) else {
                 let gone = self.rows.remove(key).and_then(number);
@@ -254,11 +270,15 @@ impl View {
             if let Some((pool, number)) = pool.zip(number(address)) {
                 pool.set(number, Use::from(&row.value.state));
             }
-            if let Some(binding) = owner(&row.value).and_then(|owner| owner.binding.clone()) {
+            let Some(owner) = owner(&row.value) else { continue };
+            if let Some(binding) = &owner.binding {
                 self.led_to.entry(binding.instance).or_default().insert(address);
                 self.answered_by.entry(binding.host).or_default().insert(address);
-                self.leads.insert(key.clone(), (address, binding));
             }
+            if let Some(server) = owner.server {
+                self.allocated_with.entry(server).or_default().insert(address);
+            }
+            self.indexed.insert(key.clone(), (address, owner.clone()));
         }
     }
 }

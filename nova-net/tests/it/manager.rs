@@ -256,7 +256,7 @@ proptest! {
                     }
                     Act::Allocate => {
                         let (project, pool) = (crate::world::project("demo"), crate::world::pool_name());
-                        let request = nova_core::port::FloatingRequest { project, pool };
+                        let request = nova_core::port::FloatingRequest { project, pool, server: None };
                         let draft = world.floating().allocate(&request).await.ok();
                         draft.map(|draft| {
                             floats.push(draft.value.address);

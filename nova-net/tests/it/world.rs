@@ -127,7 +127,7 @@ impl World {
     }
 
     pub(crate) async fn allocate(&self) -> IpAddr {
-        let request = FloatingRequest { project: project("demo"), pool: pool_name() };
+        let request = FloatingRequest { project: project("demo"), pool: pool_name(), server: None };
         self.commit(self.floating().allocate(&request).await).await.address
     }
 
@@ -147,8 +147,8 @@ pub(crate) fn spec(kind: NetworkKind, cidr: &str) -> NetworkSpec {
 
 pub(crate) fn request(n: u128, of: &str, networks: &[NetworkId]) -> PortRequest {
     let (project, networks) = (project(of), networks.to_vec());
-    let security_groups = BTreeSet::new();
-    PortRequest { instance: instance(n), project, networks, security_groups }
+    let (security_groups, host) = (BTreeSet::new(), host(n));
+    PortRequest { instance: instance(n), project, networks, security_groups, host }
 }
 
 pub(crate) fn instance(n: u128) -> InstanceId {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use nova_core::domain::ServerName;
 use nova_core::store::Revision;
 use nova_net::backend::NetBackend as _;
+use nova_net::backend::linux::LeasedAddress;
 use nova_net::host::{Bridge, BridgeOrigin, GuestPort, HostNet, Lease, Uplink};
 use nova_net::plan::diff;
 
@@ -47,7 +48,14 @@ fn an_address_that_goes_to_another_guest_is_leased_to_it_at_once() {
     run("an address that goes to another guest", async |lab| {
         let (one, two) = (lab.guest(&port(2)), lab.guest(&port(5)));
         lab.converge(&flat(&[2, 3])).await.unwrap();
+        assert_eq!(lab.backend.leased(HOST).await.unwrap(), []);
         assert!(lab.dhcp(&one).starts_with("ip=10.0.0.2 "));
+        let leased = lab.backend.leased(HOST).await.unwrap();
+        let held = |lease: &LeasedAddress| (lease.network, lease.mac, lease.address.into());
+        assert_eq!(
+            leased.iter().map(held).collect::<Vec<_>>(),
+            [(NETWORK, port(2).mac, port(2).address)]
+        );
         let next = GuestPort { address: port(2).address, ..port(5) };
         let mut net = flat(&[3]);
         let name = ServerName::new("next").unwrap();
@@ -56,6 +64,8 @@ fn an_address_that_goes_to_another_guest_is_leased_to_it_at_once() {
         net.insert(next).unwrap();
         lab.converge(&net).await.unwrap();
         assert!(lab.dhcp(&two).starts_with("ip=10.0.0.2 "), "the first one's lease has ended");
+        let leased = lab.backend.leased(HOST).await.unwrap();
+        assert_eq!(leased.iter().map(|lease| lease.mac).collect::<Vec<_>>(), [port(5).mac]);
     });
 }
 

@@ -60,6 +60,7 @@ fn a_server_in_the_records_is_reached_until_it_is_gone() {
             project: project.clone(),
             networks: Vec::new(),
             security_groups: BTreeSet::from([group.id]),
+            host: HOST,
         };
         let port = commit(&store, networks.reserve(&request).await).await.remove(0);
         let (amount, classes, assigned) = Default::default();
@@ -79,7 +80,7 @@ fn a_server_in_the_records_is_reached_until_it_is_gone() {
         networks.converge(HOST).await.unwrap();
         assert!(lab.dhcp(&guest).starts_with(&format!("ip={} ", port.address)));
 
-        let request = FloatingRequest { project, pool: pool.name };
+        let request = FloatingRequest { project, pool: pool.name, server: None };
         let address = commit(&store, floating.allocate(&request).await).await.address;
         let binding = FloatingBinding { instance, fixed: port.address, host: HOST };
         commit(&store, floating.associate(address, binding).await).await;

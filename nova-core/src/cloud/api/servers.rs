@@ -25,7 +25,8 @@ impl Project {
     /// # Errors
     /// [`ApiError::NotFound`] for anything the spec names and the project may not use,
     /// [`ApiError::Unsuitable`] for a flavor too small for the image, [`ApiError::Invalid`] for an
-    /// image that contradicts what the flavor says of NUMA cells, [`ApiError::OverQuota`].
+    /// image that contradicts what the flavor says of NUMA cells, [`ApiError::OverQuota`],
+    /// [`ApiError::Network`] when the pool has no floating IP left.
     pub async fn create_server(
         &self,
         request: RequestId,
@@ -45,13 +46,16 @@ impl Project {
                 }
                 None => None,
             };
-            let view = self.door.fresh().await?;
             let mut txn = Txn::new();
+            self.touch(&*self.door.fresh().await?, &mut txn);
+            if let Some(pool) = &spec.floating_pool {
+                txn.merge(self.draft_floating_ip(pool, Some(id)).await?.txn);
+            }
+            let view = self.door.fresh().await?;
             let mut instance = self.instance(&view, id, spec, &mut txn)?;
             instance.key_pair = key_pair;
             let wanted = instance.flavor.resources();
             view.quota(&self.id).admits_servers(view.usage(&self.id), 1, wanted)?;
-            self.touch(&view, &mut txn);
             if let Some(group) = spec.group {
                 // The group cannot go away while somebody joins it.
                 let ledger = Ledger::for_group(group);
@@ -202,7 +206,8 @@ impl Project {
     }
 
     /// Deletes a server, in whatever state it is, with everything that only it had. Volumes and
-    /// floating IPs are its project's, and stay.
+    /// floating IPs are its project's, and stay, but for floating IPs that came
+    /// [with it](ServerSpec::with_floating_ip).
     ///
     /// # Errors
     /// [`ApiError::NotFound`].

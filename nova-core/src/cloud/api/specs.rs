@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
     AggregateMetadata, ExtraSpecs, FlavorName, GiB, GroupPolicy, ImageFormat, ImageId,
-    ImageProperties, KeyPairName, Label, MaxPerHost, MiB, NetworkId, ProjectId, SchedulerHints,
-    SecurityGroupId, ServerGroupId, ServerName, UserData, Vcpus, VolumeSize, ZoneName,
+    ImageProperties, KeyPairName, Label, MaxPerHost, MiB, NetworkId, PoolName, ProjectId,
+    SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData, Vcpus, VolumeSize,
+    ZoneName,
 };
 
 /// A server to be created.
@@ -34,6 +35,9 @@ pub struct ServerSpec {
     /// What it is told when it first boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<UserData>,
+    /// A pool from which it is given a floating IP, which is given back with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floating_pool: Option<PoolName>,
 }
 
 impl ServerSpec {
@@ -56,6 +60,7 @@ impl ServerSpec {
             networks: Vec::new(),
             security_groups: BTreeSet::new(),
             user_data: None,
+            floating_pool: None,
         }
     }
 
@@ -102,6 +107,14 @@ impl ServerSpec {
     #[must_use]
     pub fn with_user_data(self, user_data: UserData) -> Self {
         Self { user_data: Some(user_data), ..self }
+    }
+
+    /// Is reached from outside from the beginning: by a floating IP of this pool, which is
+    /// allocated with it, counts as its project's, and is given back with it unless it has been
+    /// led to another server by then.
+    #[must_use]
+    pub fn with_floating_ip(self, pool: PoolName) -> Self {
+        Self { floating_pool: Some(pool), ..self }
     }
 }
 

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 
 use crate::cloud::view::View;
 use crate::domain::{
-    AddressState, ClassAmounts, FloatingIp, FloatingPool, Host, HostId, HostName, Instance,
-    InstanceId, Label, Liveness, NetworkId, OpId, Port, Resources, VolumeId,
+    ClassAmounts, FloatingPool, Host, HostId, HostName, Instance, InstanceId, Label, Liveness,
+    NetworkId, OpId, Port, Resources, VolumeId,
 };
-use crate::store::Versioned;
 use crate::store::record::keys;
 
 /// The answer to a write that goes on as an operation.
@@ -38,22 +37,11 @@ pub struct Server {
 
 impl Server {
     pub(crate) fn of(view: &View, instance: &Instance) -> Self {
-        let leads_here = |floating: &&Versioned<FloatingIp>| match &floating.value.state {
-            AddressState::Owned(owner) => {
-                owner.binding.as_ref().is_some_and(|b| b.instance == instance.id)
-            }
-            _ => false,
-        };
         let host = instance.host.and_then(|host| view.hosts.get(&keys::host(host)));
         Self {
             host: host.map(|host| host.value.name.clone()),
             ports: view.ports_of(instance.id).cloned().collect(),
-            floating_ips: view
-                .floating_ips
-                .values()
-                .filter(leads_here)
-                .map(|floating| floating.value.address)
-                .collect(),
+            floating_ips: view.led_to(instance.id).map(|f| f.value.address).collect(),
             volumes: view.volumes_of(instance.id).map(|volume| volume.value.id).collect(),
             instance: instance.clone(),
         }

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::port::FloatingRequest;
 use crate::store::record::keys;
-use crate::store::{StoreExt as _, Txn, Versioned};
+use crate::store::{Draft, StoreExt as _, Txn, Versioned};
 
 impl Project {
     /// Makes a volume.
@@ -211,17 +211,27 @@ impl Project {
     ) -> Result<IpAddr, ApiError> {
         accept!(self, request, "allocate floating IP", pool, {
             let mut txn = Txn::new();
-            {
-                let view = self.door.fresh().await?;
-                let held = view.floating_ips.values().filter(|f| self.holds(&f.value)).count();
-                view.quota(&self.id).admits(Quantum::FloatingIps, held as u64, 1)?;
-                self.touch(&view, &mut txn);
-            }
-            let request = FloatingRequest { project: self.id.clone(), pool: pool.clone() };
-            let draft = self.door.floating()?.allocate(&request).await?;
+            self.touch(&*self.door.fresh().await?, &mut txn);
+            let draft = self.draft_floating_ip(pool, None).await?;
             txn.merge(draft.txn);
             Ok(Plan::now(draft.value.address, txn))
         })
+    }
+
+    /// An address of a pool for the project, or for a new server of its, within its quota. The
+    /// project has to be touched before: what is counted here must not be older.
+    pub(crate) async fn draft_floating_ip(
+        &self,
+        pool: &PoolName,
+        server: Option<InstanceId>,
+    ) -> Result<Draft<FloatingIp>, ApiError> {
+        {
+            let view = self.door.fresh().await?;
+            let held = view.floating_ips.values().filter(|f| self.holds(&f.value)).count();
+            view.quota(&self.id).admits(Quantum::FloatingIps, held as u64, 1)?;
+        }
+        let request = FloatingRequest { project: self.id.clone(), pool: pool.clone(), server };
+        Ok(self.door.floating()?.allocate(&request).await?)
     }
 
     /// Gives an address back.

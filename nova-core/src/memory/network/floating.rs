@@ -52,7 +52,8 @@ impl FloatingIps for MemoryNetworks {
         let address = next(range, &rows, self.clock.now(), |row| &row.state, &mut chance)
             .ok_or_else(|| NetError::NoMoreAddresses { of: request.pool.to_string() })?;
         let project = request.project.clone();
-        let owner = FloatingOwner { project, binding: None, operation: None };
+        let server = request.server;
+        let owner = FloatingOwner { project, binding: None, server, operation: None };
         let state = AddressState::Owned(owner);
         let floating = FloatingIp { address, pool: request.pool.clone(), state };
         let mut txn = Txn::new();
@@ -103,5 +104,26 @@ impl FloatingIps for MemoryNetworks {
         let mut txn = Txn::new();
         txn.replace(&row, &FloatingIp { state: self.rested(), ..row.value.clone() });
         Ok(Draft { value: (), txn })
+    }
+}
+
+impl MemoryNetworks {
+    /// Leads the floating IPs that were allocated with a server to the first of its `ports`.
+    pub(super) async fn lead_there(
+        &self,
+        request: &PortRequest,
+        ports: &[Port],
+        txn: &mut Txn,
+    ) -> Result<(), NetError> {
+        let PortRequest { instance, host, .. } = *request;
+        let Some(fixed) = ports.first().map(|port| port.address) else { return Ok(()) };
+        for row in self.all::<FloatingIp>().await? {
+            let AddressState::Owned(owner) = &row.value.state else { continue };
+            let binding = Some(FloatingBinding { instance, fixed, host });
+            if owner.server == Some(instance) && owner.binding != binding {
+                txn.replace(&row, &leading(&row.value, owner, binding));
+            }
+        }
+        Ok(())
     }
 }

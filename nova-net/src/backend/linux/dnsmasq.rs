@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::files::write_whole;
+use super::leases::{LeasedAddress, leased};
 use super::release::release;
 use crate::host::{DhcpServer, HostNet, Lease, Part, RouterAdvertiser};
 
@@ -107,6 +108,11 @@ impl Servers {
         // One that has ended meanwhile reads the files when it is started again.
         let _ = kill_process(pid, Signal::HUP);
         Ok(())
+    }
+
+    /// What all servers have leased.
+    pub(super) fn leased(&self) -> io::Result<Vec<LeasedAddress>> {
+        leased(&self.folder)
     }
 
     /// Ends a server, and waits until it is gone.

@@ -44,6 +44,7 @@ mod dnsmasq;
 mod files;
 mod filters;
 mod firewall;
+mod leases;
 mod links;
 mod metadata;
 mod release;
@@ -62,6 +63,7 @@ use nova_core::domain::HostId;
 use nova_core::store::Revision;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::leases::LeasedAddress;
 use self::station::{Job, Station};
 use crate::backend::{BackendError, NetBackend};
 use crate::host::HostNet;
@@ -169,6 +171,16 @@ impl Linux {
     pub fn with_any_host(mut self, place: &HostPlace) -> Result<Self, LinuxError> {
         self.rest = Some(Station::begin(place, self.source.clone())?);
         Ok(self)
+    }
+
+    /// Which guests of a host have taken their address by DHCP, sorted by network and MAC. An
+    /// address belongs to its guest with or without a lease; this tells how far the guest has come.
+    ///
+    /// # Errors
+    /// [`BackendError::Observe`] when the host is not served here, or its files cannot be read.
+    pub async fn leased(&self, host: HostId) -> Result<Vec<LeasedAddress>, BackendError> {
+        let leased = self.ask(host, Job::Leased).await;
+        leased.unwrap_or_else(|gone| Err(BackendError::Observe { source: gone.into() }))
     }
 
     async fn ask<T>(

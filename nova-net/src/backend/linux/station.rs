@@ -21,6 +21,7 @@ use super::announce::{AnnounceError, announce};
 use super::dnsmasq::{DhcpError, Process, Servers, is_plain, lease};
 use super::files::{Memo, Memory, with_all};
 use super::firewall::{Firewall, FirewallError, filters};
+use super::leases::LeasedAddress;
 use super::links::{self, LinkError, Seen};
 use super::metadata::{Ports, Service};
 use super::ruleset::Ruleset;
@@ -36,6 +37,7 @@ use crate::plan::{Action, Plan, Step};
 #[derive(Debug)]
 pub(super) enum Job {
     Observe(oneshot::Sender<Result<HostNet, BackendError>>),
+    Leased(oneshot::Sender<Result<Vec<LeasedAddress>, BackendError>>),
     Apply { generation: Revision, plan: Plan, answer: oneshot::Sender<Result<(), BackendError>> },
 }
 
@@ -147,6 +149,12 @@ impl Station {
             // Who asked may have gone.
             match job {
                 Job::Observe(answer) => drop(answer.send(self.observe().await)),
+                Job::Leased(answer) => {
+                    let leased = self.servers.leased();
+                    let failed =
+                        |source: io::Error| BackendError::Observe { source: source.into() };
+                    drop(answer.send(leased.map_err(failed)));
+                }
                 Job::Apply { generation, plan, answer } => {
                     drop(answer.send(self.apply(generation, &plan).await));
                 }
