@@ -7,6 +7,8 @@
 //! - [`images`]: [`DirImageStore`], images in a directory;
 //! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory.
 //!
+//! [`inspect`] finds out what a disk image is before anything else opens it.
+//!
 //! [`domain`] describes a guest as a hypervisor would define it, as a value and without doing
 //! anything: which disks under which names, which interfaces, which console.
 //!
@@ -17,6 +19,7 @@ mod digest;
 pub mod domain;
 mod files;
 pub mod images;
+pub mod inspect;
 pub mod sim;
 pub mod volumes;
 

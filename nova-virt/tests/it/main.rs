@@ -3,6 +3,7 @@
 mod directories;
 mod honesty;
 mod hostile;
+mod inspect;
 mod killed;
 mod laws;
 mod model;

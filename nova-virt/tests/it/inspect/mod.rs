@@ -1,0 +1,16 @@
+//! Images that must be refused, images that must be taken, and images of chance.
+
+mod genuine;
+mod hostile;
+mod makers;
+mod random;
+
+use std::io::Cursor;
+
+use nova_virt::inspect::{Disk, Format, Refusal, inspect};
+
+use self::makers::Made;
+
+fn look(made: &Made, declared: Format) -> Result<Disk, Refusal> {
+    inspect(&mut Cursor::new(&made.0), declared, Some(1 << 40))
+}
