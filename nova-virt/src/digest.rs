@@ -1,10 +1,12 @@
 //! Measuring bytes as they pass.
 
 use std::fmt::Write as _;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use nova_core::domain::ImageContent;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How many bytes are read at a time.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
@@ -39,7 +41,7 @@ impl Measure {
 pub(crate) async fn measure(
     bytes: &mut (dyn AsyncRead + Send + Unpin),
     expected_bytes: u64,
-) -> std::io::Result<ImageContent> {
+) -> io::Result<ImageContent> {
     let mut measure = Measure::default();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
@@ -47,6 +49,41 @@ pub(crate) async fn measure(
         measure.update(&chunk[..read]);
         if read == 0 || measure.size_bytes > expected_bytes {
             return Ok(measure.finish());
+        }
+    }
+}
+
+/// Copies a stream into a file, but not far beyond `expected_bytes`, and says what it was. `each` is
+/// told how many bytes have arrived.
+pub(crate) async fn copy(
+    bytes: &mut (dyn AsyncRead + Send + Unpin),
+    file: &mut tokio::fs::File,
+    expected_bytes: u64,
+    mut each: impl FnMut(u64),
+) -> io::Result<ImageContent> {
+    let mut measure = Measure::default();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = bytes.read(&mut chunk).await?;
+        measure.update(&chunk[..read]);
+        if read == 0 || measure.size_bytes > expected_bytes {
+            file.flush().await?;
+            return Ok(measure.finish());
+        }
+        file.write_all(&chunk[..read]).await?;
+        each(measure.size_bytes);
+    }
+}
+
+/// What a file holds.
+pub(crate) fn of_file(path: &Path) -> io::Result<ImageContent> {
+    let mut file = std::fs::File::open(path)?;
+    let mut measure = Measure::default();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(measure.finish()),
+            read => measure.update(&chunk[..read]),
         }
     }
 }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nova_core::domain::{ImageContent, ImageId};
 use nova_core::port::{ImageBytes, ImageError, ImageStore};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::digest::{CHUNK_BYTES, Measure};
+use crate::digest;
 use crate::files::{self, FORMAT, FileError, Lock};
 
 /// Keeps each image as a plain file, `<id>.image`, with its size and checksum beside it in
@@ -206,22 +205,6 @@ fn fails(image: ImageId, operation: &'static str) -> impl Fn(io::Error) -> Image
     move |source| ImageError::Io { image, operation, source }
 }
 
-/// Copies the stream into the file.
-async fn copy(part: &Part, mut bytes: ImageBytes) -> io::Result<ImageContent> {
-    let mut file = tokio::fs::File::from_std(part.file.try_clone()?);
-    let mut measure = Measure::default();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let read = bytes.read(&mut chunk).await?;
-        if read == 0 {
-            file.flush().await?;
-            return Ok(measure.finish());
-        }
-        measure.update(&chunk[..read]);
-        file.write_all(&chunk[..read]).await?;
-    }
-}
-
 impl std::fmt::Display for DirImageStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "images in {}", self.directory.display())
@@ -230,9 +213,13 @@ impl std::fmt::Display for DirImageStore {
 
 #[async_trait]
 impl ImageStore for DirImageStore {
-    async fn put(&self, image: ImageId, bytes: ImageBytes) -> Result<ImageContent, ImageError> {
+    async fn put(&self, image: ImageId, mut bytes: ImageBytes) -> Result<ImageContent, ImageError> {
         let part = self.off_thread(image, "make its file", move |store| store.begin(image)).await?;
-        let copied = copy(&part, bytes).await;
+        let copied = async {
+            let mut file = tokio::fs::File::from_std(part.file.try_clone()?);
+            digest::copy(&mut *bytes, &mut file, u64::MAX, |_| ()).await
+        };
+        let copied = copied.await;
         let content = copied.map_err(fails(image, "write its bytes"))?;
         let kept = content.clone();
         self.off_thread(image, "keep it", move |store| store.publish(image, part, kept)).await?;

@@ -7,7 +7,8 @@
 //! - [`images`]: [`DirImageStore`], images in a directory;
 //! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory.
 //!
-//! [`inspect`] finds out what a disk image is before anything else opens it.
+//! [`inspect`] finds out what a disk image is before anything else opens it, and [`cache`] keeps
+//! those that a host needs.
 //!
 //! [`domain`] describes a guest as a hypervisor would define it, as a value and without doing
 //! anything: which disks under which names, which interfaces, which console.
@@ -15,6 +16,7 @@
 //! This crate does not know how networks are made, where guests are placed, or that there is a
 //! cloud at all. All it is told is in a [`GuestSpec`](nova_core::port::GuestSpec).
 
+pub mod cache;
 mod digest;
 pub mod domain;
 mod files;
@@ -23,6 +25,7 @@ pub mod inspect;
 pub mod sim;
 pub mod volumes;
 
+pub use cache::ImageCache;
 pub use files::FileError;
 pub use images::DirImageStore;
 pub use sim::{Fleet, FleetError, SimHost, SimOptions};

@@ -105,6 +105,14 @@ pub enum ImageError {
         /// The most bytes that are taken.
         limit: u64,
     },
+    /// The bytes are those that were registered, and must not be opened.
+    #[error("image {image} is refused")]
+    Refused {
+        /// The image.
+        image: ImageId,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Reading or writing failed.
     #[error("image {image}: cannot {operation}")]
     Io {
@@ -131,6 +139,7 @@ impl ImageError {
             Self::NoSuchImage { .. }
             | Self::Exists { .. }
             | Self::Mismatch { .. }
+            | Self::Refused { .. }
             | Self::TooLarge { .. } => Class::Permanent,
         }
     }

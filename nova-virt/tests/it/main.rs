@@ -1,5 +1,6 @@
 //! Everything that crosses a file, a clock or a port.
 
+mod cache;
 mod directories;
 mod honesty;
 mod hostile;
