@@ -47,6 +47,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Of each image that somebody holds or wants, by its checksum.
     wanted: Mutex<BTreeMap<String, Wanted>>,
+    /// How many downloads were begun.
+    downloads: AtomicU64,
 }
 
 /// An image that somebody holds or wants.
@@ -136,7 +138,7 @@ impl ImageCache {
     /// [`FileError::InUse`] while another has it; [`FileError::Io`].
     pub fn at(directory: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, FileError> {
         let shelf = Shelf::at(directory.as_ref())?;
-        let inner = Inner { shelf, clock, wanted: Mutex::default() };
+        let inner = Inner { shelf, clock, wanted: Mutex::default(), downloads: AtomicU64::new(0) };
         Ok(Self { inner: Arc::new(inner), idle: Self::IDLE, room: None })
     }
 
@@ -146,8 +148,8 @@ impl ImageCache {
         Self { idle, ..self }
     }
 
-    /// Takes no more than so many bytes: images that are not in use go for others, those first
-    /// that were not used for longest.
+    /// Takes no more than so many bytes, beside what is being downloaded: images that are not in
+    /// use go for others, those first that were not used for longest.
     #[must_use]
     pub fn with_room(self, bytes: u64) -> Self {
         Self { room: Some(bytes), ..self }
@@ -199,26 +201,24 @@ impl ImageCache {
                 inner.shelf.file(&content.sha256, "image"),
                 inner.shelf.file(&content.sha256, "json"),
             );
-            let Ok(Some(mut note)) = files::load::<Note>(&beside) else { return Ok(false) };
+            let Ok(Some(note)) = files::load::<Note>(&beside) else { return Ok(false) };
             let failed = || FileError::io(&path, "look at it");
             let now = inner.clock.now();
-            let there = match Stamp::of(&path) {
-                Ok(stamp) if stamp == note.measured => true,
-                // Somebody touched it.
-                Ok(stamp) => {
-                    note.measured = stamp;
-                    note.used_at = Timestamp(0);
-                    digest::of_file(&path).map_err(failed())? == content
-                }
-                Err(gone) if gone.kind() == io::ErrorKind::NotFound => false,
+            let stamp = match Stamp::of(&path) {
+                Ok(stamp) => stamp,
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(failed()(error)),
             };
-            if !there {
+            // One that somebody touched may be another.
+            let touched = stamp != note.measured;
+            if touched && digest::of_file(&path).map_err(failed())? != content {
                 inner.shelf.discard(&content.sha256).map_err(failed())?;
-            } else if now.since(note.used_at) > idle / 10 {
-                files::save(&beside, &Note { used_at: now, ..note })?;
+                return Ok(false);
             }
-            Ok(there)
+            if touched || now.since(note.used_at) > idle / 10 {
+                files::save(&beside, &Note { used_at: now, measured: stamp, ..note })?;
+            }
+            Ok(true)
         };
         let failed = fails(image.id, "look whether it is here");
         files::off_thread(move || look().map_err(|error| failed(error.into_io())), failed).await
@@ -246,7 +246,9 @@ impl ImageCache {
         if let Some(one) = inner.wanted().get_mut(sha256) {
             one.download = Some((id, size, Arc::clone(&bytes)));
         }
-        let part = Part(inner.shelf.file(sha256, "part"));
+        // One that was given up may still be in the hands of a thread.
+        let number = inner.downloads.fetch_add(1, Ordering::Relaxed);
+        let part = Part(inner.shelf.file(sha256, &format!("{number}.part")));
         let copied = async {
             let mut stream = images.open(id).await?;
             let mut file =

@@ -11,7 +11,7 @@ use nova_core::domain::{ImageContent, InstanceId};
 use crate::files::{self, FileError, Lock};
 
 /// A directory of images, each named by its checksum: `.image` is the file, `.json` what is noted of
-/// it, `.part` half a download, and `.<guest>.use` says that a guest needs it.
+/// it, `.<n>.part` half a download, and `.<guest>.use` says that a guest needs it.
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) directory: PathBuf,
@@ -55,7 +55,7 @@ impl Shelf {
             let names: BTreeSet<_> = shelf.names()?.into_iter().collect();
             for (sha256, what) in &names {
                 let noted = || names.contains(&(sha256.clone(), "json".to_owned()));
-                if what == "part" || what == "image" && !noted() {
+                if what.ends_with("part") || what == "image" && !noted() {
                     files::remove(&shelf.file(sha256, what))?;
                 }
             }

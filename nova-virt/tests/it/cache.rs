@@ -264,7 +264,7 @@ fn a_directory_is_one_cache_and_halves_of_downloads_are_removed() {
         assert!(matches!(second, Err(FileError::InUse { .. })));
         drop(cache);
         let name = &world.image.content.sha256;
-        for what in ["part", "image"] {
+        for what in ["3.part", "image"] {
             std::fs::write(world.folder.path().join(format!("{name}.{what}")), b"half").unwrap();
         }
         std::fs::write(world.folder.path().join("somebody-elses.image"), b"whole").unwrap();
