@@ -28,7 +28,8 @@ use crate::seed::Seed;
 use making::{small_guest, tiny_image};
 
 /// One test for each law of a driver; the expression makes a [`Subject`], or a driver, of which a
-/// subject with a tiny image in memory is made.
+/// subject with a tiny image in memory is made. What stands after an `if` before it says of each
+/// law's name whether it can be tested here; where it cannot, it should say so.
 ///
 /// ```
 /// nova_core::virt_laws!(async { nova_core::memory::MemoryHost::default() });
@@ -36,9 +37,10 @@ use making::{small_guest, tiny_image};
 /// ```
 #[macro_export]
 macro_rules! virt_laws {
-    ($make:expr) => {
+    (if $here:expr, $make:expr) => {
         $crate::laws!(
             virt,
+            if $here,
             $make,
             [
                 create_leaves_the_guest_running,
@@ -64,6 +66,9 @@ macro_rules! virt_laws {
                 a_rescue_that_cannot_be_changes_nothing,
             ]
         );
+    };
+    ($make:expr) => {
+        $crate::virt_laws!(if |_: &str| true, $make);
     };
 }
 

@@ -59,6 +59,19 @@ impl InterfaceName {
     /// The interface that every machine has for itself.
     pub const LOOPBACK: Self = Self { bytes: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0" };
 
+    /// The host's end of the guest's interface with this address: `tap` and the twelve digits.
+    ///
+    /// A MAC is unique in a cloud, so this is; whoever makes the interface and whoever filters
+    /// what comes from it agree without asking each other.
+    pub fn of_port(mac: Mac) -> Self {
+        let mut bytes = *b"tap\0\0\0\0\0\0\0\0\0\0\0\0";
+        let digits = mac.bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        for (place, digit) in bytes[3..].iter_mut().zip(digits) {
+            *place = b"0123456789abcdef"[usize::from(digit)];
+        }
+        Self { bytes }
+    }
+
     /// Checks `name`.
     ///
     /// # Errors

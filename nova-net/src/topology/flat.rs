@@ -1,11 +1,11 @@
 //! Flat: a bridge of the operator's, and addresses that are put into the guest's disk.
 
-use nova_core::domain::{Invalid, Network, NetworkId, NetworkKind, ProjectId};
+use nova_core::domain::{InterfaceName, Invalid, Network, NetworkId, NetworkKind, ProjectId};
 use nova_core::port::{NetError, NetworkSpec};
 
 use crate::host::{Bridge, BridgeOrigin, GuestIpv6, GuestPort, Part};
 use crate::topology::{
-    Access, Blueprint, GuestOnHost, Shape, Taken, Topology, blueprints, shared_or_own, tap_name,
+    Access, Blueprint, GuestOnHost, Shape, Taken, Topology, blueprints, shared_or_own,
 };
 
 /// The operator's own bridge. No DHCP, no gateway of ours, no floating IPs.
@@ -60,7 +60,7 @@ pub(super) fn guest_ports(
     for guest in guests {
         let (mac, address) = (guest.port.mac, guest.port.address);
         let (bridge, groups) = (network.bridge, guest.port.security_groups.clone());
-        let tap = tap_name(mac)?;
+        let tap = InterfaceName::of_port(mac);
         parts.push(GuestPort { tap, bridge, mac, address, groups }.into());
         let ipv6 = guest.port.address_v6;
         let network = network.id;

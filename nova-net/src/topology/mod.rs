@@ -37,8 +37,7 @@ use std::fmt::{Debug, Display};
 
 use nova_core::clock::Timestamp;
 use nova_core::domain::{
-    FloatingPool, InterfaceName, Invalid, Mac, Network, NetworkId, NetworkKind, Port, ProjectId,
-    ServerName,
+    FloatingPool, Invalid, Network, NetworkId, NetworkKind, Port, ProjectId, ServerName,
 };
 use nova_core::port::{NetError, NetworkSpec};
 
@@ -152,13 +151,6 @@ pub trait Topology: Display + Debug + Send + Sync + 'static {
 pub fn standard() -> Vec<std::sync::Arc<dyn Topology>> {
     use std::sync::Arc;
     vec![Arc::new(Flat), Arc::new(FlatDhcp), Arc::new(Vlan), Arc::new(Vxlan)]
-}
-
-/// The name of a guest's interface on its host: `tap` and the twelve digits of its MAC.
-///
-/// The MAC is unique in the cloud, so the name is, and whoever knows one of them knows the other.
-pub fn tap_name(mac: Mac) -> Result<InterfaceName, Invalid> {
-    InterfaceName::new(format!("tap{}", mac.to_string().replace(':', "")))
 }
 
 /// The rule of networks that are each a project's own. One that belongs to nobody yet becomes the

@@ -20,7 +20,6 @@ use nova_net::Networks;
 use nova_net::backend::linux::{HostPlace, Linux};
 use nova_net::host::GuestPort;
 use nova_net::metadata::Records;
-use nova_net::topology::tap_name;
 
 use crate::lab::run;
 
@@ -74,13 +73,13 @@ fn a_server_that_the_api_made_is_reached_from_outside() {
         let (mac, address) = (port.mac, port.address);
         let bridge = InterfaceName::new("br100").unwrap();
         let guest = lab.guest(&GuestPort {
-            tap: tap_name(mac).unwrap(),
+            tap: InterfaceName::of_port(mac),
             bridge,
             mac,
             address,
             groups: Default::default(),
         });
-        let tap = tap_name(mac).unwrap();
+        let tap = InterfaceName::of_port(mac);
         lab.ip(&lab.host.clone(), &["link", "set", tap.as_str(), "master", "br100", "up"]);
         assert!(lab.dhcp(&guest).starts_with(&format!("ip={address} ")));
 
