@@ -22,6 +22,8 @@ pub mod domain;
 mod files;
 pub mod images;
 pub mod inspect;
+#[cfg(feature = "libvirt-native")]
+pub mod libvirt;
 pub mod sim;
 pub mod volumes;
 

@@ -12,6 +12,15 @@ use nova_core::domain::{InterfaceName, Invalid, Mac};
 pub enum Boot {
     /// The root disk.
     Disk,
+    /// A kernel, whatever is on the disks.
+    Kernel {
+        /// Its file on the host.
+        kernel: String,
+        /// The file of what it unpacks into memory first.
+        ramdisk: Option<String>,
+        /// What it is told.
+        command_line: String,
+    },
     /// A program of a container.
     Init {
         /// Its path inside.
@@ -145,7 +154,7 @@ pub struct RootFs {
 /// An interface of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Interface {
-    /// The host's end; see [`tap_name`](super::tap_name).
+    /// The host's end; see [`InterfaceName::of_port`].
     pub tap: InterfaceName,
     /// The guest's Ethernet address.
     pub mac: Mac,

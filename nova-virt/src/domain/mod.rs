@@ -9,7 +9,8 @@ mod device;
 mod options;
 
 use nova_core::domain::{
-    Flavor, GiB, ImageFormat, InstanceId, InterfaceName, Invalid, MiB, ProjectId, ServerName, Vcpus,
+    Assigned, Flavor, GiB, ImageFormat, InstanceId, InterfaceName, Invalid, MiB, ProjectId,
+    ServerName, Vcpus,
 };
 use nova_core::port::{GuestSpec, Nic};
 
@@ -33,6 +34,7 @@ pub struct DomainSpec {
     root_fs: Option<RootFs>,
     interfaces: Vec<Interface>,
     console: Console,
+    assigned: Assigned,
 }
 
 impl DomainSpec {
@@ -92,7 +94,34 @@ impl DomainSpec {
             root_fs,
             interfaces: interfaces(guest, options, container)?,
             console: if container { Console::Container { log } } else { Console::Serial { log } },
+            assigned: guest.assigned.clone(),
         })
+    }
+
+    /// The same guest, started otherwise than from its root disk.
+    #[must_use]
+    pub fn booting(mut self, boot: Boot) -> Self {
+        self.boot = boot;
+        self
+    }
+
+    /// The same guest on the machine that it was first started on.
+    #[must_use]
+    pub fn on_machine(mut self, machine: MachineType) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
+    /// The same guest with another disk in place of its first, which comes second, beside the
+    /// targets `taken`; it has no others.
+    pub(crate) fn behind(mut self, first: Disk, taken: &[String]) -> Self {
+        self.disks.truncate(1);
+        let second = self.disks.first().cloned();
+        self.disks = vec![first];
+        if let Some((root, target)) = second.zip(self.free_target(taken)) {
+            self.disks.push(Disk { target, ..root });
+        }
+        self
     }
 
     /// What executes it.
@@ -153,6 +182,11 @@ impl DomainSpec {
     /// The interfaces, in the guest's order.
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
+    }
+
+    /// Which of the host's NUMA cells, CPUs and devices it has.
+    pub fn assigned(&self) -> &Assigned {
+        &self.assigned
     }
 
     /// Where the guest's console goes.
@@ -230,7 +264,7 @@ fn disks(guest: &GuestSpec, options: &DomainOptions, home: &str) -> Result<Vec<D
         None => options.disk_bus(),
     };
     let base = Backing {
-        path: options.base_of(guest.image.id),
+        path: options.base_of(&guest.image.content),
         format: if guest.image.format == ImageFormat::Qcow2 {
             DiskFormat::Qcow2
         } else {
@@ -270,12 +304,12 @@ fn interfaces(
         None => Some(options.nic_model()),
     };
     let mut interfaces: Vec<Interface> = Vec::with_capacity(guest.nics.len());
-    for (index, Nic { mac, bridge, address }) in guest.nics.iter().enumerate() {
+    for Nic { mac, bridge, address } in &guest.nics {
         if interfaces.iter().any(|before| before.mac == *mac) {
             return Err(Invalid::new("guest.nics.mac", mac, "an address that no other nic has"));
         }
         interfaces.push(Interface {
-            tap: tap_name(guest.instance, index)?,
+            tap: InterfaceName::of_port(*mac),
             mac: *mac,
             bridge: *bridge,
             address: *address,
@@ -283,17 +317,6 @@ fn interfaces(
         });
     }
     Ok(interfaces)
-}
-
-/// The name of the host's end of an interface: `tap`, the last ten digits of the guest's id, and
-/// the interface's number in two. The digits lead a person from the interface to the guest.
-///
-/// # Errors
-/// [`Invalid`] from the 257th interface on, which has no two digits.
-pub fn tap_name(instance: InstanceId, index: usize) -> Result<InterfaceName, Invalid> {
-    // 40 random bits: among a thousand guests of one host two agree once in two million hosts.
-    let digits = instance.as_u128() & 0xff_ffff_ffff;
-    InterfaceName::new(format!("tap{digits:010x}{index:02x}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What all domains of a host have in common.
 
-use nova_core::domain::{ImageId, InstanceId, Invalid};
+use nova_core::domain::{ImageContent, InstanceId, Invalid};
 
 use super::device::{DiskBus, NicModel};
 
@@ -15,6 +15,8 @@ pub enum Hypervisor {
     Qemu,
     /// The host's kernel: containers.
     Lxc,
+    /// Nothing: libvirt's own driver for tests, which only remembers what it was told.
+    Test,
 }
 
 impl Hypervisor {
@@ -24,13 +26,14 @@ impl Hypervisor {
             Self::Kvm => "kvm",
             Self::Qemu => "qemu",
             Self::Lxc => "lxc",
+            Self::Test => "test",
         }
     }
 
     /// What a guest of it starts: `hvm`, a whole machine, or `exe`, a program.
     pub const fn vm_mode(self) -> &'static str {
         match self {
-            Self::Kvm | Self::Qemu => "hvm",
+            Self::Kvm | Self::Qemu | Self::Test => "hvm",
             Self::Lxc => "exe",
         }
     }
@@ -134,13 +137,23 @@ impl DomainOptions {
         self.machine.as_ref()
     }
 
+    /// The directory of what belongs to guests.
+    pub fn homes(&self) -> String {
+        format!("{}/instances", self.directory)
+    }
+
     /// The directory of everything that belongs to a guest.
     pub fn home_of(&self, instance: InstanceId) -> String {
-        format!("{}/instances/{instance}", self.directory)
+        format!("{}/{instance}", self.homes())
+    }
+
+    /// The directory of images, which is an [image cache](crate::cache)'s.
+    pub fn bases(&self) -> String {
+        format!("{}/base", self.directory)
     }
 
     /// The file of an image, which root disks lie over.
-    pub fn base_of(&self, image: ImageId) -> String {
-        format!("{}/base/{image}", self.directory)
+    pub fn base_of(&self, content: &ImageContent) -> String {
+        format!("{}/{}.image", self.bases(), content.sha256)
     }
 }

@@ -1,0 +1,215 @@
+//! What the driver asks of a libvirt daemon, whichever way it is reached.
+
+use std::fmt::{Debug, Display};
+use std::io;
+
+use async_trait::async_trait;
+use nova_core::class::Class;
+use tokio::sync::broadcast;
+
+/// A domain's UUID.
+pub(crate) type DomainId = [u8; 16];
+
+/// The seam between the driver and its connections: one method for each thing that a daemon is
+/// asked. All of them wait for the daemon and none blocks a thread of the caller's.
+#[async_trait]
+pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
+    /// The version of the hypervisor, each part times 1000.
+    async fn version(&self) -> Result<u64, LibvirtError>;
+
+    /// What the host is, as XML.
+    async fn capabilities(&self) -> Result<String, LibvirtError>;
+
+    /// Every domain, executing or not.
+    async fn domains(&self) -> Result<Vec<DomainId>, LibvirtError>;
+
+    /// The state of a domain; none when there is no such domain.
+    async fn state(&self, domain: DomainId) -> Result<Option<DomainState>, LibvirtError>;
+
+    /// How a domain is defined, as XML: how it is now, or how it starts the next time.
+    async fn description(&self, domain: DomainId, of: Which) -> Result<String, LibvirtError>;
+
+    /// Defines a domain, or another definition of it, once the XML was found valid.
+    async fn define(&self, xml: &str) -> Result<(), LibvirtError>;
+
+    /// Starts a domain as it is defined.
+    async fn start(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Asks a domain to shut down, and does not wait.
+    async fn ask_to_shut_down(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Ends a domain at once. It stays defined.
+    async fn destroy(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Forgets a domain that does not execute.
+    async fn undefine(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Freezes a domain.
+    async fn suspend(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Lets a frozen domain go on.
+    async fn resume(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Plugs a device into an executing domain, not into its definition.
+    async fn plug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError>;
+
+    /// Asks an executing domain to give up a device. It is gone when the description says so.
+    async fn unplug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError>;
+
+    /// Begins to copy disks of an executing domain, as the XML says.
+    async fn begin_backup(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError>;
+
+    /// How the last longer work on a domain is.
+    async fn job(&self, domain: DomainId) -> Result<Job, LibvirtError>;
+
+    /// What changes from now on.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// What the daemon's driver for a kind of hypervisor understands beyond what all of them do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Flags of starting.
+    pub(crate) start: u32,
+    /// Flags of undefining.
+    pub(crate) undefine: u32,
+}
+
+impl Habits {
+    pub(crate) fn of(uri: &str) -> Self {
+        if uri.starts_with("qemu") {
+            // Not from a saved memory; and without saved memory, descriptions of snapshots and of
+            // checkpoints, and NVRAM.
+            Self { start: 8, undefine: 1 | 2 | 4 | 16 }
+        } else {
+            Self { start: 0, undefine: 0 }
+        }
+    }
+}
+
+/// Which definition of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one it executes with.
+    Current,
+    /// The one that is kept for its next start.
+    Kept,
+}
+
+/// What a domain does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DomainState {
+    /// It executes, or waits for a disk, or is about to shut down.
+    Running,
+    /// It is in memory and does not execute.
+    Paused,
+    /// It is not in memory.
+    Off,
+}
+
+impl DomainState {
+    /// `virDomainState`.
+    pub(crate) fn from_number(number: i32) -> Self {
+        match number {
+            // Running, blocked, being shut down; and what a driver has no word for.
+            0 | 1 | 2 | 4 => Self::Running,
+            // Paused, or asleep on its own account.
+            3 | 7 => Self::Paused,
+            // Shut off, crashed, or whatever comes.
+            _ => Self::Off,
+        }
+    }
+}
+
+/// How some longer work on a domain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// It goes on.
+    UnderWay,
+    /// It was done.
+    Completed,
+    /// It ended otherwise, or there was none.
+    Failed,
+}
+
+/// Something that a daemon told unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Something is otherwise with one domain.
+    Domain(DomainId),
+    /// The connection is a new one: anything may have happened meanwhile.
+    Anything,
+}
+
+/// Waits until something is told of a domain, or nothing more can be told.
+pub(crate) async fn told(changes: &mut broadcast::Receiver<Change>, domain: DomainId) {
+    loop {
+        match changes.recv().await {
+            Ok(Change::Domain(other)) if other != domain => {}
+            // Of it, or of so many that it may be among them.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            // The clock wakes whoever waits.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibvirtError {
+    /// The daemon refused.
+    #[error("libvirt error {code}: {message}")]
+    Refused {
+        /// Its number, of `virErrorNumber`.
+        code: i32,
+        /// What the daemon says.
+        message: String,
+    },
+    /// There is nobody to ask.
+    #[error("no libvirt daemon at {address}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// Why it was not found.
+        source: io::Error,
+    },
+    /// The daemon wants to know who asks in a way that this connection does not speak.
+    #[error("the libvirt daemon asks for a way to authenticate that is not supported")]
+    Unauthenticated,
+    /// The connection ended while somebody waited for an answer.
+    #[error("the connection to the libvirt daemon was lost")]
+    Lost,
+    /// What was said cannot be put into a message, or what was answered does not read.
+    #[error("a message of libvirt: {reason}")]
+    Message {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl LibvirtError {
+    /// What a caller should do about it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Lost | Self::Refused { .. } => Class::Retry,
+            Self::Unauthenticated => Class::Permanent,
+            Self::Message { .. } => Class::Bug,
+        }
+    }
+
+    /// Whether the daemon has no such domain.
+    pub(crate) fn is_no_domain(&self) -> bool {
+        matches!(self, Self::Refused { code: 42, .. })
+    }
+
+    /// Whether the domain is in a state in which this cannot be done.
+    pub(crate) fn is_wrong_state(&self) -> bool {
+        matches!(self, Self::Refused { code: 55, .. })
+    }
+
+    /// Whether the domain has no such device.
+    pub(crate) fn is_no_device(&self) -> bool {
+        matches!(self, Self::Refused { code: 99, .. })
+    }
+}

@@ -1,0 +1,292 @@
+//! What a hypervisor is told of a guest: its definition as XML.
+//!
+//! A plain function of the guest. Every file is named with its format and with what lies below it,
+//! so that no hypervisor has to guess.
+
+use std::collections::BTreeSet;
+
+use nova_core::domain::{Invalid, VolumeId};
+
+use super::disks::word;
+use super::xml::Element;
+use crate::domain::{
+    Backing, Boot, Console, Disk, DiskBus, DiskFormat, DomainSpec, Hypervisor, Interface, NicModel,
+};
+
+/// Names the elements that this project puts into a definition.
+const NAMESPACE: &str = "urn:nova:guest:1";
+
+/// What is plugged into a guest beside its own disks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VolumeDisk {
+    pub(super) volume: VolumeId,
+    pub(super) path: String,
+    pub(super) target: String,
+}
+
+/// What the definition says beside what the guest is.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Extras {
+    pub(super) volumes: Vec<VolumeDisk>,
+    /// The first user of the host that belongs to containers; those before it are the host's own.
+    pub(super) first_user: Option<u32>,
+}
+
+/// How many users a container has.
+pub(super) const USERS: u32 = 65_536;
+
+/// The definition of a guest.
+pub(super) fn definition(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {
+    let container = domain.hypervisor() == Hypervisor::Lxc;
+    let memory = domain.memory().0;
+    let mut root = Element::new("domain")
+        .attr("type", domain.hypervisor().name())
+        .with(Element::leaf("name", domain.name()))
+        .with(Element::leaf("uuid", domain.instance()))
+        .with(Element::leaf("title", domain.title()))
+        .with(
+            Element::new("metadata").with(
+                Element::new("nova:guest")
+                    .attr("xmlns:nova", NAMESPACE)
+                    .with(Element::leaf("nova:project", domain.project())),
+            ),
+        )
+        .with(Element::leaf("memory", memory).attr("unit", "MiB"))
+        .with_all(pages(domain))
+        .with(Element::leaf("vcpu", domain.vcpus().0).attr("placement", "static"))
+        .with_all(cpu_tune(domain))
+        .with_all(numa_tune(domain))
+        .with(os(domain));
+    if let (true, Some(first)) = (container, extras.first_user) {
+        let map = |kind: &str| {
+            Element::new(kind).attr("start", 0).attr("target", first).attr("count", USERS)
+        };
+        root = root.with(Element::new("idmap").with(map("uid")).with(map("gid")));
+    }
+    if !container {
+        let features = Element::new("features").with(Element::new("acpi"));
+        root = root.with(features.with(Element::new("apic"))).with_all(cpu(domain));
+        root = root.with(Element::new("clock").attr("offset", "utc"));
+    }
+    root = root
+        .with(Element::leaf("on_poweroff", "destroy"))
+        .with(Element::leaf("on_reboot", "restart"))
+        .with(Element::leaf("on_crash", "destroy"));
+    Ok(root.with(devices(domain, extras)?))
+}
+
+fn os(domain: &DomainSpec) -> Element {
+    let mut kind = Element::leaf("type", domain.hypervisor().vm_mode());
+    if let Some(machine) = domain.machine() {
+        kind = kind.attr("machine", machine.as_str());
+    }
+    let os = Element::new("os").with(kind);
+    match domain.boot() {
+        Boot::Disk => os.with(Element::new("boot").attr("dev", "hd")),
+        Boot::Init { path } => os.with(Element::leaf("init", path)),
+        Boot::Kernel { kernel, ramdisk, command_line } => os
+            .with(Element::leaf("kernel", kernel))
+            .with_all(ramdisk.iter().map(|file| Element::leaf("initrd", file)))
+            .with(Element::leaf("cmdline", command_line)),
+    }
+}
+
+/// The pages that the guest's memory is made of, where they were chosen and are not the smallest.
+fn pages(domain: &DomainSpec) -> Option<Element> {
+    let cells = domain.assigned().cells.as_ref()?;
+    let mut backing = Element::new("hugepages");
+    for (cell, fit) in cells.guest.cells.iter().zip(&cells.fit.cells) {
+        if let Some(size) = fit.page_size_kb.filter(|size| *size > SMALL_PAGE_KIB) {
+            backing = backing.with(
+                Element::new("page")
+                    .attr("size", size)
+                    .attr("unit", "KiB")
+                    .attr("nodeset", cell.id),
+            );
+        }
+    }
+    let any = !backing.children().is_empty();
+    any.then(|| Element::new("memoryBacking").with(backing))
+}
+
+/// Pages that every x86 and most other hosts have.
+const SMALL_PAGE_KIB: u64 = 4;
+
+fn cpu_tune(domain: &DomainSpec) -> Option<Element> {
+    let cells = domain.assigned().cells.as_ref()?;
+    let mut pins: Vec<(u32, u32)> =
+        cells.fit.cells.iter().flat_map(|cell| cell.pins.iter().map(|(v, h)| (*v, *h))).collect();
+    pins.sort_unstable();
+    let pin =
+        |(vcpu, cpu): &(u32, u32)| Element::new("vcpupin").attr("vcpu", vcpu).attr("cpuset", cpu);
+    (!pins.is_empty()).then(|| Element::new("cputune").with_all(pins.iter().map(pin)))
+}
+
+fn numa_tune(domain: &DomainSpec) -> Option<Element> {
+    let cells = domain.assigned().cells.as_ref()?;
+    let hosts: BTreeSet<u32> = cells.fit.cells.iter().map(|cell| cell.host_cell).collect();
+    let memory = Element::new("memory").attr("mode", "strict").attr("nodeset", list(&hosts));
+    let node = |(cell, fit): (&nova_core::domain::GuestCell, &nova_core::domain::CellFit)| {
+        let node = Element::new("memnode").attr("cellid", cell.id).attr("mode", "strict");
+        node.attr("nodeset", fit.host_cell)
+    };
+    let nodes = cells.guest.cells.iter().zip(&cells.fit.cells).map(node);
+    Some(Element::new("numatune").with(memory).with_all(nodes))
+}
+
+/// Numbers as hypervisors write sets of them.
+fn list(numbers: &BTreeSet<u32>) -> String {
+    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn cpu(domain: &DomainSpec) -> Option<Element> {
+    let numa = domain.assigned().cells.as_ref().map(|cells| {
+        let cell = |cell: &nova_core::domain::GuestCell| {
+            let cpus: BTreeSet<u32> =
+                cell.shared_vcpus.union(&cell.dedicated_vcpus).copied().collect();
+            let element = Element::new("cell").attr("id", cell.id).attr("cpus", list(&cpus));
+            element.attr("memory", cell.memory).attr("unit", "MiB")
+        };
+        Element::new("numa").with_all(cells.guest.cells.iter().map(cell))
+    });
+    match domain.hypervisor() {
+        // As the host is, but described so that another host can be compared with it.
+        Hypervisor::Kvm => {
+            let cpu = Element::new("cpu").attr("mode", "host-model").attr("check", "partial");
+            Some(cpu.with_all(numa))
+        }
+        _ => numa.map(|numa| Element::new("cpu").with(numa)),
+    }
+}
+
+fn devices(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {
+    let mut devices = Element::new("devices").with_all(domain.disks().iter().map(disk)).with_all(
+        extras.volumes.iter().map(|volume| {
+            let bus = domain.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
+            volume_disk(volume, bus)
+        }),
+    );
+    if let Some(root) = domain.root_fs() {
+        devices = devices.with(
+            Element::new("filesystem")
+                .attr("type", "mount")
+                .attr("accessmode", "passthrough")
+                .with(Element::new("source").attr("dir", &root.source))
+                .with(Element::new("target").attr("dir", &root.target)),
+        );
+    }
+    let container = domain.hypervisor() == Hypervisor::Lxc;
+    let cards = domain.interfaces().iter().enumerate();
+    devices = devices.with_all(cards.map(|(index, card)| {
+        // In a container no kernel of its own chooses the name.
+        let name = Element::new("guest").attr("dev", format!("eth{index}"));
+        interface(card).with_all(container.then_some(name))
+    }));
+    devices = match domain.console() {
+        Console::Serial { log } => {
+            let log = Element::new("log").attr("file", log).attr("append", "on");
+            let serial = Element::new("serial").attr("type", "pty").with(log);
+            let serial = serial.with(Element::new("target").attr("port", 0));
+            let target = Element::new("target").attr("type", "serial").attr("port", 0);
+            let console = Element::new("console").attr("type", "pty").with(target);
+            devices.with(serial).with(console)
+        }
+        // The daemon keeps what a container writes in a file of its own.
+        Console::Container { .. } => devices.with(Element::new("console").attr("type", "pty")),
+    };
+    for address in &domain.assigned().devices {
+        devices = devices.with(host_device(&address.to_string())?);
+    }
+    if matches!(domain.hypervisor(), Hypervisor::Kvm | Hypervisor::Qemu) {
+        let source = Element::leaf("backend", "/dev/urandom").attr("model", "random");
+        devices = devices
+            .with(Element::new("controller").attr("type", "usb").attr("model", "none"))
+            .with(Element::new("rng").attr("model", "virtio").with(source))
+            .with(Element::new("memballoon").attr("model", "virtio"));
+    }
+    Ok(devices)
+}
+
+/// A disk of the guest's own.
+fn disk(disk: &Disk) -> Element {
+    // What a guest discards goes back to the host; the host's cache is left out where it may be.
+    let driver = Element::new("driver").attr("name", "qemu").attr("type", word(disk.format));
+    Element::new("disk")
+        .attr("type", "file")
+        .attr("device", "disk")
+        .with(driver.attr("discard", "unmap"))
+        .with(Element::new("source").attr("file", &disk.path))
+        .with(below(disk.backing.as_ref()))
+        .with(Element::new("target").attr("dev", &disk.target).attr("bus", bus(disk.bus)))
+}
+
+/// What lies below a disk's file, to the last: nothing else is looked for.
+fn below(backing: Option<&Backing>) -> Element {
+    let Some(Backing { path, format }) = backing else { return Element::new("backingStore") };
+    Element::new("backingStore")
+        .attr("type", "file")
+        .with(Element::new("format").attr("type", word(*format)))
+        .with(Element::new("source").attr("file", path))
+        .with(Element::new("backingStore"))
+}
+
+/// A volume. Its bytes are the guest's, so that its format is never asked of them.
+pub(super) fn volume_disk(volume: &VolumeDisk, on: DiskBus) -> Element {
+    let driver = Element::new("driver").attr("name", "qemu");
+    Element::new("disk")
+        .attr("type", "file")
+        .attr("device", "disk")
+        .with(driver.attr("type", word(DiskFormat::Raw)).attr("discard", "unmap"))
+        .with(Element::new("source").attr("file", &volume.path))
+        .with(Element::new("backingStore"))
+        .with(Element::new("target").attr("dev", &volume.target).attr("bus", bus(on)))
+        // Guests find it by this under /dev/disk/by-id, where twenty characters are seen.
+        .with(Element::leaf("serial", volume.volume))
+}
+
+fn interface(card: &Interface) -> Element {
+    Element::new("interface")
+        .attr("type", "bridge")
+        .with(Element::new("mac").attr("address", card.mac))
+        .with(Element::new("source").attr("bridge", card.bridge))
+        .with(Element::new("target").attr("dev", card.tap))
+        .with_all(card.model.map(|model| Element::new("model").attr("type", nic(model))))
+}
+
+fn host_device(address: &str) -> Result<Element, Invalid> {
+    // As the kernel writes it: domain, bus, slot and function.
+    let wrong = || Invalid::new("assigned.devices", address, "such as 0000:3b:00.1");
+    let (domain, rest) = address.split_once(':').ok_or_else(wrong)?;
+    let (bus, rest) = rest.split_once(':').ok_or_else(wrong)?;
+    let (slot, function) = rest.split_once('.').ok_or_else(wrong)?;
+    let hex = |digits: &str| format!("0x{digits}");
+    let address = Element::new("address")
+        .attr("domain", hex(domain))
+        .attr("bus", hex(bus))
+        .attr("slot", hex(slot))
+        .attr("function", hex(function));
+    Ok(Element::new("hostdev")
+        .attr("mode", "subsystem")
+        .attr("type", "pci")
+        .attr("managed", "yes")
+        .with(Element::new("source").with(address)))
+}
+
+const fn bus(bus: DiskBus) -> &'static str {
+    match bus {
+        DiskBus::Virtio => "virtio",
+        DiskBus::Scsi => "scsi",
+        DiskBus::Sata => "sata",
+        DiskBus::Ide => "ide",
+        DiskBus::Usb => "usb",
+    }
+}
+
+const fn nic(model: NicModel) -> &'static str {
+    match model {
+        NicModel::Virtio => "virtio",
+        NicModel::E1000 => "e1000",
+        NicModel::E1000e => "e1000e",
+        NicModel::Rtl8139 => "rtl8139",
+    }
+}

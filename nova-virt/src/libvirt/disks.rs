@@ -1,0 +1,73 @@
+//! The files of a guest's disks. Whoever reads or writes one is told its format, always.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::domain::{Backing, Disk, DiskFormat};
+
+/// What `qemu-img` may take: it reads what guests have written.
+const LIMITS: [&str; 2] = ["--as=1073741824", "--cpu=30"];
+
+/// The word of tools and hypervisors for a format.
+pub(super) const fn word(format: DiskFormat) -> &'static str {
+    match format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    }
+}
+
+/// Makes a disk, as large as it is to be, in place of what is there.
+pub(super) fn make(disk: &Disk) -> io::Result<()> {
+    let path = Path::new(&disk.path);
+    crate::files::remove(path)?;
+    match (disk.format, &disk.backing) {
+        (DiskFormat::Raw, None) => {
+            let file = std::fs::File::create_new(path)?;
+            file.set_len(disk.size_bytes.unwrap_or_default())
+        }
+        (format, backing) => {
+            let mut tool = qemu_img("create");
+            tool.args(["-q", "-f", word(format)]);
+            if let Some(Backing { path, format }) = backing {
+                tool.args(["-F", word(*format), "-b", path]);
+            }
+            tool.arg(path);
+            if let Some(size) = disk.size_bytes {
+                tool.arg(size.to_string());
+            }
+            run(tool)
+        }
+    }
+}
+
+/// Copies what a guest sees on a disk that is not in use into a file of its own.
+pub(super) fn copy(disk: &Disk, into: &Path, format: DiskFormat) -> io::Result<()> {
+    // Reading a whole disk takes as long as it takes: only memory is limited.
+    let mut tool = limited(&LIMITS[..1], "convert");
+    tool.args(["-q", "-f", word(disk.format), "-O", word(format), &disk.path]).arg(into);
+    run(tool)
+}
+
+fn qemu_img(verb: &str) -> Command {
+    limited(&LIMITS, verb)
+}
+
+fn limited(limits: &[&str], verb: &str) -> Command {
+    let mut tool = Command::new("prlimit");
+    tool.args(limits).args(["--", "qemu-img", verb]);
+    tool.stdin(Stdio::null()).env("LC_ALL", "C");
+    tool
+}
+
+fn run(mut tool: Command) -> io::Result<()> {
+    let output = tool.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let full = said.contains("No space left on device");
+    let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+    let last = said.lines().last().unwrap_or("it says nothing");
+    Err(io::Error::new(kind, format!("qemu-img: {last}")))
+}

@@ -1,0 +1,167 @@
+//! A libvirt host as a driver: one verb after the other.
+
+use async_trait::async_trait;
+use nova_core::domain::{HostFacts, InstanceId, Reboot};
+use nova_core::port::{
+    AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MoveGuests, PauseGuests,
+    RescueGuests, SnapshotGuests, VirtDriver, VirtError,
+};
+
+use super::daemon::DomainState;
+use super::host::{LibvirtHost, domain_of, guest_of, host, power, to_its_end};
+use super::record::Record;
+
+#[async_trait]
+impl VirtDriver for LibvirtHost {
+    async fn facts(&self) -> Result<HostFacts, VirtError> {
+        self.inner.facts().await
+    }
+
+    async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
+        let inner = &self.inner;
+        let domains = inner.daemon().domains().await.map_err(host("list the guests"))?;
+        let kept = inner.files("list what is kept", |inner| inner.records.guests()).await?;
+        let domains = domains.into_iter().map(guest_of);
+        let all: std::collections::BTreeSet<InstanceId> = domains.chain(kept).collect();
+        let mut guests = Vec::new();
+        for guest in all {
+            guests.extend(inner.describe(guest).await?);
+        }
+        Ok(guests)
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Option<Guest>, VirtError> {
+        self.inner.describe(instance).await
+    }
+
+    async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
+        let turn = self.turn(spec.instance).await;
+        let inner = std::sync::Arc::clone(&self.inner);
+        let record = inner.record(spec.instance).await?;
+        let made = record.as_ref().is_some_and(|record| record.whole);
+        // One that somebody else made is left as it is; of one that was made by half, the rest
+        // is made, from the beginning.
+        if made || (record.is_none() && inner.state(spec.instance).await?.is_some()) {
+            return Ok(());
+        }
+        let size_max = (spec.root_disk.0 > 0).then(|| spec.root_disk.to_bytes());
+        let bases = inner.fetch(spec, &spec.image, size_max, images).await?;
+        let half = record.is_some();
+        let record = Record::new(spec.clone());
+        to_its_end(turn, "make a guest", async move {
+            if half {
+                inner.scrub(record.spec.instance).await?;
+            }
+            inner.make(record, bases).await
+        })
+        .await
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.alone(instance, "remove a guest", |inner| async move { inner.scrub(instance).await })
+            .await
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.alone(instance, "start a guest", |inner| async move {
+            match inner.existing(instance).await? {
+                (DomainState::Running | DomainState::Paused, _) => Ok(()),
+                (DomainState::Off, Some(mut record)) => inner.begin(&mut record).await,
+                (DomainState::Off, None) => {
+                    let started = inner.daemon().start(domain_of(instance)).await;
+                    started.map_err(host("start a guest"))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.alone(instance, "stop a guest", |inner| async move {
+            match inner.existing(instance).await?.0 {
+                DomainState::Off => Ok(()),
+                // It hears nothing.
+                DomainState::Paused => inner.end(instance).await,
+                DomainState::Running => inner.shut_down(instance).await,
+            }
+        })
+        .await
+    }
+
+    async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError> {
+        self.alone(instance, "reboot a guest", move |inner| async move {
+            let (state, record) = inner.own(instance, "reboot a guest").await?;
+            if record.boot >= boot {
+                return Ok(());
+            }
+            inner.reboot(record, state, boot, how == Reboot::Soft).await
+        })
+        .await
+    }
+
+    fn pausing(&self) -> Option<&dyn PauseGuests> {
+        Some(self)
+    }
+
+    fn volumes(&self) -> Option<&dyn AttachVolumes> {
+        self.inner.has_disks().then_some(self as &dyn AttachVolumes)
+    }
+
+    fn moving(&self) -> Option<&dyn MoveGuests> {
+        None
+    }
+
+    fn live(&self) -> Option<&dyn LiveMigrate> {
+        None
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
+        self.inner.has_disks().then_some(self as &dyn SnapshotGuests)
+    }
+
+    fn rescuing(&self) -> Option<&dyn RescueGuests> {
+        self.inner.has_disks().then_some(self as &dyn RescueGuests)
+    }
+}
+
+#[async_trait]
+impl PauseGuests for LibvirtHost {
+    async fn pause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.turn_power(instance, DomainState::Paused, "pause a guest").await
+    }
+
+    async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.turn_power(instance, DomainState::Running, "unpause a guest").await
+    }
+}
+
+impl LibvirtHost {
+    async fn turn_power(
+        &self,
+        instance: InstanceId,
+        wanted: DomainState,
+        operation: &'static str,
+    ) -> Result<(), VirtError> {
+        self.alone(instance, operation, move |inner| async move {
+            let (state, _) = inner.existing(instance).await?;
+            let domain = domain_of(instance);
+            let done = match (state, wanted) {
+                (DomainState::Off, _) => {
+                    let power = power(state);
+                    return Err(VirtError::WrongPower { instance, power, operation });
+                }
+                (is, wanted) if is == wanted => Ok(()),
+                (_, DomainState::Paused) => inner.daemon().suspend(domain).await,
+                (_, _) => inner.daemon().resume(domain).await,
+            };
+            done.map_err(host(operation))
+        })
+        .await
+    }
+}
+
+impl std::fmt::Display for LibvirtHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} guests of {}", self.inner.options.hypervisor().name(), self.inner.libvirtd)
+    }
+}

@@ -1,0 +1,115 @@
+//! Plugging volumes into guests, running or not.
+
+use async_trait::async_trait;
+use nova_core::domain::{InstanceId, VolumeId};
+use nova_core::port::{AttachVolumes, VirtError, VolumeLink};
+
+use super::daemon::{DomainState, LibvirtError, Which};
+use super::definition::{VolumeDisk, volume_disk};
+use super::host::{Inner, LibvirtHost, domain_of, file_of, host};
+use super::record::Plugged;
+use super::xml::Element;
+use crate::domain::DiskBus;
+
+#[async_trait]
+impl AttachVolumes for LibvirtHost {
+    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
+        let operation = "plug a volume in";
+        let VolumeLink { volume, connection } = link.clone();
+        self.alone(instance, operation, move |inner| async move {
+            let (state, mut record) = inner.own(instance, operation).await?;
+            let spec = inner.domain(&record)?;
+            let Some(path) = file_of(&connection) else {
+                return Err(host(operation)(format!("no host reaches it by {connection:?}")));
+            };
+            let target = match record.volumes.get(&volume) {
+                Some(plugged) => plugged.target.clone(),
+                None => {
+                    let taken = record.volumes.values().map(|plugged| plugged.target.clone());
+                    let free = spec.free_target(&taken.collect::<Vec<_>>());
+                    let target = free.ok_or_else(|| host(operation)("the guest's bus is full"))?;
+                    // Before it is plugged: whoever detaches it has to know.
+                    let plugged = Plugged { connection, target: target.clone() };
+                    record.volumes.insert(volume, plugged);
+                    inner.save(&record).await?;
+                    target
+                }
+            };
+            if state == DomainState::Off || inner.sees(instance, &target).await? {
+                return Ok(());
+            }
+            let bus = spec.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
+            let disk = volume_disk(&VolumeDisk { volume, path, target }, bus);
+            let disk = disk.write().map_err(host(operation))?;
+            let plugged = inner.daemon().plug(domain_of(instance), &disk).await;
+            plugged.map_err(host(operation))
+        })
+        .await
+    }
+
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
+        let operation = "pull a volume out";
+        self.alone(instance, operation, move |inner| async move {
+            let Some(mut record) = inner.record(instance).await? else { return Ok(()) };
+            let Some(Plugged { target, .. }) = record.volumes.get(&volume).cloned() else {
+                return Ok(());
+            };
+            if !matches!(inner.state(instance).await?, None | Some(DomainState::Off)) {
+                inner.unplug(instance, &target).await?;
+            }
+            record.volumes.remove(&volume);
+            inner.save(&record).await
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// The disk that an executing guest has under this name, as the hypervisor describes it.
+    async fn disk_of(
+        &self,
+        guest: InstanceId,
+        target: &str,
+    ) -> Result<Option<Element>, LibvirtError> {
+        let now = match self.daemon().description(domain_of(guest), Which::Current).await {
+            Err(error) if error.is_no_domain() => return Ok(None),
+            now => now?,
+        };
+        let tree = Element::read(&now);
+        let tree = tree.ok_or(LibvirtError::Message { reason: "a description does not read" })?;
+        // One that does not execute has a definition, and no disk in it is in use.
+        if tree.get("id").is_none() {
+            return Ok(None);
+        }
+        let named = |disk: &&Element| {
+            disk.at(&["target"]).and_then(|element| element.get("dev")) == Some(target)
+        };
+        Ok(tree.at(&["devices"]).and_then(|devices| devices.all("disk").find(named).cloned()))
+    }
+
+    async fn sees(&self, guest: InstanceId, target: &str) -> Result<bool, VirtError> {
+        let disk = self.disk_of(guest, target).await;
+        Ok(disk.map_err(host("ask what is plugged in"))?.is_some())
+    }
+
+    /// Asks a guest to give up a disk until it has.
+    async fn unplug(&self, guest: InstanceId, target: &str) -> Result<(), VirtError> {
+        let operation = "pull a volume out";
+        let gone = self
+            .wait_until(guest, || async {
+                let Some(disk) = self.disk_of(guest, target).await? else { return Ok(true) };
+                // Again and again: one that was still starting has not heard.
+                let xml = disk.write();
+                let xml = xml.map_err(|_| LibvirtError::Message { reason: "a disk" })?;
+                match self.daemon().unplug(domain_of(guest), &xml).await {
+                    Err(error) if error.is_no_device() => Ok(true),
+                    Ok(()) | Err(LibvirtError::Refused { .. }) => {
+                        Ok(self.disk_of(guest, target).await?.is_none())
+                    }
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        if gone { Ok(()) } else { Err(host(operation)("the guest does not give it up")) }
+    }
+}

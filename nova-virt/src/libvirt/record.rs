@@ -1,0 +1,144 @@
+//! What a host knows of a guest that its hypervisor does not: a file beside the guest's disks.
+//!
+//! The record is the truth and the hypervisor's definition follows from it, so that a guest is
+//! defined anew before each start, and one whose definition was lost is not lost.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use nova_core::domain::{Image, ImageContent, InstanceId, VolumeId};
+use nova_core::port::{Connection, GuestSpec};
+
+use crate::files::{self, FORMAT, FileError};
+
+/// A guest as this host was told of it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Record {
+    format: u32,
+    pub(super) spec: GuestSpec,
+    /// Whether it is whole: it was made, and is not being removed.
+    pub(super) whole: bool,
+    /// The number of its last reboot.
+    #[serde(default)]
+    pub(super) boot: u64,
+    /// A reboot under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rebooting: Option<Rebooting>,
+    /// The machine that it first started on, which it keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) machine: Option<String>,
+    /// A kernel of its image's, started instead of its disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kernel: Option<KernelFiles>,
+    /// The volumes that are plugged in.
+    #[serde(default)]
+    pub(super) volumes: BTreeMap<VolumeId, Plugged>,
+    /// What it was rescued with, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rescue: Option<Rescue>,
+}
+
+/// A reboot that was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Rebooting {
+    /// Its number.
+    pub(super) boot: u64,
+    /// The hypervisor's number for the guest's life before it; none when it was shut down.
+    pub(super) life: Option<u32>,
+}
+
+/// What a kernel was started from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct KernelFiles {
+    pub(super) kernel: ImageContent,
+    pub(super) ramdisk: Option<ImageContent>,
+    pub(super) command_line: String,
+}
+
+/// A volume that is plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Plugged {
+    pub(super) connection: Connection,
+    /// The name under which the guest has it.
+    pub(super) target: String,
+}
+
+/// The image that a guest is rescued with.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Rescue {
+    pub(super) image: Image,
+    pub(super) kernel: Option<KernelFiles>,
+}
+
+impl Record {
+    pub(super) fn new(spec: GuestSpec) -> Self {
+        Self {
+            format: FORMAT,
+            spec,
+            whole: false,
+            boot: 0,
+            rebooting: None,
+            machine: None,
+            kernel: None,
+            volumes: BTreeMap::new(),
+            rescue: None,
+        }
+    }
+}
+
+/// The records of a host, each in the directory of its guest.
+#[derive(Debug, Clone)]
+pub(super) struct Records {
+    directory: PathBuf,
+}
+
+impl Records {
+    /// Those below `directory`, which is made when it is not there.
+    pub(super) fn at(directory: &Path) -> Result<Self, FileError> {
+        Ok(Self { directory: files::directory(directory)? })
+    }
+
+    /// The directory of everything that belongs to a guest.
+    pub(super) fn home(&self, guest: InstanceId) -> PathBuf {
+        self.directory.join(guest.to_string())
+    }
+
+    fn file(&self, guest: InstanceId) -> PathBuf {
+        self.home(guest).join("guest.json")
+    }
+
+    pub(super) fn load(&self, guest: InstanceId) -> Result<Option<Record>, FileError> {
+        files::load(&self.file(guest))
+    }
+
+    pub(super) fn save(&self, record: &Record) -> Result<(), FileError> {
+        files::directory(&self.home(record.spec.instance))?;
+        files::save(&self.file(record.spec.instance), record)
+    }
+
+    /// The guests that something is kept of.
+    pub(super) fn guests(&self) -> Result<Vec<InstanceId>, FileError> {
+        let list = || -> std::io::Result<Vec<InstanceId>> {
+            let mut guests = Vec::new();
+            for entry in std::fs::read_dir(&self.directory)? {
+                let name = entry?.file_name();
+                let id = name.to_str().and_then(|name| name.parse::<InstanceId>().ok());
+                guests.extend(id.filter(|id| Some(&*id.to_string()) == name.to_str()));
+            }
+            guests.sort_unstable();
+            Ok(guests)
+        };
+        list().map_err(FileError::io(&self.directory, "list it"))
+    }
+
+    /// Removes everything that belongs to a guest.
+    pub(super) fn remove(&self, guest: InstanceId) -> Result<(), FileError> {
+        let home = self.home(guest);
+        match std::fs::remove_dir_all(&home) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FileError::io(&home, "remove it")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}

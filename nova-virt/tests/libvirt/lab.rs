@@ -1,0 +1,127 @@
+//! The world that the tests run in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nova_core::clock::SystemClock;
+use nova_core::conformance::virt::Subject;
+use nova_core::domain::{
+    GiB, Image, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label, MiB,
+    ProjectId, ServerName, Vcpus, VolumeId,
+};
+use nova_core::memory::MemoryImages;
+use nova_core::port::{Connection, GuestSpec, ImageStore, VolumeLink};
+use nova_virt::domain::{DomainOptions, Hypervisor};
+use nova_virt::libvirt::{LibvirtHost, Libvirtd};
+
+/// A folder that ends with this world.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let number: u64 = std::fs::read_dir("/run/lab").map_or(0, |all| all.count() as u64);
+    let made = tempfile::Builder::new().prefix(&format!("{name}-{number}-")).tempdir_in("/run/lab");
+    made.unwrap().keep()
+}
+
+/// The files of the guest that `examples/guest/build` makes.
+pub(crate) fn guest_file(name: &str) -> PathBuf {
+    let folder = std::env::var_os("NOVA_GUEST").expect("NOVA_GUEST names the guest's folder");
+    Path::new(&folder).join(name)
+}
+
+/// Whether this is such a world; says which test is skipped otherwise.
+pub(crate) fn is_here(test: &str) -> bool {
+    let here = std::env::var_os("NOVA_VIRT_LAB").is_some();
+    if !here {
+        eprintln!("skipped {test}: not in a world of its own (.ci/lab)");
+    }
+    here
+}
+
+/// A host of this world's daemon.
+pub(crate) fn host(uri: &str, hypervisor: Hypervisor, patience: Duration) -> LibvirtHost {
+    let directory = folder(hypervisor.name());
+    let options = DomainOptions::new(hypervisor, directory.to_str().unwrap()).unwrap();
+    let clock = Arc::new(SystemClock::new());
+    LibvirtHost::new(Libvirtd::native(uri), options, clock).unwrap().with_patience(patience)
+}
+
+/// An image with these bytes.
+pub(crate) async fn image(bytes: Vec<u8>, format: ImageFormat) -> (Arc<dyn ImageStore>, Image) {
+    let images = MemoryImages::new();
+    let id = ImageId::from_u128(7);
+    let content = images.put(id, Box::new(std::io::Cursor::new(bytes))).await.unwrap();
+    let image = Image {
+        id,
+        name: Label::new("guest").unwrap(),
+        owner: None,
+        format,
+        content,
+        min_memory: MiB::ZERO,
+        min_disk: GiB::ZERO,
+        properties: ImageProperties::default(),
+        state: ImageState::Active,
+        server: None,
+    };
+    (Arc::new(images), image)
+}
+
+/// A guest that is small, but boots.
+pub(crate) fn spec(image: Image, memory: u64) -> GuestSpec {
+    GuestSpec {
+        instance: InstanceId::from_u128(1),
+        project: ProjectId::new("lab").unwrap(),
+        name: ServerName::new("guest").unwrap(),
+        vcpus: Vcpus(1),
+        memory: MiB(memory),
+        root_disk: GiB(1),
+        ephemeral_disk: GiB::ZERO,
+        swap: MiB::ZERO,
+        image,
+        nics: Vec::new(),
+        public_key: None,
+        assigned: Default::default(),
+    }
+}
+
+/// Two volumes in files.
+pub(crate) fn volumes() -> [VolumeLink; 2] {
+    let folder = folder("volumes");
+    [1, 2].map(|number| {
+        let path = folder.join(format!("{number}.volume"));
+        std::fs::File::create(&path).unwrap().set_len(32 << 20).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let connection = Connection::File { path };
+        VolumeLink { volume: VolumeId::from_u128(number), connection }
+    })
+}
+
+/// The guest's disk, without its holes.
+fn qcow2() -> Vec<u8> {
+    let packed = folder("image").join("disk.qcow2");
+    let mut tool = std::process::Command::new("qemu-img");
+    tool.args(["convert", "-q", "-f", "raw", "-O", "qcow2"]).arg(guest_file("disk.raw"));
+    assert!(tool.arg(&packed).status().unwrap().success());
+    std::fs::read(packed).unwrap()
+}
+
+/// Boots the guest's disk under QEMU.
+pub(crate) async fn qemu() -> Subject {
+    let host = host("qemu:///system", Hypervisor::Qemu, Duration::from_secs(20));
+    let (images, image) = image(qcow2(), ImageFormat::Qcow2).await;
+    let template = spec(image.clone(), 128);
+    Subject::new(host).with_image(images, image).with_template(template).with_volumes(volumes())
+}
+
+/// Boots nothing: libvirt's driver for tests.
+pub(crate) async fn test() -> Subject {
+    Subject::new(host("test:///default", Hypervisor::Test, Duration::from_secs(5)))
+}
+
+/// Starts a container.
+pub(crate) async fn lxc() -> Subject {
+    let host = host("lxc:///system", Hypervisor::Lxc, Duration::from_secs(5));
+    let archive = std::fs::read(guest_file("rootfs.tar")).unwrap();
+    let (images, image) = image(archive, ImageFormat::RootfsTar).await;
+    let template = spec(image.clone(), 64);
+    Subject::new(host).with_image(images, image).with_template(template)
+}
