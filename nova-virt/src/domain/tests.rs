@@ -80,7 +80,8 @@ fn a_root_disk_lies_over_the_image_in_its_stated_format() {
         let home = "/srv/cloud/instances/00000000-0000-0000-0000-000000000abc";
         assert_eq!(root.path, format!("{home}/disk"));
         assert_eq!(root.format, DiskFormat::Qcow2);
-        let path = "/srv/cloud/base/00000000-0000-0000-0000-000000000007".to_owned();
+        let sha256 = &guest(|_| ()).image.content.sha256;
+        let path = format!("/srv/cloud/base/{sha256}.image");
         assert_eq!(root.backing, Some(Backing { path, format: expected }));
         assert_eq!(domain.console(), &Console::Serial { log: format!("{home}/console.log") });
     }

@@ -1,12 +1,15 @@
 //! Guests on a real host, through a libvirt daemon.
 
+mod bases;
 mod daemon;
 mod definition;
 mod disks;
 mod driver;
 mod facts;
 mod host;
+mod making;
 mod plugging;
+mod power;
 mod record;
 mod rescue;
 mod rootfs;

@@ -1,0 +1,156 @@
+//! Making guests, defining them, and removing all of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use nova_core::domain::{ImageContent, InstanceId};
+use nova_core::port::VirtError;
+
+use super::bases::Bases;
+use super::daemon::{DomainState, LibvirtError, Which};
+use super::definition::{Extras, VolumeDisk, definition};
+use super::disks;
+use super::host::{Inner, domain_of, file_of, host, no_room};
+use super::record::{KernelFiles, Record};
+use super::xml::Element;
+use crate::domain::{Boot, DomainSpec, MachineType};
+use crate::files::FileError;
+
+impl Inner {
+    /// What the hypervisor is to know of a guest.
+    pub(super) fn domain(&self, record: &Record) -> Result<DomainSpec, VirtError> {
+        let domain = DomainSpec::derive(&record.spec, &self.options);
+        let mut domain = domain.map_err(host("describe a guest"))?;
+        if let Some(machine) = &record.machine {
+            domain =
+                domain.on_machine(MachineType::new(machine).map_err(host("describe a guest"))?);
+        }
+        let kernel = match &record.rescue {
+            Some(rescue) => &rescue.kernel,
+            None => &record.kernel,
+        };
+        if let Some(files) = kernel {
+            domain = domain.booting(self.kernel_boot(files));
+        }
+        if let Some(rescue) = &record.rescue {
+            let taken: Vec<_> =
+                record.volumes.values().map(|plugged| plugged.target.clone()).collect();
+            domain = super::rescue::rescued(domain, rescue, &self.options, &taken);
+        }
+        Ok(domain)
+    }
+
+    fn kernel_boot(&self, files: &KernelFiles) -> Boot {
+        let path = |content: &ImageContent| self.options.base_of(content);
+        Boot::Kernel {
+            kernel: path(&files.kernel),
+            ramdisk: files.ramdisk.as_ref().map(path),
+            command_line: files.command_line.clone(),
+        }
+    }
+
+    /// Defines a guest as it is to be, and starts it.
+    pub(super) async fn begin(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
+        self.define(record).await?;
+        let domain = domain_of(record.spec.instance);
+        match self.daemon().start(domain).await {
+            // Somebody else was faster.
+            Err(error) if error.is_wrong_state() => match self.daemon().state(domain).await {
+                Ok(Some(DomainState::Running)) => Ok(()),
+                _ => Err(host("start a guest")(error)),
+            },
+            other => other.map_err(host("start a guest")),
+        }
+    }
+
+    pub(super) async fn define(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
+        let spec = self.domain(record)?;
+        let volumes = record.volumes.iter().filter_map(|(volume, plugged)| {
+            let (path, target) = (file_of(&plugged.connection)?, plugged.target.clone());
+            Some(VolumeDisk { volume: *volume, path, target })
+        });
+        let extras = Extras { volumes: volumes.collect(), first_user: self.first_user };
+        let tree = definition(&spec, &extras).map_err(host("describe a guest"))?;
+        let xml = tree.write().map_err(host("describe a guest"))?;
+        self.daemon().define(&xml).await.map_err(host("define a guest"))?;
+        if record.machine.is_none() && spec.root_fs().is_none() {
+            let domain = domain_of(record.spec.instance);
+            let kept = self.daemon().description(domain, Which::Kept).await;
+            let kept = kept.map_err(host("read a guest's definition"))?;
+            let machine = Element::read(&kept).and_then(|tree| {
+                tree.at(&["os", "type"]).and_then(|kind| kind.get("machine").map(ToOwned::to_owned))
+            });
+            if machine.is_some() {
+                record.machine = machine;
+                self.save(record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a new guest whole and running.
+    pub(super) async fn make(
+        self: &Arc<Self>,
+        mut record: Record,
+        bases: Bases,
+    ) -> Result<(), VirtError> {
+        let guest = record.spec.instance;
+        let made = self.try_make(&mut record, bases).await;
+        if made.is_err() {
+            // The first error is the one to tell. What is left is removed before it is tried
+            // again, or with the guest.
+            let _ = self.scrub(guest).await;
+        }
+        made
+    }
+
+    async fn try_make(
+        self: &Arc<Self>,
+        record: &mut Record,
+        bases: Bases,
+    ) -> Result<(), VirtError> {
+        let guest = record.spec.instance;
+        record.kernel = bases.kernel();
+        self.save(record).await?;
+        let domain = self.domain(record)?;
+        let first_user = self.first_user.unwrap_or_default();
+        let made = self.files("make a guest's disks", move |inner| {
+            bases.keep(&inner.cache, guest)?;
+            if let Some(root) = domain.root_fs() {
+                let root = Path::new(&root.source);
+                let unpacked = super::rootfs::unpack(bases.root.path(), root, first_user);
+                return unpacked.map_err(FileError::io(root, "unpack the image"));
+            }
+            for disk in domain.disks() {
+                let path = Path::new(&disk.path);
+                disks::make(disk).map_err(FileError::io(path, "make a disk"))?;
+            }
+            Ok(())
+        });
+        made.await.map_err(|error| no_room(guest, error))?;
+        self.begin(record).await?;
+        record.whole = true;
+        self.save(record).await
+    }
+
+    /// Nothing of a guest is left.
+    pub(super) async fn scrub(self: &Arc<Self>, guest: InstanceId) -> Result<(), VirtError> {
+        let record = self.record(guest).await?;
+        if let Some(mut record) = record.filter(|record| record.whole) {
+            // Whatever happens next, it is not a guest any more.
+            record.whole = false;
+            self.save(&record).await?;
+        }
+        self.end(guest).await?;
+        let gone = |error: &LibvirtError| error.is_no_domain();
+        match self.daemon().undefine(domain_of(guest)).await {
+            Err(error) if !gone(&error) => return Err(host("forget a guest")(error)),
+            _ => {}
+        }
+        self.files("remove a guest's files", move |inner| {
+            inner.records.remove(guest)?;
+            inner.cache.let_go(guest)
+        })
+        .await
+    }
+}
