@@ -7,6 +7,8 @@
 //! - [`images`]: [`DirImageStore`], images in a directory;
 //! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory.
 //!
+//! [`Several`] makes one host of several drivers.
+//!
 //! [`inspect`] finds out what a disk image is before anything else opens it, and [`cache`] keeps
 //! those that a host needs.
 //!
@@ -24,11 +26,13 @@ pub mod images;
 pub mod inspect;
 #[cfg(feature = "libvirt-native")]
 pub mod libvirt;
+mod several;
 pub mod sim;
 pub mod volumes;
 
 pub use cache::ImageCache;
 pub use files::FileError;
 pub use images::DirImageStore;
+pub use several::Several;
 pub use sim::{Fleet, FleetError, SimHost, SimOptions};
 pub use volumes::FileVolumes;

@@ -114,7 +114,8 @@ impl DomainSpec {
 
     /// The same guest with another disk in place of its first, which comes second, beside the
     /// targets `taken`; it has no others.
-    pub(crate) fn behind(mut self, first: Disk, taken: &[String]) -> Self {
+    #[must_use]
+    pub fn behind(mut self, first: Disk, taken: &[String]) -> Self {
         self.disks.truncate(1);
         let second = self.disks.first().cloned();
         self.disks = vec![first];
@@ -134,9 +135,15 @@ impl DomainSpec {
         self.instance
     }
 
-    /// The domain's name: `nova-` and the id, so that no server's name can meet another's.
+    /// The domain's name; see [`name_of`](Self::name_of).
     pub fn name(&self) -> String {
-        format!("nova-{}", self.instance)
+        Self::name_of(self.instance)
+    }
+
+    /// The name of a guest's domain: `nova-` and the id, so that no server's name can meet
+    /// another's, and a host's other domains are told from a cloud's.
+    pub fn name_of(instance: InstanceId) -> String {
+        format!("nova-{instance}")
     }
 
     /// Whose it is.

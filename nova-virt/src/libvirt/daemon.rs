@@ -20,8 +20,8 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// What the host is, as XML.
     async fn capabilities(&self) -> Result<String, LibvirtError>;
 
-    /// Every domain, executing or not.
-    async fn domains(&self) -> Result<Vec<DomainId>, LibvirtError>;
+    /// Every domain, executing or not, with its name.
+    async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError>;
 
     /// The state of a domain; none when there is no such domain.
     async fn state(&self, domain: DomainId) -> Result<Option<DomainState>, LibvirtError>;

@@ -7,9 +7,10 @@ use nova_core::port::{
     RescueGuests, SnapshotGuests, VirtDriver, VirtError,
 };
 
-use super::daemon::DomainState;
+use super::daemon::{DomainId, DomainState};
 use super::host::{LibvirtHost, domain_of, guest_of, host, power, to_its_end};
 use super::record::Record;
+use crate::domain::DomainSpec;
 
 #[async_trait]
 impl VirtDriver for LibvirtHost {
@@ -21,7 +22,12 @@ impl VirtDriver for LibvirtHost {
         let inner = &self.inner;
         let domains = inner.daemon().domains().await.map_err(host("list the guests"))?;
         let kept = inner.files("list what is kept", |inner| inner.records.guests()).await?;
-        let domains = domains.into_iter().map(guest_of);
+        // Of the host's other domains nobody here knows anything.
+        let ours = |(domain, name): (DomainId, String)| {
+            let guest = guest_of(domain);
+            (name == DomainSpec::name_of(guest)).then_some(guest)
+        };
+        let domains = domains.into_iter().filter_map(ours);
         let all: std::collections::BTreeSet<InstanceId> = domains.chain(kept).collect();
         let mut guests = Vec::new();
         for guest in all {

@@ -17,7 +17,7 @@ use nova_core::port::{
     Transfer, VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
 };
 use nova_virt::sim::Latency;
-use nova_virt::{DirImageStore, FileError, FileVolumes, SimHost, SimOptions};
+use nova_virt::{DirImageStore, FileError, FileVolumes, Several, SimHost, SimOptions};
 
 use crate::world::{SkipClock, TOTAL, host};
 
@@ -56,6 +56,24 @@ mod sim_reopened {
     use super::*;
 
     nova_core::virt_laws!(async { Reopened::new() });
+}
+
+/// Two hypervisors, each of which has some of the guests.
+mod sim_several {
+    use super::*;
+
+    fn several(name: &str) -> Several {
+        let parity = |image: &Image| image.id.as_u128().is_multiple_of(2);
+        Several::new(host(name)).with(parity, host("other"))
+    }
+
+    nova_core::virt_laws!(async { several("first") });
+
+    mod live {
+        use super::*;
+
+        nova_core::live_laws!(async { (several("here"), several("there")) });
+    }
 }
 
 mod sim_live {

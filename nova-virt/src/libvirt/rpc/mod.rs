@@ -137,11 +137,11 @@ fn of(domain: DomainId) -> Writer {
     Writer::default().text("by-uuid").fixed(&domain).i32(-1)
 }
 
-fn domain(reader: &mut Reader<'_>) -> Result<DomainId, Unreadable> {
-    reader.text()?;
+fn domain(reader: &mut Reader<'_>) -> Result<(DomainId, String), Unreadable> {
+    let name = reader.text()?;
     let domain = reader.fixed()?;
     reader.i32()?;
-    Ok(domain)
+    Ok((domain, name))
 }
 
 /// What was told unasked, if it is about a domain.
@@ -154,7 +154,7 @@ fn change(number: u32, body: &[u8]) -> Option<Change> {
     let mut body = Reader::new(body);
     // Which registration it answers.
     body.i32().ok()?;
-    domain(&mut body).ok().map(Change::Domain)
+    domain(&mut body).ok().map(|(domain, _)| Change::Domain(domain))
 }
 
 /// Ways to say who one is.
@@ -198,7 +198,7 @@ impl Daemon for Rpc {
         Ok(Reader::new(&answer).text()?)
     }
 
-    async fn domains(&self) -> Result<Vec<DomainId>, LibvirtError> {
+    async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError> {
         let (with_results, every) = (1, 0);
         let body = Writer::default().i32(with_results).u32(every);
         let answer = self.call(ask::LIST_ALL_DOMAINS, body).await?;
