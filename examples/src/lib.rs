@@ -3,6 +3,8 @@
 
 pub mod cold;
 pub mod kill;
+#[cfg(feature = "libvirt")]
+pub mod libvirt_host;
 pub mod private_cloud;
 pub mod race;
 pub mod sites;

@@ -33,6 +33,8 @@ use nova_virt::FleetError;
 
 pub use progress::Stage;
 pub use show::{Screen, Silent, Terminal};
+#[cfg(feature = "libvirt")]
+pub(crate) use show::{table, time};
 pub use summary::{CensusRow, Check, Died, Found, HostRow, Refused, ServerRow, Summary, Timing};
 
 use house::House;

@@ -129,7 +129,7 @@ fn wrapped(text: &str) -> Vec<String> {
 }
 
 /// A table with these columns; one whose name begins with `>` is aligned to the right.
-pub(super) fn table(columns: &[&str]) -> Table {
+pub(crate) fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(columns.iter().map(|column| column.trim_start_matches('>')));
@@ -151,7 +151,7 @@ pub(super) fn memory(amount: MiB) -> String {
 }
 
 /// `84 ms`, `1.20 s`.
-pub(super) fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.2} s") }
 }
