@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nova_core::clock::SystemClock;
-use nova_core::conformance::virt::Subject;
+use nova_core::conformance::virt::{Plant, Subject};
 use nova_core::domain::{
     GiB, Image, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label, MiB,
     ProjectId, ServerName, Vcpus, VolumeId,
 };
 use nova_core::memory::MemoryImages;
 use nova_core::port::{Connection, GuestSpec, ImageStore, VolumeLink};
-use nova_virt::domain::{DomainOptions, Hypervisor};
+use nova_virt::domain::{DomainOptions, DomainSpec, Hypervisor};
 use nova_virt::libvirt::{LibvirtHost, Libvirtd};
 
 /// A folder that ends with this world.
@@ -95,26 +95,56 @@ pub(crate) fn volumes() -> [VolumeLink; 2] {
     })
 }
 
-/// The guest's disk, without its holes.
-fn qcow2() -> Vec<u8> {
-    let packed = folder("image").join("disk.qcow2");
-    let mut tool = std::process::Command::new("qemu-img");
-    tool.args(["convert", "-q", "-f", "raw", "-O", "qcow2"]).arg(guest_file("disk.raw"));
-    assert!(tool.arg(&packed).status().unwrap().success());
-    std::fs::read(packed).unwrap()
+/// Starts a domain without asking the driver.
+pub(crate) fn plant(uri: &str, name: &str, instance: InstanceId) {
+    let rootfs = folder("planted");
+    let inside = match uri.split(':').next() {
+        Some("lxc") => {
+            let archive = guest_file("rootfs.tar");
+            let mut tar = std::process::Command::new("tar");
+            assert!(tar.arg("-C").arg(&rootfs).arg("-xf").arg(archive).status().unwrap().success());
+            format!(
+                "<os><type>exe</type><init>/sbin/init</init></os><devices><console type='pty'/>\
+                 <filesystem type='mount'><source dir='{}'/><target dir='/'/></filesystem></devices>",
+                rootfs.display()
+            )
+        }
+        _ => "<os><type>hvm</type></os>".to_owned(),
+    };
+    let kind = uri.split(':').next().unwrap();
+    let text = format!(
+        "<domain type='{kind}'><name>{name}</name><uuid>{instance}</uuid><memory unit='MiB'>16</memory>\
+         {inside}</domain>"
+    );
+    let file = rootfs.with_extension("xml");
+    std::fs::write(&file, text).unwrap();
+    let mut virsh = std::process::Command::new("virsh");
+    virsh.args(["-q", "-c", uri, "create"]).arg(file);
+    assert!(virsh.status().unwrap().success());
+}
+
+/// A way to do that for the suite.
+fn planting(uri: &'static str) -> Plant {
+    Box::new(move |instance| {
+        plant(uri, &DomainSpec::name_of(instance), instance);
+        Box::pin(async {})
+    })
 }
 
 /// Boots the guest's disk under QEMU.
 pub(crate) async fn qemu() -> Subject {
     let host = host("qemu:///system", Hypervisor::Qemu, Duration::from_secs(20));
-    let (images, image) = image(qcow2(), ImageFormat::Qcow2).await;
+    let disk = std::fs::read(guest_file("disk.qcow2")).unwrap();
+    let (images, image) = image(disk, ImageFormat::Qcow2).await;
     let template = spec(image.clone(), 128);
-    Subject::new(host).with_image(images, image).with_template(template).with_volumes(volumes())
+    let subject = Subject::new(host).with_image(images, image).with_template(template);
+    subject.with_volumes(volumes()).with_plant(planting("qemu:///system"))
 }
 
 /// Boots nothing: libvirt's driver for tests.
 pub(crate) async fn test() -> Subject {
     Subject::new(host("test:///default", Hypervisor::Test, Duration::from_secs(5)))
+        .with_plant(planting("test:///default"))
 }
 
 /// Starts a container.
@@ -123,5 +153,6 @@ pub(crate) async fn lxc() -> Subject {
     let archive = std::fs::read(guest_file("rootfs.tar")).unwrap();
     let (images, image) = image(archive, ImageFormat::RootfsTar).await;
     let template = spec(image.clone(), 64);
-    Subject::new(host).with_image(images, image).with_template(template)
+    let subject = Subject::new(host).with_image(images, image).with_template(template);
+    subject.with_plant(planting("lxc:///system"))
 }
