@@ -133,7 +133,7 @@ fn planting(uri: &'static str) -> Plant {
 
 /// Boots the guest's disk under QEMU.
 pub(crate) async fn qemu() -> Subject {
-    let host = host("qemu:///system", Hypervisor::Qemu, Duration::from_secs(20));
+    let host = host("qemu:///system", Hypervisor::Qemu, Duration::from_secs(60));
     let disk = std::fs::read(guest_file("disk.qcow2")).unwrap();
     let (images, image) = image(disk, ImageFormat::Qcow2).await;
     let template = spec(image.clone(), 128);
@@ -144,7 +144,6 @@ pub(crate) async fn qemu() -> Subject {
 /// Boots nothing: libvirt's driver for tests.
 pub(crate) async fn test() -> Subject {
     Subject::new(host("test:///default", Hypervisor::Test, Duration::from_secs(5)))
-        .with_plant(planting("test:///default"))
 }
 
 /// Starts a container.

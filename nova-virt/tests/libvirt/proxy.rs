@@ -117,12 +117,16 @@ impl State {
 
     fn lets_answer(&mut self, message: &[u8]) -> bool {
         const REPLY: u8 = 1;
-        let it_is = message[19] == REPLY && self.silent == Some(serial(message));
-        if let (true, Some((_, then))) = (it_is, &self.moment) {
+        if message[19] != REPLY || self.silent != Some(serial(message)) {
+            return true;
+        }
+        // Another connection counts from the beginning.
+        self.silent = None;
+        if let Some((_, then)) = &self.moment {
             then();
             self.happened = true;
         }
-        !it_is
+        false
     }
 }
 
