@@ -148,7 +148,16 @@ pub(crate) async fn test() -> Subject {
 
 /// Starts a container.
 pub(crate) async fn lxc() -> Subject {
+    containers(host("lxc:///system", Hypervisor::Lxc, Duration::from_secs(5))).await
+}
+
+/// Starts a container whose users are nobody on the host.
+pub(crate) async fn lxc_of_nobody() -> Subject {
     let host = host("lxc:///system", Hypervisor::Lxc, Duration::from_secs(5));
+    containers(host.with_users(1_000_000)).await
+}
+
+async fn containers(host: LibvirtHost) -> Subject {
     let archive = std::fs::read(guest_file("rootfs.tar")).unwrap();
     let (images, image) = image(archive, ImageFormat::RootfsTar).await;
     let template = spec(image.clone(), 64);

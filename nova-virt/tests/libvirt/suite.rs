@@ -12,4 +12,5 @@ macro_rules! laws_of {
 
 laws_of!(test);
 laws_of!(lxc);
+laws_of!(lxc_of_nobody);
 laws_of!(qemu);
