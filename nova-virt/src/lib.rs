@@ -24,7 +24,7 @@ pub mod domain;
 mod files;
 pub mod images;
 pub mod inspect;
-#[cfg(feature = "libvirt-native")]
+#[cfg(any(feature = "libvirt", feature = "libvirt-native"))]
 pub mod libvirt;
 mod several;
 pub mod sim;

@@ -56,14 +56,21 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// Asks an executing domain to give up a device. It is gone when the description says so.
     async fn unplug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError>;
 
+    /// Copying disks of domains that execute, if this connection can ask for it.
+    fn copying(&self) -> Option<&dyn CopyDisks>;
+
+    /// What changes from now on, as far as this connection is told.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// Copies of the disks of domains that execute, which go on executing.
+#[async_trait]
+pub(crate) trait CopyDisks: Send + Sync {
     /// Begins to copy disks of an executing domain, as the XML says.
     async fn begin_backup(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError>;
 
     /// How the last longer work on a domain is.
     async fn job(&self, domain: DomainId) -> Result<Job, LibvirtError>;
-
-    /// What changes from now on.
-    fn changes(&self) -> broadcast::Receiver<Change>;
 }
 
 /// What the daemon's driver for a kind of hypervisor understands beyond what all of them do.
@@ -122,6 +129,7 @@ impl DomainState {
 }
 
 /// How some longer work on a domain is.
+#[cfg_attr(not(feature = "libvirt-native"), expect(dead_code, reason = "nobody else can say"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Job {
     /// It goes on.

@@ -122,7 +122,8 @@ impl VirtDriver for LibvirtHost {
     }
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
-        self.inner.has_disks().then_some(self as &dyn SnapshotGuests)
+        let can = self.inner.has_disks() && self.inner.daemon().copying().is_some();
+        can.then_some(self as &dyn SnapshotGuests)
     }
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {

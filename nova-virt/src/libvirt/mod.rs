@@ -1,4 +1,7 @@
 //! Guests on a real host, through a libvirt daemon.
+//!
+//! There are two ways to one, each behind a feature of its own: over its socket (`libvirt-native`),
+//! which can do all that the driver can, and through libvirt's own library (`libvirt`).
 
 mod bases;
 mod daemon;
@@ -7,17 +10,21 @@ mod disks;
 mod driver;
 mod facts;
 mod host;
+#[cfg(feature = "libvirt")]
+mod library;
 mod making;
 mod plugging;
 mod power;
 mod record;
 mod rescue;
 mod rootfs;
+#[cfg(feature = "libvirt-native")]
 mod rpc;
 mod snapshot;
 mod turns;
 mod xml;
 
+#[cfg(feature = "libvirt-native")]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,13 +47,31 @@ impl Libvirtd {
     /// a connection that was lost is made anew.
     ///
     /// It has to be let in as root, by the socket's permissions, or by polkit.
+    #[cfg(feature = "libvirt-native")]
     pub fn native(uri: &str) -> Self {
         Self { daemon: Arc::new(rpc::Rpc::new(uri, None)) }
     }
 
     /// The same for a daemon that listens elsewhere.
+    #[cfg(feature = "libvirt-native")]
     pub fn native_at(uri: &str, socket: &Path) -> Self {
         Self { daemon: Arc::new(rpc::Rpc::new(uri, Some(socket))) }
+    }
+
+    /// The daemon for `uri`, spoken to through libvirt's own library in C, which finds it as every
+    /// other program that uses it does: `qemu+unix:///system?socket=/run/other` is one that listens
+    /// elsewhere, and `test:///default` needs none. Nothing is connected before it is used, and a
+    /// connection that was lost is made anew.
+    ///
+    /// What is changed by others is not told, only looked for once in a while, so that waiting for
+    /// a guest may take a second longer; and no images are taken of guests. Calls keep threads of
+    /// the runtime's waiting, at most five at a time. Errors that the library writes to the
+    /// standard error are silenced, for the whole process.
+    ///
+    /// The library and its bindings are under the LGPL, version 2.1 or later.
+    #[cfg(feature = "libvirt")]
+    pub fn library(uri: &str) -> Self {
+        Self { daemon: Arc::new(library::Library::new(uri)) }
     }
 }
 

@@ -120,10 +120,12 @@ impl Inner {
             .with(Element::new("disks").with(copied).with_all(left_out));
         let xml = xml.write().map_err(host(operation))?;
         let mut changes = self.daemon().changes();
-        self.daemon().begin_backup(domain_of(guest), &xml).await.map_err(host(operation))?;
+        let copying = self.daemon().copying();
+        let copying = copying.ok_or_else(|| host(operation)("this connection copies no disks"))?;
+        copying.begin_backup(domain_of(guest), &xml).await.map_err(host(operation))?;
         let end = self.clock.now().after(COPY_MAX);
         loop {
-            match self.daemon().job(domain_of(guest)).await.map_err(host(operation))? {
+            match copying.job(domain_of(guest)).await.map_err(host(operation))? {
                 Job::Completed => return Ok(()),
                 Job::Failed => return Err(host(operation)("the copy was cut short")),
                 Job::UnderWay if self.clock.now() >= end => {

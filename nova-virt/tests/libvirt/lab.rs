@@ -37,12 +37,39 @@ pub(crate) fn is_here(test: &str) -> bool {
     here
 }
 
+/// The ways to a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    #[cfg(feature = "libvirt-native")]
+    Native,
+    #[cfg(feature = "libvirt")]
+    Library,
+}
+
+impl Way {
+    pub(crate) const ALL: &[Self] = &[
+        #[cfg(feature = "libvirt-native")]
+        Self::Native,
+        #[cfg(feature = "libvirt")]
+        Self::Library,
+    ];
+
+    pub(crate) fn to(self, uri: &str) -> Libvirtd {
+        match self {
+            #[cfg(feature = "libvirt-native")]
+            Self::Native => Libvirtd::native(uri),
+            #[cfg(feature = "libvirt")]
+            Self::Library => Libvirtd::library(uri),
+        }
+    }
+}
+
 /// A host of this world's daemon.
-pub(crate) fn host(uri: &str, hypervisor: Hypervisor, patience: Duration) -> LibvirtHost {
+pub(crate) fn host(libvirtd: Libvirtd, hypervisor: Hypervisor, patience: Duration) -> LibvirtHost {
     let directory = folder(hypervisor.name());
     let options = DomainOptions::new(hypervisor, directory.to_str().unwrap()).unwrap();
     let clock = Arc::new(SystemClock::new());
-    LibvirtHost::new(Libvirtd::native(uri), options, clock).unwrap().with_patience(patience)
+    LibvirtHost::new(libvirtd, options, clock).unwrap().with_patience(patience)
 }
 
 /// An image with these bytes.
@@ -132,8 +159,8 @@ fn planting(uri: &'static str) -> Plant {
 }
 
 /// Boots the guest's disk under QEMU.
-pub(crate) async fn qemu() -> Subject {
-    let host = host("qemu:///system", Hypervisor::Qemu, Duration::from_secs(60));
+pub(crate) async fn qemu(way: Way) -> Subject {
+    let host = host(way.to("qemu:///system"), Hypervisor::Qemu, Duration::from_secs(60));
     let disk = std::fs::read(guest_file("disk.qcow2")).unwrap();
     let (images, image) = image(disk, ImageFormat::Qcow2).await;
     let template = spec(image.clone(), 128);
@@ -142,18 +169,18 @@ pub(crate) async fn qemu() -> Subject {
 }
 
 /// Boots nothing: libvirt's driver for tests.
-pub(crate) async fn test() -> Subject {
-    Subject::new(host("test:///default", Hypervisor::Test, Duration::from_secs(5)))
+pub(crate) async fn test(way: Way) -> Subject {
+    Subject::new(host(way.to("test:///default"), Hypervisor::Test, Duration::from_secs(5)))
 }
 
 /// Starts a container.
-pub(crate) async fn lxc() -> Subject {
-    containers(host("lxc:///system", Hypervisor::Lxc, Duration::from_secs(5))).await
+pub(crate) async fn lxc(way: Way) -> Subject {
+    containers(host(way.to("lxc:///system"), Hypervisor::Lxc, Duration::from_secs(5))).await
 }
 
 /// Starts a container whose users are nobody on the host.
-pub(crate) async fn lxc_of_nobody() -> Subject {
-    let host = host("lxc:///system", Hypervisor::Lxc, Duration::from_secs(5));
+pub(crate) async fn lxc_of_nobody(way: Way) -> Subject {
+    let host = host(way.to("lxc:///system"), Hypervisor::Lxc, Duration::from_secs(5));
     containers(host.with_users(1_000_000)).await
 }
 

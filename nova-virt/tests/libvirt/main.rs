@@ -1,9 +1,16 @@
 //! The driver on real daemons: in a world of its own that `.ci/lab` makes, with guests that boot.
 //! Elsewhere each of these says that it was skipped.
 
+#![cfg(any(feature = "libvirt", feature = "libvirt-native"))]
+
+#[cfg(feature = "libvirt-native")]
 mod alone;
+mod connections;
 mod lab;
+#[cfg(feature = "libvirt-native")]
 mod lost;
+#[cfg(feature = "libvirt-native")]
 mod proxy;
 mod suite;
+#[cfg(feature = "libvirt-native")]
 mod verbs;

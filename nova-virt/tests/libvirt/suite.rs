@@ -1,16 +1,32 @@
-//! The laws of a driver, on three kinds of daemon.
+//! The laws of a driver, on three kinds of daemon and by both ways to them.
+
+use crate::lab::{self, Way};
 
 macro_rules! laws_of {
-    ($kind:ident) => {
+    ($way:expr, $kind:ident) => {
         mod $kind {
-            use crate::lab;
+            use super::*;
 
-            nova_core::virt_laws!(if lab::is_here, lab::$kind());
+            nova_core::virt_laws!(if lab::is_here, lab::$kind($way));
         }
     };
 }
 
-laws_of!(test);
-laws_of!(lxc);
-laws_of!(lxc_of_nobody);
-laws_of!(qemu);
+#[cfg(feature = "libvirt-native")]
+mod native {
+    use super::*;
+
+    laws_of!(Way::Native, test);
+    laws_of!(Way::Native, lxc);
+    laws_of!(Way::Native, lxc_of_nobody);
+    laws_of!(Way::Native, qemu);
+}
+
+#[cfg(feature = "libvirt")]
+mod library {
+    use super::*;
+
+    laws_of!(Way::Library, test);
+    laws_of!(Way::Library, lxc);
+    laws_of!(Way::Library, qemu);
+}

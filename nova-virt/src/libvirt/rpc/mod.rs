@@ -16,7 +16,9 @@ use tokio::sync::{Mutex, Semaphore, broadcast};
 use self::link::{Link, Told};
 use self::procedures as ask;
 use self::xdr::{Reader, Writer};
-use super::daemon::{Change, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Which};
+use super::daemon::{
+    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Which,
+};
 
 /// The number of the protocol, and its version.
 const PROGRAM: u32 = 0x2000_8086;
@@ -258,6 +260,17 @@ impl Daemon for Rpc {
         self.call(ask::DETACH_DEVICE_FLAGS, body).await.map(drop)
     }
 
+    fn copying(&self) -> Option<&dyn CopyDisks> {
+        Some(self)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+}
+
+#[async_trait]
+impl CopyDisks for Rpc {
     async fn begin_backup(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError> {
         let body = of(domain).text(xml).maybe_text(None).u32(0);
         self.call(ask::BACKUP_BEGIN, body).await.map(drop)
@@ -271,9 +284,5 @@ impl Daemon for Rpc {
         let last = self.simple(ask::GET_JOB_STATS, domain, flag::COMPLETED).await?;
         let completed = Reader::new(&last).i32()? == job::COMPLETED;
         Ok(if completed { Job::Completed } else { Job::Failed })
-    }
-
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
     }
 }

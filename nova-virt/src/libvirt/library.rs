@@ -1,0 +1,388 @@
+//! A connection through libvirt's own library.
+//!
+//! Each of its calls keeps the thread that makes it waiting, so that they are made off the threads
+//! of the caller's and only so many at a time. It can do less than the connection over the socket:
+//! what a daemon tells unasked takes callbacks that only unsafe code can be, and copies of the
+//! disks of a running guest are not in the library's safe part.
+
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use async_trait::async_trait;
+use nova_core::domain::InstanceId;
+use tokio::sync::{Semaphore, broadcast};
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::{Error, ErrorNumber, clear_error_callback};
+use virt_sys as sys;
+
+use super::daemon::{
+    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Which,
+};
+
+/// Calls under way at a time, each on a thread of its own; more wait. A daemon that nobody told
+/// otherwise does not work on more than these for one connection.
+const CALLS_MAX: usize = 5;
+
+/// Changes that somebody may be behind before being told that there were too many.
+const CHANGES_MAX: usize = 256;
+
+/// A daemon behind the library.
+#[derive(Debug)]
+pub(super) struct Library {
+    shared: Arc<Shared>,
+    calls: Arc<Semaphore>,
+}
+
+/// What the threads that call the library share.
+#[derive(Debug)]
+struct Shared {
+    uri: String,
+    habits: Habits,
+    link: Mutex<Option<Arc<Link>>>,
+    changes: broadcast::Sender<Change>,
+}
+
+/// A connection. When the last one who uses it drops it, it is closed.
+#[derive(Debug)]
+struct Link(Connect);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // The library forgets it even where the daemon cannot be told.
+        let _ = self.0.close();
+    }
+}
+
+impl Library {
+    /// The daemon for `uri`. Nothing is connected before the first call.
+    pub(super) fn new(uri: &str) -> Self {
+        static QUIET: Once = Once::new();
+        // Otherwise it writes each error to the standard error as well.
+        QUIET.call_once(clear_error_callback);
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        let (uri, habits, link) = (uri.to_owned(), Habits::of(uri), Mutex::default());
+        let calls = Arc::new(Semaphore::new(CALLS_MAX));
+        Self { shared: Arc::new(Shared { uri, habits, link, changes }), calls }
+    }
+
+    /// Work with the library, on a thread that may wait. It goes on to its end, and keeps its
+    /// place until then, when its caller gives up.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, LibvirtError> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        let place = Arc::clone(&self.calls).acquire_owned().await;
+        let shared = Arc::clone(&self.shared);
+        let torn = |_| LibvirtError::Message { reason: "a call was torn" };
+        let call = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&shared)
+        });
+        call.await.map_err(torn)?
+    }
+
+    /// A question. That the connection was lost is only seen by using it, and asking twice is not
+    /// more than asking once: it is asked again on a new one.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connect) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        self.off_thread(move |shared| match shared.call(&work) {
+            Err(LibvirtError::Lost) => shared.call(&work),
+            other => other,
+        })
+        .await
+    }
+
+    /// A question about a domain.
+    async fn ask_of<T: Send + 'static>(
+        &self,
+        domain: DomainId,
+        work: impl Fn(&Domain) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        self.ask(move |connect| work(&find(connect, domain)?)).await
+    }
+
+    /// Does something to a domain, once.
+    async fn act<T: Send + 'static>(
+        &self,
+        domain: DomainId,
+        work: impl Fn(&Domain, Habits) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        self.off_thread(move |shared| {
+            shared.call(&|connect: &Connect| work(&find(connect, domain)?, shared.habits))
+        })
+        .await
+    }
+
+    /// The same for what is done when the call is, and tells so.
+    async fn change<T: Send + 'static>(
+        &self,
+        domain: DomainId,
+        work: impl Fn(&Domain, Habits) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(), LibvirtError> {
+        self.act(domain, work).await?;
+        // Nobody has to listen.
+        let _ = self.shared.changes.send(Change::Domain(domain));
+        Ok(())
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // Closing waits for the daemon.
+        let link = self.shared.with(Option::take);
+        if let (Some(link), Ok(runtime)) = (link, tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(link));
+        }
+    }
+}
+
+impl Shared {
+    fn with<T>(&self, work: impl FnOnce(&mut Option<Arc<Link>>) -> T) -> T {
+        work(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The connection that is there, or a new one.
+    fn link(&self) -> Result<Arc<Link>, LibvirtError> {
+        self.with(|kept| {
+            if let Some(link) = kept {
+                return Ok(Arc::clone(link));
+            }
+            let link = Connect::open(Some(plain(&self.uri)?));
+            let link = Arc::new(Link(link.map_err(|error| self.unopened(error))?));
+            *kept = Some(Arc::clone(&link));
+            // Nobody has to listen.
+            let _ = self.changes.send(Change::Anything);
+            Ok(link)
+        })
+    }
+
+    fn unopened(&self, error: Error) -> LibvirtError {
+        match error.code() {
+            ErrorNumber::AuthFailed | ErrorNumber::AuthCancelled | ErrorNumber::AuthUnavailable => {
+                LibvirtError::Unauthenticated
+            }
+            ErrorNumber::SystemError => {
+                let (address, source) = (self.uri.clone(), std::io::Error::other(error));
+                LibvirtError::Unreachable { address, source }
+            }
+            _ => refused(&error),
+        }
+    }
+
+    /// One call.
+    fn call<T>(&self, work: &impl Fn(&Connect) -> Result<T, Error>) -> Result<T, LibvirtError> {
+        let link = self.link()?;
+        work(&link.0).map_err(|error| {
+            // A driver that cannot say is no daemon, and cannot be lost.
+            if link.0.is_alive().unwrap_or(true) {
+                return refused(&error);
+            }
+            self.with(|kept| {
+                if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &link)) {
+                    *kept = None;
+                }
+            });
+            LibvirtError::Lost
+        })
+    }
+}
+
+fn refused(error: &Error) -> LibvirtError {
+    let code = i32::try_from(error.code().to_raw()).unwrap_or_default();
+    LibvirtError::Refused { code, message: error.message().to_owned() }
+}
+
+fn find(connect: &Connect, domain: DomainId) -> Result<Domain, Error> {
+    let name = InstanceId::from_u128(u128::from_be_bytes(domain)).to_string();
+    Domain::lookup_by_uuid_string(connect, &name)
+}
+
+/// A text that C can hold.
+fn plain(text: &str) -> Result<&str, LibvirtError> {
+    let zero = LibvirtError::Message { reason: "it holds a zero" };
+    if text.contains('\0') { Err(zero) } else { Ok(text) }
+}
+
+impl std::fmt::Display for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} by its library", self.shared.uri)
+    }
+}
+
+#[async_trait]
+impl Daemon for Library {
+    async fn version(&self) -> Result<u64, LibvirtError> {
+        self.ask(|connect| connect.get_hyp_version().map(u64::from)).await
+    }
+
+    async fn capabilities(&self) -> Result<String, LibvirtError> {
+        self.ask(Connect::get_capabilities).await
+    }
+
+    async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError> {
+        let every = 0;
+        self.ask(move |connect| {
+            let domains = connect.list_all_domains(every)?;
+            let named = |domain: &Domain| Ok((domain.get_uuid()?.into_bytes(), domain.get_name()?));
+            domains.iter().map(named).collect()
+        })
+        .await
+    }
+
+    async fn state(&self, domain: DomainId) -> Result<Option<DomainState>, LibvirtError> {
+        match self.ask_of(domain, Domain::get_state).await {
+            Ok((state, _reason)) => {
+                Ok(Some(DomainState::from_number(i32::try_from(state).unwrap_or(i32::MAX))))
+            }
+            Err(error) if error.is_no_domain() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn description(&self, domain: DomainId, which: Which) -> Result<String, LibvirtError> {
+        let flags = if which == Which::Kept { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+        self.ask_of(domain, move |domain| domain.get_xml_desc(flags)).await
+    }
+
+    async fn define(&self, xml: &str) -> Result<(), LibvirtError> {
+        let xml = plain(xml)?.to_owned();
+        let defined = self.off_thread(move |shared| {
+            shared.call(&|connect: &Connect| {
+                let flags = sys::VIR_DOMAIN_DEFINE_VALIDATE;
+                Ok(Domain::define_xml_flags(connect, &xml, flags)?.get_uuid()?.into_bytes())
+            })
+        });
+        let _ = self.shared.changes.send(Change::Domain(defined.await?));
+        Ok(())
+    }
+
+    async fn start(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, habits| domain.create_with_flags(habits.start)).await
+    }
+
+    async fn ask_to_shut_down(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.act(domain, |domain, _| domain.shutdown_flags(0).map(drop)).await
+    }
+
+    async fn destroy(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, _| domain.destroy_flags(0)).await
+    }
+
+    async fn undefine(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, habits| domain.undefine_flags(habits.undefine)).await
+    }
+
+    async fn suspend(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, _| domain.suspend()).await
+    }
+
+    async fn resume(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, _| domain.resume()).await
+    }
+
+    async fn plug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError> {
+        let (xml, now) = (plain(xml)?.to_owned(), sys::VIR_DOMAIN_AFFECT_LIVE);
+        self.change(domain, move |domain, _| domain.attach_device_flags(&xml, now)).await
+    }
+
+    async fn unplug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError> {
+        let (xml, now) = (plain(xml)?.to_owned(), sys::VIR_DOMAIN_AFFECT_LIVE);
+        self.act(domain, move |domain, _| domain.detach_device_flags(&xml, now).map(drop)).await
+    }
+
+    fn copying(&self) -> Option<&dyn CopyDisks> {
+        None
+    }
+
+    /// Only that there is a new connection, and what was done over this one. Whoever waits for
+    /// something else has to look.
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.shared.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::xml::Element;
+    use super::*;
+
+    /// The library's own driver for tests, which needs no daemon.
+    const URI: &str = "test:///default";
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    /// A domain that executes. All connections of a process have the same ones, so that each test
+    /// has one of its own.
+    async fn domain(library: &Library, number: u8) -> DomainId {
+        let uuid = InstanceId::from_u128(u128::from_be_bytes([number; 16]));
+        let xml = Element::new("domain")
+            .attr("type", "test")
+            .with(Element::leaf("name", format!("library-{number}")))
+            .with(Element::leaf("uuid", uuid))
+            .with(Element::leaf("memory", 1024))
+            .with(Element::new("os").with(Element::leaf("type", "hvm")));
+        library.define(&xml.write().unwrap()).await.unwrap();
+        library.start([number; 16]).await.unwrap();
+        [number; 16]
+    }
+
+    #[test]
+    fn no_handle_is_left_of_a_thousand_calls() {
+        run(async {
+            let library = Library::new(URI);
+            let (domain, nobody) = (domain(&library, 1).await, [7; 16]);
+            for _ in 0..250 {
+                assert_eq!(library.state(domain).await.unwrap(), Some(DomainState::Running));
+                assert_eq!(library.state(nobody).await.unwrap(), None);
+                let named = (domain, "library-1".to_owned());
+                assert!(library.domains().await.unwrap().contains(&named));
+                library.description(domain, Which::Kept).await.unwrap();
+                assert!(library.define("<domain/>").await.is_err());
+            }
+            // A handle that is left holds its connection.
+            let mut link = Arc::into_inner(library.shared.with(Option::take).unwrap()).unwrap();
+            assert_eq!(link.0.close(), Ok(0));
+            std::mem::forget(link);
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_said_or_reached_is_refused_and_not_a_panic() {
+        run(async {
+            let library = Library::new(URI);
+            let refused = library.define("<domain>\0</domain>").await;
+            assert!(matches!(refused, Err(LibvirtError::Message { .. })), "{refused:?}");
+            for uri in ["test:///de\0fault", "nowhere:///", "test:///no/such/file", "%%"] {
+                assert!(Library::new(uri).version().await.is_err(), "{uri:?}");
+            }
+            let nobody = Library::new("test+unix:///default?socket=/nonexistent").version().await;
+            assert!(matches!(nobody, Err(LibvirtError::Unreachable { .. })), "{nobody:?}");
+        });
+    }
+
+    #[test]
+    fn what_was_done_over_it_is_told_and_what_was_asked_is_not() {
+        run(async {
+            let library = Library::new(URI);
+            let mut changes = library.changes();
+            let domain = domain(&library, 2).await;
+            assert_eq!(changes.try_recv(), Ok(Change::Anything), "a new connection");
+            for _what in ["defined", "started"] {
+                assert_eq!(changes.try_recv(), Ok(Change::Domain(domain)));
+            }
+            library.suspend(domain).await.unwrap();
+            assert_eq!(changes.try_recv(), Ok(Change::Domain(domain)));
+            library.resume(domain).await.unwrap();
+            assert_eq!(changes.try_recv(), Ok(Change::Domain(domain)));
+            library.state(domain).await.unwrap();
+            assert!(changes.try_recv().is_err());
+            // Whoever waits asks again and again, and must not be woken by that.
+            library.ask_to_shut_down(domain).await.unwrap();
+            assert!(changes.try_recv().is_err());
+        });
+    }
+}
