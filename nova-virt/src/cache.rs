@@ -16,7 +16,8 @@ use nova_core::clock::{Clock, Timestamp};
 use nova_core::domain::{Image, ImageContent, ImageId, InstanceId};
 use nova_core::port::{ImageError, ImageStore};
 
-use self::shelf::{Note, Shelf, Stamp, is_checksum};
+pub(crate) use self::shelf::is_checksum;
+use self::shelf::{Note, Shelf, Stamp};
 use crate::digest;
 use crate::files::{self, FORMAT, FileError};
 use crate::inspect::{Disk, Format, inspect};

@@ -113,6 +113,6 @@ impl Shelf {
     }
 }
 
-pub(super) fn is_checksum(text: &str) -> bool {
+pub(crate) fn is_checksum(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -17,7 +17,7 @@ use nova_core::port::{GuestSpec, Nic};
 pub use self::device::{
     Backing, Boot, Console, Disk, DiskBus, DiskFormat, DiskRole, Interface, NicModel, RootFs,
 };
-pub use self::options::{DomainOptions, Hypervisor, MachineType};
+pub use self::options::{CpuMode, CpuModel, DomainOptions, Hypervisor, MachineType};
 
 /// A definition of one guest, complete and consistent: targets, taps and MACs are each used once.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -29,6 +29,8 @@ pub struct DomainSpec {
     vcpus: Vcpus,
     memory: MiB,
     machine: Option<MachineType>,
+    cpu: Option<CpuMode>,
+    translation_cache: Option<MiB>,
     boot: Boot,
     disks: Vec<Disk>,
     root_fs: Option<RootFs>,
@@ -63,7 +65,8 @@ impl DomainSpec {
     /// # Errors
     /// [`Invalid`] names what cannot be: no CPU or no memory, more than a flavor may have, less
     /// than the image needs, an image of a format that this hypervisor does not start, a property
-    /// with an unknown value, more disks than the bus takes, a MAC twice, too many interfaces.
+    /// with an unknown value, more disks than the bus takes, a MAC twice, too many interfaces, options
+    /// that the hypervisor has no use for.
     pub fn derive(guest: &GuestSpec, options: &DomainOptions) -> Result<Self, Invalid> {
         check_size(guest)?;
         let container = options.hypervisor() == Hypervisor::Lxc;
@@ -89,6 +92,8 @@ impl DomainSpec {
             vcpus: guest.vcpus,
             memory: guest.memory,
             machine,
+            cpu: options.cpu()?,
+            translation_cache: options.translation_cache()?,
             boot,
             disks,
             root_fs,
@@ -171,6 +176,17 @@ impl DomainSpec {
         self.machine.as_ref()
     }
 
+    /// The processor that it sees; none means the hypervisor's default, or no other than the
+    /// host's.
+    pub fn cpu(&self) -> Option<&CpuMode> {
+        self.cpu.as_ref()
+    }
+
+    /// How much of translated instructions is kept; none means the hypervisor's default.
+    pub fn translation_cache(&self) -> Option<MiB> {
+        self.translation_cache
+    }
+
     /// What is started first.
     pub fn boot(&self) -> &Boot {
         &self.boot
@@ -239,6 +255,11 @@ fn check_image(guest: &GuestSpec, container: bool) -> Result<(), Invalid> {
         let allowed =
             if container { "an archive of a root file system" } else { "a disk: raw or qcow2" };
         return Err(Invalid::new("image.format", format!("{:?}", image.format), allowed));
+    }
+    let sha256 = &image.content.sha256;
+    if !crate::cache::is_checksum(sha256) {
+        // It names a file.
+        return Err(Invalid::new("image.content.sha256", sha256, "64 lower-case hex digits"));
     }
     if guest.memory < image.min_memory {
         let allowed = "at least what the image needs";

@@ -1,6 +1,6 @@
 //! What all domains of a host have in common.
 
-use nova_core::domain::{ImageContent, InstanceId, Invalid};
+use nova_core::domain::{ImageContent, InstanceId, Invalid, MiB};
 
 use super::device::{DiskBus, NicModel};
 
@@ -47,20 +47,58 @@ impl MachineType {
     /// Checks `name`.
     ///
     /// # Errors
-    /// [`Invalid`] unless it is 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    /// [`Invalid`] unless it is 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or a digit.
     pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
-        let name = name.into();
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if (1..=64).contains(&name.len()) && name.bytes().all(good) {
-            Ok(Self(name))
-        } else {
-            Err(Invalid::new("machine type", name, "1 to 64 of A-Z, a-z, 0-9 and ._-"))
-        }
+        word("machine type", name.into()).map(Self)
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The processor that a guest sees.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CpuMode {
+    /// The host's, as far as it can be described, so that another host can be compared with it.
+    HostModel,
+    /// The host's, with all that it has: the fastest, and a guest can only go to a host that has
+    /// the very same.
+    HostPassthrough,
+    /// A model of which several hosts have at least what it has.
+    Named(CpuModel),
+}
+
+/// A processor that hypervisors know by name, such as `Skylake-Server`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CpuModel(String);
+
+impl CpuModel {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`Invalid`] unless it is 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or a digit.
+    pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
+        word("cpu model", name.into()).map(Self)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn word(field: &'static str, name: String) -> Result<String, Invalid> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && name.len() <= 64 && name.bytes().all(good) {
+        Ok(name)
+    } else {
+        let allowed = "1 to 64 of A-Z, a-z, 0-9 and ._-, the first a letter or a digit";
+        Err(Invalid::new(field, name, allowed))
     }
 }
 
@@ -72,6 +110,8 @@ pub struct DomainOptions {
     disk_bus: DiskBus,
     nic_model: NicModel,
     machine: Option<MachineType>,
+    cpu: Option<CpuMode>,
+    translation_cache: Option<MiB>,
 }
 
 impl DomainOptions {
@@ -96,7 +136,8 @@ impl DomainOptions {
             return Err(Invalid::new("domain.directory", directory, allowed));
         }
         let (disk_bus, nic_model) = (DiskBus::Virtio, NicModel::Virtio);
-        Ok(Self { hypervisor, directory, disk_bus, nic_model, machine: None })
+        let (machine, cpu, translation_cache) = (None, None, None);
+        Ok(Self { hypervisor, directory, disk_bus, nic_model, machine, cpu, translation_cache })
     }
 
     /// Plugs disks into this bus, where the image does not ask for another.
@@ -120,6 +161,24 @@ impl DomainOptions {
         self
     }
 
+    /// Shows guests this processor, instead of [`CpuMode::HostModel`] under KVM and the
+    /// hypervisor's default under QEMU. Nothing else has one of its own, and QEMU cannot show what
+    /// it does not execute on: [`DomainSpec::derive`](super::DomainSpec::derive) refuses those.
+    #[must_use]
+    pub fn with_cpu(mut self, cpu: CpuMode) -> Self {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// Lets QEMU keep at most so much of translated instructions for each guest, beside the guest's
+    /// memory: at least 1 MiB, and less is slower. Nothing else translates, and
+    /// [`DomainSpec::derive`](super::DomainSpec::derive) refuses it there.
+    #[must_use]
+    pub fn with_translation_cache(mut self, size: MiB) -> Self {
+        self.translation_cache = Some(size);
+        self
+    }
+
     /// What executes the guests.
     pub fn hypervisor(&self) -> Hypervisor {
         self.hypervisor
@@ -135,6 +194,30 @@ impl DomainOptions {
 
     pub(super) fn machine(&self) -> Option<&MachineType> {
         self.machine.as_ref()
+    }
+
+    /// The processor that guests see, if they see another than the hypervisor's default.
+    pub(super) fn cpu(&self) -> Result<Option<CpuMode>, Invalid> {
+        let allowed = match (self.hypervisor, &self.cpu) {
+            (Hypervisor::Kvm, cpu) => return Ok(Some(cpu.clone().unwrap_or(CpuMode::HostModel))),
+            (_, None) => return Ok(None),
+            (Hypervisor::Qemu, Some(CpuMode::HostPassthrough)) => {
+                "a model: instructions are translated, whatever the host executes"
+            }
+            (Hypervisor::Qemu, Some(cpu)) => return Ok(Some(cpu.clone())),
+            (Hypervisor::Lxc | Hypervisor::Test, Some(_)) => "none: guests have no other processor",
+        };
+        Err(Invalid::new("domain.cpu", format!("{:?}", self.cpu), allowed))
+    }
+
+    pub(super) fn translation_cache(&self) -> Result<Option<MiB>, Invalid> {
+        match self.translation_cache {
+            Some(size) if self.hypervisor != Hypervisor::Qemu || size == MiB::ZERO => {
+                let allowed = "at least 1 MiB, for guests of QEMU";
+                Err(Invalid::new("domain.translation_cache", size, allowed))
+            }
+            cache => Ok(cache),
+        }
     }
 
     /// The directory of what belongs to guests.

@@ -147,6 +147,7 @@ fn what_cannot_be_is_named() {
     refused(Qemu, Some("guest.ephemeral_disk"), |g| g.ephemeral_disk = GiB(u64::MAX));
     refused(Qemu, Some("guest.nics"), |g| g.nics = (0..33).map(nic).collect());
     refused(Qemu, Some("guest.nics.mac"), |g| g.nics = vec![nic(1), nic(1)]);
+    refused(Qemu, Some("image.content.sha256"), |g| g.image.content.sha256 = "../x".to_owned());
     refused(Qemu, Some("image.format"), |g| g.image.format = ImageFormat::RootfsTar);
     refused(Lxc, Some("image.format"), |_| ());
     let container = |g: &mut GuestSpec| g.image.format = ImageFormat::RootfsTar;
@@ -186,4 +187,42 @@ fn targets_go_on_with_two_letters_and_end_where_the_bus_does() {
     assert_eq!(name(DiskBus::Scsi, 701).as_deref(), Some("sdzz"));
     assert_eq!(name(DiskBus::Virtio, 702), None);
     assert_eq!(name(DiskBus::Ide, 4), None);
+}
+
+#[test]
+fn a_processor_and_a_translation_cache_are_refused_where_there_is_none() {
+    use Hypervisor::{Kvm, Lxc, Qemu, Test};
+    let check = |hypervisor, change: &dyn Fn(DomainOptions) -> DomainOptions| {
+        let guest = guest(|g| {
+            if hypervisor == Lxc {
+                g.image.format = ImageFormat::RootfsTar;
+            }
+        });
+        let options = change(DomainOptions::new(hypervisor, "/srv/cloud").unwrap());
+        let domain = DomainSpec::derive(&guest, &options).map_err(|error| error.field)?;
+        Ok((domain.cpu().cloned(), domain.translation_cache()))
+    };
+    let plain = |options| options;
+    assert_eq!(check(Kvm, &plain), Ok((Some(CpuMode::HostModel), None)));
+    for hypervisor in [Qemu, Lxc, Test] {
+        assert_eq!(check(hypervisor, &plain), Ok((None, None)));
+    }
+    let named = CpuMode::Named(CpuModel::new("Skylake-Server").unwrap());
+    for mode in [CpuMode::HostModel, CpuMode::HostPassthrough, named] {
+        let with = |options: DomainOptions| options.with_cpu(mode.clone());
+        assert_eq!(check(Kvm, &with), Ok((Some(mode.clone()), None)));
+        let translated = match mode {
+            CpuMode::HostPassthrough => Err("domain.cpu"),
+            _ => Ok((Some(mode.clone()), None)),
+        };
+        assert_eq!(check(Qemu, &with), translated);
+        assert_eq!(check(Lxc, &with), Err("domain.cpu"));
+        assert_eq!(check(Test, &with), Err("domain.cpu"));
+    }
+    let cache = |size| move |options: DomainOptions| options.with_translation_cache(MiB(size));
+    assert_eq!(check(Qemu, &cache(32)), Ok((None, Some(MiB(32)))));
+    assert_eq!(check(Qemu, &cache(0)), Err("domain.translation_cache"));
+    for hypervisor in [Kvm, Lxc, Test] {
+        assert_eq!(check(hypervisor, &cache(32)), Err("domain.translation_cache"));
+    }
 }

@@ -10,7 +10,8 @@ use nova_core::domain::{Invalid, VolumeId};
 use super::disks::word;
 use super::xml::Element;
 use crate::domain::{
-    Backing, Boot, Console, Disk, DiskBus, DiskFormat, DomainSpec, Hypervisor, Interface, NicModel,
+    Backing, Boot, Console, CpuMode, Disk, DiskBus, DiskFormat, DomainSpec, Hypervisor, Interface,
+    NicModel,
 };
 
 /// Names the elements that this project puts into a definition.
@@ -30,6 +31,8 @@ pub(super) struct Extras {
     pub(super) volumes: Vec<VolumeDisk>,
     /// The first user of the host that belongs to containers; those before it are the host's own.
     pub(super) first_user: Option<u32>,
+    /// What confines machines on this host, such as `apparmor`; none where there is nothing.
+    pub(super) confined_by: Option<String>,
 }
 
 /// How many users a container has.
@@ -69,14 +72,20 @@ pub(super) fn definition(domain: &DomainSpec, extras: &Extras) -> Result<Element
     }
     if !container {
         let features = Element::new("features").with(Element::new("acpi"));
-        root = root.with(features.with(Element::new("apic"))).with_all(cpu(domain));
+        let features = features.with(Element::new("apic")).with_all(translation(domain));
+        root = root.with(features).with_all(cpu(domain));
         root = root.with(Element::new("clock").attr("offset", "utc"));
     }
     root = root
         .with(Element::leaf("on_poweroff", "destroy"))
         .with(Element::leaf("on_reboot", "restart"))
         .with(Element::leaf("on_crash", "destroy"));
-    Ok(root.with(devices(domain, extras)?))
+    let label = extras.confined_by.iter().filter(|_| !container).map(|driver| {
+        // Another one for each start, so that no two guests are confined to the same.
+        let label = Element::new("seclabel").attr("type", "dynamic").attr("model", driver);
+        label.attr("relabel", "yes")
+    });
+    Ok(root.with(devices(domain, extras)?).with_all(label))
 }
 
 fn os(domain: &DomainSpec) -> Element {
@@ -116,7 +125,16 @@ fn pages(domain: &DomainSpec) -> Option<Element> {
 /// Pages that every x86 and most other hosts have.
 const SMALL_PAGE_KIB: u64 = 4;
 
+/// How much of the translated instructions is kept.
+fn translation(domain: &DomainSpec) -> Option<Element> {
+    let cache = Element::leaf("tb-cache", domain.translation_cache()?.0).attr("unit", "MiB");
+    Some(Element::new("tcg").with(cache))
+}
+
 fn cpu_tune(domain: &DomainSpec) -> Option<Element> {
+    if domain.hypervisor() == Hypervisor::Lxc {
+        return Some(shares(domain));
+    }
     let cells = domain.assigned().cells.as_ref()?;
     let mut pins: Vec<(u32, u32)> =
         cells.fit.cells.iter().flat_map(|cell| cell.pins.iter().map(|(v, h)| (*v, *h))).collect();
@@ -125,6 +143,25 @@ fn cpu_tune(domain: &DomainSpec) -> Option<Element> {
         |(vcpu, cpu): &(u32, u32)| Element::new("vcpupin").attr("vcpu", vcpu).attr("cpuset", cpu);
     (!pins.is_empty()).then(|| Element::new("cputune").with_all(pins.iter().map(pin)))
 }
+
+/// The processor time of a container, which sees all of the host's CPUs: of a second no more than
+/// as many CPUs give as it has, and where others want some too, in proportion to that.
+fn shares(domain: &DomainSpec) -> Element {
+    let cpus = u64::from(domain.vcpus().0);
+    Element::new("cputune")
+        .with(Element::leaf("shares", (cpus * SHARES_OF_A_CPU).min(SHARES_MAX)))
+        .with(Element::leaf("period", PERIOD_MICROSECONDS))
+        .with(Element::leaf("quota", cpus * PERIOD_MICROSECONDS))
+}
+
+/// What groups of processes have in proportion to each other, unless told otherwise.
+const SHARES_OF_A_CPU: u64 = 1024;
+
+/// The kernel takes no more.
+const SHARES_MAX: u64 = 262_144;
+
+/// How often what is left is given out anew: the kernel's own choice.
+const PERIOD_MICROSECONDS: u64 = 100_000;
 
 fn numa_tune(domain: &DomainSpec) -> Option<Element> {
     let cells = domain.assigned().cells.as_ref()?;
@@ -153,14 +190,22 @@ fn cpu(domain: &DomainSpec) -> Option<Element> {
         };
         Element::new("numa").with_all(cells.guest.cells.iter().map(cell))
     });
-    match domain.hypervisor() {
-        // As the host is, but described so that another host can be compared with it.
-        Hypervisor::Kvm => {
-            let cpu = Element::new("cpu").attr("mode", "host-model").attr("check", "partial");
-            Some(cpu.with_all(numa))
+    let cpu = Element::new("cpu");
+    let cpu = match domain.cpu() {
+        None => return numa.map(|numa| cpu.with(numa)),
+        Some(CpuMode::HostModel) => cpu.attr("mode", "host-model").attr("check", "partial"),
+        Some(CpuMode::HostPassthrough) => {
+            let cpu = cpu.attr("mode", "host-passthrough").attr("check", "none");
+            // Without what could not be taken along to another host.
+            cpu.attr("migratable", "on")
         }
-        _ => numa.map(|numa| Element::new("cpu").with(numa)),
-    }
+        Some(CpuMode::Named(model)) => {
+            let model = Element::leaf("model", model.as_str()).attr("fallback", "forbid");
+            let cpu = cpu.attr("mode", "custom").attr("match", "exact");
+            cpu.attr("check", "partial").with(model)
+        }
+    };
+    Some(cpu.with_all(numa))
 }
 
 fn devices(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use nova_core::domain::{
     ClassStocks, GiB, GuestKind, HostFacts, MemoryPages, MiB, NumaCell, NumaTopology, Resources,
@@ -10,6 +10,7 @@ use nova_core::domain::{
 };
 use nova_core::port::VirtError;
 
+use super::daemon::LibvirtError;
 use super::host::{Inner, host};
 use super::xml::Element;
 use crate::domain::Hypervisor;
@@ -54,6 +55,38 @@ impl Inner {
             pci: Vec::new(),
         })
     }
+}
+
+impl Inner {
+    /// What confines machines on this host; none where there is nothing. It is asked once.
+    pub(super) async fn confined_by(&self) -> Result<Option<String>, LibvirtError> {
+        if !self.has_disks() {
+            return Ok(None);
+        }
+        let kept = || self.confined_by.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept().clone() {
+            return Ok(known);
+        }
+        let capabilities = self.daemon().capabilities().await?;
+        let tree = Element::read(&capabilities);
+        let unread = LibvirtError::Message { reason: "the capabilities do not read" };
+        let driver = confinement(&tree.ok_or(unread)?);
+        *kept() = Some(driver.clone());
+        Ok(driver)
+    }
+
+    /// Asks again: the daemon may be another one since.
+    pub(super) fn forget_confinement(&self) {
+        *self.confined_by.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// The host's first security driver that keeps guests apart. Owners of files, which every host
+/// has, do not.
+fn confinement(tree: &Element) -> Option<String> {
+    let models = tree.at(&["host"])?.all("secmodel").filter_map(|model| model.at(&["model"]));
+    let mut names = models.map(Element::text_of);
+    names.find(|name| !["", "none", "dac"].contains(name)).map(ToOwned::to_owned)
 }
 
 /// The kinds of guest that the host starts on this hypervisor.
@@ -104,7 +137,7 @@ fn cell(cell: &Element) -> NumaCell {
 }
 
 /// A set of numbers such as `0-3,8`.
-fn set(text: &str) -> Option<BTreeSet<u32>> {
+pub(super) fn set(text: &str) -> Option<BTreeSet<u32>> {
     let mut numbers = BTreeSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -138,3 +171,24 @@ const KNOWN: [&str; 24] = [
     "avx512vl", "bmi1", "bmi2", "f16c", "fma3", "mmx", "mpx", "sgx", "sha", "sse", "sse2", "sse3",
     "ssse3", "svm", "vmx",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn confined_by(models: &[&str], expected: Option<&str>) {
+        let model = |name: &&str| Element::new("secmodel").with(Element::leaf("model", name));
+        let host = Element::new("host").with_all(models.iter().map(model));
+        let tree = Element::new("capabilities").with(host);
+        assert_eq!(confinement(&tree).as_deref(), expected, "{models:?}");
+    }
+
+    #[test]
+    fn what_keeps_guests_apart_is_found_and_nothing_else() {
+        confined_by(&[], None);
+        confined_by(&["none", "dac"], None);
+        confined_by(&["apparmor", "dac"], Some("apparmor"));
+        confined_by(&["dac", "selinux"], Some("selinux"));
+    }
+}

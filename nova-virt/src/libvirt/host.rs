@@ -1,7 +1,7 @@
 //! A host whose guests a libvirt daemon runs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nova_core::clock::Clock;
@@ -44,6 +44,8 @@ pub(super) struct Inner {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) patience: Duration,
     pub(super) first_user: Option<u32>,
+    /// What confines machines here, once it was asked.
+    pub(super) confined_by: Mutex<Option<Option<String>>>,
     turns: Turns,
 }
 
@@ -66,7 +68,17 @@ impl LibvirtHost {
         let records = Records::at(Path::new(&options.homes()))?;
         let (patience, turns) = (Self::PATIENCE, Turns::default());
         let first_user = None;
-        let inner = Inner { libvirtd, options, cache, records, clock, patience, first_user, turns };
+        let inner = Inner {
+            libvirtd,
+            options,
+            cache,
+            records,
+            clock,
+            patience,
+            first_user,
+            confined_by: Mutex::default(),
+            turns,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -51,6 +51,14 @@ impl Inner {
 
     /// Defines a guest as it is to be, and starts it.
     pub(super) async fn begin(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
+        let begun = self.try_begin(record).await;
+        if begun.is_err() {
+            self.forget_confinement();
+        }
+        begun
+    }
+
+    async fn try_begin(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
         self.define(record).await?;
         let domain = domain_of(record.spec.instance);
         match self.daemon().start(domain).await {
@@ -69,7 +77,9 @@ impl Inner {
             let (path, target) = (file_of(&plugged.connection)?, plugged.target.clone());
             Some(VolumeDisk { volume: *volume, path, target })
         });
-        let extras = Extras { volumes: volumes.collect(), first_user: self.first_user };
+        let volumes = volumes.collect();
+        let confined_by = self.confined_by().await.map_err(host("ask what the host is"))?;
+        let extras = Extras { volumes, first_user: self.first_user, confined_by };
         let tree = definition(&spec, &extras).map_err(host("describe a guest"))?;
         let xml = tree.write().map_err(host("describe a guest"))?;
         self.daemon().define(&xml).await.map_err(host("define a guest"))?;

@@ -9,6 +9,7 @@ mod connections;
 mod lab;
 #[cfg(feature = "libvirt-native")]
 mod lost;
+mod options;
 #[cfg(feature = "libvirt-native")]
 mod proxy;
 mod suite;
