@@ -20,6 +20,9 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// What the host is, as XML.
     async fn capabilities(&self) -> Result<String, LibvirtError>;
 
+    /// What machines of this kind can have, such as those of `kvm`, as XML.
+    async fn machine_capabilities(&self, kind: &str) -> Result<String, LibvirtError>;
+
     /// Every domain, executing or not, with its name.
     async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError>;
 
@@ -188,6 +191,9 @@ pub enum LibvirtError {
     /// The connection ended while somebody waited for an answer.
     #[error("the connection to the libvirt daemon was lost")]
     Lost,
+    /// The daemon starts no guests of a kind that is known here.
+    #[error("the libvirt daemon starts no guests of a kind that is known here")]
+    NoGuests,
     /// What was said cannot be put into a message, or what was answered does not read.
     #[error("a message of libvirt: {reason}")]
     Message {
@@ -201,7 +207,7 @@ impl LibvirtError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::Lost | Self::Refused { .. } => Class::Retry,
-            Self::Unauthenticated => Class::Permanent,
+            Self::Unauthenticated | Self::NoGuests => Class::Permanent,
             Self::Message { .. } => Class::Bug,
         }
     }

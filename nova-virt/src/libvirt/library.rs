@@ -221,6 +221,15 @@ impl Daemon for Library {
         self.ask(Connect::get_capabilities).await
     }
 
+    async fn machine_capabilities(&self, kind: &str) -> Result<String, LibvirtError> {
+        let kind = plain(kind)?.to_owned();
+        // Of the usual program, architecture and machine.
+        let ask = move |connect: &Connect| {
+            connect.get_domain_capabilities(None, None, None, Some(&kind), 0)
+        };
+        self.ask(ask).await
+    }
+
     async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError> {
         let every = 0;
         self.ask(move |connect| {

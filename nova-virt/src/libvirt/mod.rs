@@ -4,6 +4,7 @@
 //! which can do all that the driver can, and through libvirt's own library (`libvirt`).
 
 mod bases;
+mod choice;
 mod daemon;
 mod definition;
 mod disks;
@@ -80,3 +81,4 @@ impl std::fmt::Display for Libvirtd {
         self.daemon.fmt(f)
     }
 }
+

@@ -200,6 +200,14 @@ impl Daemon for Rpc {
         Ok(Reader::new(&answer).text()?)
     }
 
+    async fn machine_capabilities(&self, kind: &str) -> Result<String, LibvirtError> {
+        // Of the usual program, architecture and machine.
+        let usual = Writer::default().maybe_text(None).maybe_text(None).maybe_text(None);
+        let body = usual.maybe_text(Some(kind)).u32(0);
+        let answer = self.call(ask::GET_DOMAIN_CAPABILITIES, body).await?;
+        Ok(Reader::new(&answer).text()?)
+    }
+
     async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError> {
         let (with_results, every) = (1, 0);
         let body = Writer::default().i32(with_results).u32(every);

@@ -19,6 +19,7 @@ pub(super) const SHUTDOWN_FLAGS: u32 = 258;
 pub(super) const LIST_ALL_DOMAINS: u32 = 273;
 pub(super) const GET_JOB_STATS: u32 = 298;
 pub(super) const EVENT_REGISTER: u32 = 316;
+pub(super) const GET_DOMAIN_CAPABILITIES: u32 = 342;
 pub(super) const DEFINE_XML_FLAGS: u32 = 350;
 pub(super) const BACKUP_BEGIN: u32 = 421;
 
