@@ -82,3 +82,5 @@ impl std::fmt::Display for Libvirtd {
     }
 }
 
+#[cfg(test)]
+mod tests;
