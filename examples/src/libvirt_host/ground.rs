@@ -20,11 +20,12 @@ use nova_core::seed::Seed;
 use nova_core::store::{RedbStore, Store};
 use nova_net::Networks;
 use nova_net::backend::linux::{HostPlace, Linux};
-use nova_net::metadata::Records;
+use nova_net::metadata::{MetadataSource, Records};
 use nova_virt::domain::{DomainOptions, Hypervisor};
 use nova_virt::libvirt::{LibvirtHost, Libvirtd};
 use nova_virt::{DirImageStore, FileVolumes, Several};
 
+use super::told::Told;
 use super::{Check, Options, Result};
 use crate::private_cloud::Screen;
 
@@ -197,7 +198,7 @@ async fn start(folder: &Path, clock: &Arc<dyn Clock>) -> Result<Cloud> {
     let seed = Seed::new(std::process::id().into());
     let store: Arc<dyn Store> = Arc::new(open(&folder.join("cloud"), &**clock).await?);
     let source = Arc::new(Records::new(Arc::clone(&store)));
-    let linux = Linux::new().with_metadata(source);
+    let linux = Linux::new().with_metadata(Arc::clone(&source) as Arc<dyn MetadataSource>);
     let linux = linux.with_any_host(&HostPlace::new(folder.join("network")))?;
     let networks = Networks::new(
         Arc::clone(&store),
@@ -217,7 +218,9 @@ async fn start(folder: &Path, clock: &Arc<dyn Clock>) -> Result<Cloud> {
         Ok(LibvirtHost::new(Libvirtd::native(uri), options, Arc::clone(clock))?)
     };
     let machines = driver(Hypervisor::Qemu, "qemu:///system", "machines")?;
-    let containers = driver(Hypervisor::Lxc, "lxc:///system", "containers")?;
+    let machines = machines.with_config_drives(Arc::new(Told(source)));
+    // Root in a container is nobody here.
+    let containers = driver(Hypervisor::Lxc, "lxc:///system", "containers")?.with_users(1_000_000);
     // Guests that mostly wait may share processors.
     let host = HostSpec::new("host-1".parse()?).with_cpu_ratio(AllocationRatio::new(64.0)?);
     cloud.add_host(host, Several::new(machines).with_containers(containers)).await?;

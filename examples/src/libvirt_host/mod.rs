@@ -6,6 +6,7 @@
 mod ground;
 mod guests;
 pub mod prepare;
+mod told;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ async fn tell(
     screen: &mut dyn Screen,
 ) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    let made = boot(ground, screen).await?;
+    let made = boot(ground, screen, &mut checks).await?;
     meet(ground, screen, &made, &mut checks).await?;
     reach(ground, screen, &made, &mut checks).await?;
     keep(ground, screen, &made[0], &mut checks).await?;
@@ -85,7 +86,11 @@ async fn tell(
 
 /// Two machines and two containers, one after the other: the first of each kind finds no image on
 /// the host, the second does.
-async fn boot(ground: &mut Ground, screen: &mut dyn Screen) -> Result<Vec<Made>> {
+async fn boot(
+    ground: &Ground,
+    screen: &mut dyn Screen,
+    checks: &mut Vec<Check>,
+) -> Result<Vec<Made>> {
     let sentence = "Two machines under QEMU and two containers. The first of each kind downloads \
                     its image, the second finds it on the host.";
     screen.section("Four guests", sentence);
@@ -112,6 +117,9 @@ async fn boot(ground: &mut Ground, screen: &mut dyn Screen) -> Result<Vec<Made>>
     }
     screen.progress("booting", names.len(), names.len());
     screen.table(&rows);
+    let told = ground.get(&made[0].address, "/cgi-bin/config").await?;
+    let right = told.trim() == format!("config-2 {}", made[0].id);
+    checks.push(("a machine reads its id on its config drive".to_owned(), right));
     let (memory, threads) = ground::own_use();
     let memory = memory.map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0} MiB"));
     screen.say(&format!("This process, with all parts of the cloud: {memory}, {threads} threads."));
@@ -189,7 +197,7 @@ async fn keep(
     let request = project.new_request();
     ground.done(project.attach_volume(request, server.id, volume).await?).await?;
     // Its kernel takes a moment to notice.
-    let sees = |said: &str| said.contains("vdb");
+    let sees = |said: &str| said.contains("vdc");
     ground.comes_to_say(&server.address, "/cgi-bin/disks", sees).await?;
     let life = ground.get(&server.address, "/life").await?;
     let request = project.new_request();

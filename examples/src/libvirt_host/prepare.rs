@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// What has to be there, and the package of Debian's that has it.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("dnsmasq", "dnsmasq-base"),
@@ -21,6 +21,7 @@ const TOOLS: [(&str, &str); 13] = [
     ("mcopy", "mtools"),
     ("mkfs.vfat", "dosfstools"),
     ("prlimit", "util-linux"),
+    ("genisoimage", "genisoimage"),
 ];
 
 /// The scripts of the workspace are found beside this crate.

@@ -78,6 +78,8 @@ pub enum DiskRole {
     Ephemeral,
     /// Swap.
     Swap,
+    /// What the guest is told, to read.
+    Config,
 }
 
 /// What disks are plugged into.

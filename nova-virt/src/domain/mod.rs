@@ -130,6 +130,20 @@ impl DomainSpec {
         self
     }
 
+    /// The same guest with a config drive after its own disks, on the same bus, so that whoever
+    /// reads the system can read it; none where there is no room, as in a container.
+    #[must_use]
+    pub fn with_config_drive(mut self) -> Self {
+        if let Some((root, target)) = self.disks.first().zip(self.free_target(&[])) {
+            let path = format!("{}.config", root.path);
+            let (role, format) = (DiskRole::Config, DiskFormat::Raw);
+            let bus = root.bus;
+            let (size_bytes, backing) = (None, None);
+            self.disks.push(Disk { role, target, bus, path, format, size_bytes, backing });
+        }
+        self
+    }
+
     /// What executes it.
     pub fn hypervisor(&self) -> Hypervisor {
         self.hypervisor

@@ -10,8 +10,8 @@ use nova_core::domain::{Invalid, VolumeId};
 use super::disks::word;
 use super::xml::Element;
 use crate::domain::{
-    Backing, Boot, Console, CpuMode, Disk, DiskBus, DiskFormat, DomainSpec, Hypervisor, Interface,
-    NicModel,
+    Backing, Boot, Console, CpuMode, Disk, DiskBus, DiskFormat, DiskRole, DomainSpec, Hypervisor,
+    Interface, NicModel,
 };
 
 /// Names the elements that this project puts into a definition.
@@ -267,6 +267,7 @@ fn disk(disk: &Disk) -> Element {
         .with(Element::new("source").attr("file", &disk.path))
         .with(below(disk.backing.as_ref()))
         .with(Element::new("target").attr("dev", &disk.target).attr("bus", bus(disk.bus)))
+        .with_all((disk.role == DiskRole::Config).then(|| Element::new("readonly")))
 }
 
 /// What lies below a disk's file, to the last: nothing else is looked for.

@@ -2,12 +2,10 @@
 
 use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use super::tools::{self, run};
 use crate::domain::{Backing, Disk, DiskFormat};
-
-/// What `qemu-img` may take: it reads what guests have written.
-const LIMITS: [&str; 2] = ["--as=1073741824", "--cpu=30"];
 
 /// The word of tools and hypervisors for a format.
 pub(super) const fn word(format: DiskFormat) -> &'static str {
@@ -44,30 +42,17 @@ pub(super) fn make(disk: &Disk) -> io::Result<()> {
 /// Copies what a guest sees on a disk that is not in use into a file of its own.
 pub(super) fn copy(disk: &Disk, into: &Path, format: DiskFormat) -> io::Result<()> {
     // Reading a whole disk takes as long as it takes: only memory is limited.
-    let mut tool = limited(&LIMITS[..1], "convert");
+    let mut tool = limited(&[tools::MEMORY], "convert");
     tool.args(["-q", "-f", word(disk.format), "-O", word(format), &disk.path]).arg(into);
     run(tool)
 }
 
 fn qemu_img(verb: &str) -> Command {
-    limited(&LIMITS, verb)
+    limited(&[tools::MEMORY, tools::CPU], verb)
 }
 
 fn limited(limits: &[&str], verb: &str) -> Command {
-    let mut tool = Command::new("prlimit");
-    tool.args(limits).args(["--", "qemu-img", verb]);
-    tool.stdin(Stdio::null()).env("LC_ALL", "C");
+    let mut tool = tools::limited("qemu-img", limits);
+    tool.arg(verb);
     tool
-}
-
-fn run(mut tool: Command) -> io::Result<()> {
-    let output = tool.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let full = said.contains("No space left on device");
-    let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
-    let last = said.lines().last().unwrap_or("it says nothing");
-    Err(io::Error::new(kind, format!("qemu-img: {last}")))
 }

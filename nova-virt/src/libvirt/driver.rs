@@ -52,13 +52,14 @@ impl VirtDriver for LibvirtHost {
         }
         let size_max = (spec.root_disk.0 > 0).then(|| spec.root_disk.to_bytes());
         let bases = inner.fetch(spec, &spec.image, size_max, images).await?;
+        let config = inner.config(spec).await?;
         let half = record.is_some();
         let record = Record::new(spec.clone());
         to_its_end(turn, "make a guest", async move {
             if half {
                 inner.scrub(record.spec.instance).await?;
             }
-            inner.make(record, bases).await
+            inner.make(record, bases, config).await
         })
         .await
     }

@@ -9,6 +9,7 @@ use nova_core::domain::{InstanceId, PowerState};
 use nova_core::port::{Guest, VirtError};
 
 use super::Libvirtd;
+use super::config_drive::GuestFiles;
 use super::daemon::{DomainId, DomainState};
 use super::record::{Record, Records};
 use super::turns::{Turn, Turns};
@@ -46,6 +47,7 @@ pub(super) struct Inner {
     pub(super) first_user: Option<u32>,
     /// What confines machines here, once it was asked.
     pub(super) confined_by: Mutex<Option<Option<String>>>,
+    pub(super) guest_files: Option<Arc<dyn GuestFiles>>,
     turns: Turns,
 }
 
@@ -76,6 +78,7 @@ impl LibvirtHost {
             clock,
             patience,
             first_user,
+            guest_files: None,
             confined_by: Mutex::default(),
             turns,
         };
@@ -106,6 +109,13 @@ impl LibvirtHost {
             }
             Err(inner) => Self { inner },
         }
+    }
+
+    /// Gives each machine a config drive with what `files` says; one that was made before keeps
+    /// what it has. `genisoimage` has to be installed.
+    #[must_use]
+    pub fn with_config_drives(self, files: Arc<dyn GuestFiles>) -> Self {
+        self.with(|inner| inner.guest_files = Some(files))
     }
 
     /// The images that this host has.

@@ -1,26 +1,34 @@
 //! Making guests, defining them, and removing all of them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use nova_core::domain::{ImageContent, InstanceId};
-use nova_core::port::VirtError;
+use nova_core::port::{GuestSpec, VirtError};
 
 use super::bases::Bases;
+use super::config_drive;
 use super::daemon::{DomainState, LibvirtError, Which};
 use super::definition::{Extras, VolumeDisk, definition};
 use super::disks;
 use super::host::{Inner, domain_of, file_of, host, no_room};
 use super::record::{KernelFiles, Record};
 use super::xml::Element;
-use crate::domain::{Boot, DomainSpec, MachineType};
+use crate::domain::{Boot, DiskRole, DomainSpec, MachineType};
 use crate::files::FileError;
+
+/// The files of a config drive.
+type Config = BTreeMap<String, Vec<u8>>;
 
 impl Inner {
     /// What the hypervisor is to know of a guest.
     pub(super) fn domain(&self, record: &Record) -> Result<DomainSpec, VirtError> {
         let domain = DomainSpec::derive(&record.spec, &self.options);
         let mut domain = domain.map_err(host("describe a guest"))?;
+        if record.config_drive {
+            domain = domain.with_config_drive();
+        }
         if let Some(machine) = &record.machine {
             domain =
                 domain.on_machine(MachineType::new(machine).map_err(host("describe a guest"))?);
@@ -98,14 +106,23 @@ impl Inner {
         Ok(())
     }
 
+    /// What a new guest is to find on its config drive, where it is to have one.
+    pub(super) async fn config(&self, spec: &GuestSpec) -> Result<Option<Config>, VirtError> {
+        match self.guest_files.as_ref().filter(|_| self.has_disks()) {
+            Some(known) => known.files(spec).await.map_err(host("ask what a guest is told")),
+            None => Ok(None),
+        }
+    }
+
     /// Makes a new guest whole and running.
     pub(super) async fn make(
         self: &Arc<Self>,
         mut record: Record,
         bases: Bases,
+        config: Option<Config>,
     ) -> Result<(), VirtError> {
         let guest = record.spec.instance;
-        let made = self.try_make(&mut record, bases).await;
+        let made = self.try_make(&mut record, bases, config).await;
         if made.is_err() {
             // The first error is the one to tell. What is left is removed before it is tried
             // again, or with the guest.
@@ -118,9 +135,11 @@ impl Inner {
         self: &Arc<Self>,
         record: &mut Record,
         bases: Bases,
+        config: Option<Config>,
     ) -> Result<(), VirtError> {
         let guest = record.spec.instance;
         record.kernel = bases.kernel();
+        record.config_drive = config.is_some();
         self.save(record).await?;
         let domain = self.domain(record)?;
         let first_user = self.first_user.unwrap_or_default();
@@ -133,7 +152,11 @@ impl Inner {
             }
             for disk in domain.disks() {
                 let path = Path::new(&disk.path);
-                disks::make(disk).map_err(FileError::io(path, "make a disk"))?;
+                let made = match &config {
+                    Some(files) if disk.role == DiskRole::Config => config_drive::make(path, files),
+                    _ => disks::make(disk),
+                };
+                made.map_err(FileError::io(path, "make a disk"))?;
             }
             Ok(())
         });

@@ -5,6 +5,7 @@
 
 mod bases;
 mod choice;
+mod config_drive;
 mod daemon;
 mod definition;
 mod disks;
@@ -22,6 +23,7 @@ mod rootfs;
 #[cfg(feature = "libvirt-native")]
 mod rpc;
 mod snapshot;
+mod tools;
 mod turns;
 mod xml;
 
@@ -31,6 +33,7 @@ use std::sync::Arc;
 
 use self::daemon::Daemon;
 
+pub use self::config_drive::GuestFiles;
 pub use self::daemon::LibvirtError;
 pub use self::host::LibvirtHost;
 

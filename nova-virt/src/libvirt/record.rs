@@ -30,6 +30,9 @@ pub(super) struct Record {
     /// A kernel of its image's, started instead of its disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kernel: Option<KernelFiles>,
+    /// Whether it has a config drive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) config_drive: bool,
     /// The volumes that are plugged in.
     #[serde(default)]
     pub(super) volumes: BTreeMap<VolumeId, Plugged>,
@@ -80,6 +83,7 @@ impl Record {
             rebooting: None,
             machine: None,
             kernel: None,
+            config_drive: false,
             volumes: BTreeMap::new(),
             rescue: None,
         }

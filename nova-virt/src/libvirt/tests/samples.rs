@@ -135,7 +135,11 @@ pub(super) fn all() -> Vec<Sample> {
     let sample = |name, domain, extras| Sample { name, domain, extras };
     vec![
         sample("qemu", plain(Qemu), bare()),
-        sample("qemu-full", derive(&full, &small), Extras { volumes, ..bare() }),
+        sample(
+            "qemu-full",
+            derive(&full, &small).with_config_drive(),
+            Extras { volumes, ..bare() },
+        ),
         sample("qemu-kernel", plain(Qemu).booting(kernel), bare()),
         sample("qemu-rescue", behind, Extras { volumes: vec![volume(1, "vdb")], ..bare() }),
         sample("kvm", plain(Kvm), bare()),
