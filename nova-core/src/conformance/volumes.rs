@@ -1,11 +1,26 @@
 //! The laws of a [`VolumeDriver`].
 //!
-//! A subject is a driver without volumes that can make a few of one and two gibibytes.
+//! A subject is a driver without volumes that can make a few of one and two gibibytes. The suite
+//! asks it what it can do: the laws of an ability hold for a driver that does not have it. Where a
+//! connection is a file or a device, it is one of this machine, and what it holds is looked at.
+
+mod cloning;
+mod content;
+mod extending;
+mod snapshots;
+
+pub use cloning::*;
+pub use extending::*;
+pub use snapshots::*;
+
+use content::{MIDDLE, end_of};
 
 use crate::domain::{Fence, GiB, HostId, VolumeId, VolumeSize};
 use crate::port::{VolumeDriver, VolumeError, VolumeFacts};
 
-/// One test for each law of a volume driver; the expression makes a driver without volumes.
+/// One test for each law of a volume driver; the expression makes a driver without volumes. What
+/// stands after an `if` before it says of each law's name whether it can be tested here; where it
+/// cannot, it should say so.
 ///
 /// ```
 /// nova_core::volume_laws!(async { nova_core::memory::MemoryVolumes::new() });
@@ -13,12 +28,14 @@ use crate::port::{VolumeDriver, VolumeError, VolumeFacts};
 /// ```
 #[macro_export]
 macro_rules! volume_laws {
-    ($make:expr) => {
+    (if $here:expr, $make:expr) => {
         $crate::laws!(
             volumes,
+            if $here,
             $make,
             [
                 create_is_repeatable,
+                a_new_volume_is_empty,
                 a_volume_is_connected_to_one_host,
                 connect_is_repeatable,
                 disconnect_is_repeatable,
@@ -32,12 +49,33 @@ macro_rules! volume_laws {
                 sharing_is_repeatable,
                 sharing_ends_with_either_host,
                 sharing_that_was_overtaken_changes_nothing,
+                extending_is_repeatable,
+                a_volume_does_not_shrink,
+                a_connected_volume_is_extended,
+                extending_that_was_overtaken_changes_nothing,
+                making_a_snapshot_is_repeatable,
+                a_snapshot_is_of_one_moment,
+                a_snapshot_of_a_connected_volume_is_made_or_refused,
+                removing_a_snapshot_is_repeatable,
+                a_volume_with_snapshots_is_not_removed,
+                snapshots_are_listed_in_order,
+                a_snapshot_call_that_was_overtaken_changes_nothing,
+                cloning_is_repeatable,
+                a_clone_is_of_something,
+                a_clone_is_independent,
+                a_clone_of_a_connected_volume_is_made_or_refused,
+                a_clone_of_a_snapshot_is_of_its_moment,
+                a_clone_that_was_overtaken_is_not_made,
             ]
         );
+    };
+    ($make:expr) => {
+        $crate::volume_laws!(if |_: &str| true, $make);
     };
 }
 
 const V: VolumeId = VolumeId::from_u128(0x5);
+const W: VolumeId = VolumeId::from_u128(0x6);
 const HERE: HostId = HostId::from_u128(0xA);
 const THERE: HostId = HostId::from_u128(0xB);
 const BEYOND: HostId = HostId::from_u128(0xC);
@@ -53,6 +91,20 @@ pub async fn create_is_repeatable(driver: impl VolumeDriver) {
     let larger = driver.create(V, size(2), NOW).await;
     assert!(matches!(larger, Err(VolumeError::Exists { volume: V })), "{larger:?}");
     assert_eq!(done(driver.list().await), [facts(V, 1, Some(HERE))]);
+}
+
+/// It reads as zeros, also where another one was that held something.
+pub async fn a_new_volume_is_empty(driver: impl VolumeDriver) {
+    for _ in 0..2 {
+        for volume in [V, W] {
+            done(driver.create(volume, size(1), NOW).await);
+            content::holds(&driver, volume, &[0, MIDDLE, end_of(1)], 0).await;
+            content::fill(&driver, volume, &[0, MIDDLE, end_of(1)], 0xA5).await;
+        }
+        for volume in [V, W] {
+            done(driver.remove(volume, NOW).await);
+        }
+    }
 }
 
 /// While one host has it, no other gets it, also when both ask at once.

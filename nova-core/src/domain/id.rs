@@ -67,6 +67,8 @@ ids! {
     NetworkId, "network id";
     /// A volume.
     VolumeId, "volume id";
+    /// A snapshot of a volume.
+    SnapshotId, "snapshot id";
     /// A server group.
     ServerGroupId, "server group id";
     /// A security group.

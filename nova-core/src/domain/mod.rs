@@ -46,7 +46,7 @@ pub use host::{
 };
 pub use id::{
     AggregateId, HostId, ImageId, InstanceId, NetworkId, OpId, SecurityGroupId, ServerGroupId,
-    VolumeId,
+    SnapshotId, VolumeId,
 };
 pub use image::{
     Image, ImageContent, ImageFormat, ImageProperties, ImageState, KeyPair, PublicKey,

@@ -5,8 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::domain::{Fence, HostId, RemovedFences, VolumeId, VolumeSize};
-use crate::port::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};
+use crate::domain::{Fence, HostId, RemovedFences, SnapshotId, VolumeId, VolumeSize};
+use crate::port::{
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
+    SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
+};
 
 /// Volumes that hold nothing: they have a size and a host, and every connection to them is
 /// [`Connection::Simulated`].
@@ -26,6 +29,8 @@ struct Made {
     size: VolumeSize,
     connected_to: Option<HostId>,
     shared_with: Option<HostId>,
+    origin: Option<CloneSource>,
+    snapshots: BTreeMap<SnapshotId, VolumeSize>,
     /// The highest of the calls that were carried out.
     fence: Fence,
 }
@@ -38,6 +43,13 @@ impl MemoryVolumes {
 
     fn volumes(&self) -> MutexGuard<'_, Volumes> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Made {
+    fn new(size: VolumeSize, fence: Fence) -> Self {
+        let snapshots = BTreeMap::new();
+        Self { size, connected_to: None, shared_with: None, origin: None, snapshots, fence }
     }
 }
 
@@ -70,8 +82,7 @@ impl VolumeDriver for MemoryVolumes {
             Some(made) if made.size != size => return Err(VolumeError::Exists { volume }),
             Some(made) => made.fence = fence,
             None => {
-                let made = Made { size, connected_to: None, shared_with: None, fence };
-                volumes.made.insert(volume, made);
+                volumes.made.insert(volume, Made::new(size, fence));
             }
         }
         Ok(())
@@ -79,8 +90,14 @@ impl VolumeDriver for MemoryVolumes {
 
     async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
         let mut volumes = self.volumes();
-        if let Some(host) = volumes.volume(volume, fence)?.and_then(|made| made.connected_to) {
-            return Err(VolumeError::Connected { volume, host });
+        match volumes.volume(volume, fence)? {
+            Some(Made { connected_to: Some(host), .. }) => {
+                return Err(VolumeError::Connected { volume, host: *host });
+            }
+            Some(made) if !made.snapshots.is_empty() => {
+                return Err(VolumeError::HasSnapshots { volume });
+            }
+            _ => {}
         }
         volumes.made.remove(&volume);
         volumes.removed.note(volume, fence);
@@ -136,6 +153,18 @@ impl VolumeDriver for MemoryVolumes {
     fn sharing(&self) -> Option<&dyn ShareVolumes> {
         Some(self)
     }
+
+    fn extending(&self) -> Option<&dyn ExtendVolumes> {
+        Some(self)
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
+        Some(self)
+    }
+
+    fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -158,5 +187,97 @@ impl ShareVolumes for MemoryVolumes {
         }
         made.fence = fence;
         Ok(Connection::Simulated)
+    }
+}
+
+#[async_trait]
+impl ExtendVolumes for MemoryVolumes {
+    async fn extend(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let mut volumes = self.volumes();
+        let made = volumes.volume(volume, fence)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        if made.size > size {
+            return Err(VolumeError::WouldShrink { volume, size: made.size });
+        }
+        made.size = size;
+        made.fence = fence;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SnapshotVolumes for MemoryVolumes {
+    async fn make_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let mut volumes = self.volumes();
+        let made = volumes.volume(volume, fence)?.ok_or(VolumeError::NoSuchVolume { volume })?;
+        made.snapshots.entry(snapshot).or_insert(made.size);
+        made.fence = fence;
+        Ok(())
+    }
+
+    async fn remove_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        if let Some(made) = self.volumes().volume(volume, fence)? {
+            made.snapshots.remove(&snapshot);
+            made.fence = fence;
+        }
+        Ok(())
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotFacts>, VolumeError> {
+        let volumes = self.volumes();
+        let facts = volumes.made.iter().flat_map(|(volume, made)| {
+            let of = |(snapshot, size): (&SnapshotId, &VolumeSize)| SnapshotFacts {
+                volume: *volume,
+                snapshot: *snapshot,
+                size: *size,
+            };
+            made.snapshots.iter().map(of)
+        });
+        Ok(facts.collect())
+    }
+}
+
+#[async_trait]
+impl CloneVolumes for MemoryVolumes {
+    async fn clone_volume(
+        &self,
+        volume: VolumeId,
+        source: CloneSource,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let mut volumes = self.volumes();
+        if let Some(made) = volumes.volume(volume, fence)? {
+            if made.origin != Some(source) {
+                return Err(VolumeError::Exists { volume });
+            }
+            made.fence = fence;
+            return Ok(());
+        }
+        let CloneSource { volume: from, snapshot } = source;
+        let of = volumes.made.get(&from).ok_or(VolumeError::NoSuchVolume { volume: from })?;
+        let size = match snapshot {
+            None => of.size,
+            Some(snapshot) => {
+                let none = VolumeError::NoSuchSnapshot { volume: from, snapshot };
+                *of.snapshots.get(&snapshot).ok_or(none)?
+            }
+        };
+        let made = Made { origin: Some(source), ..Made::new(size, fence) };
+        volumes.made.insert(volume, made);
+        Ok(())
     }
 }

@@ -26,4 +26,7 @@ pub use virt::{
     AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, RescueGuests,
     SnapshotGuests, VirtDriver, VirtError, VolumeLink,
 };
-pub use volumes::{Connection, ShareVolumes, VolumeDriver, VolumeError, VolumeFacts};
+pub use volumes::{
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
+    SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
+};

@@ -1,11 +1,17 @@
 //! Storage that outlives servers.
 
+mod abilities;
+
+pub use abilities::{
+    CloneSource, CloneVolumes, ExtendVolumes, ShareVolumes, SnapshotFacts, SnapshotVolumes,
+};
+
 use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
 
 use crate::class::Class;
-use crate::domain::{Fence, HostId, VolumeId, VolumeSize};
+use crate::domain::{Fence, HostId, SnapshotId, VolumeId, VolumeSize};
 
 /// How a host reaches a volume it was connected to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -15,6 +21,11 @@ pub enum Connection {
     /// A file on the host.
     File {
         /// Its path.
+        path: String,
+    },
+    /// A block device of the host.
+    Block {
+        /// The path of its node, such as `/dev/group/volume`.
         path: String,
     },
     /// Nothing real: a simulated host.
@@ -60,16 +71,19 @@ impl VolumeFacts {
 ///
 /// [`RemovedFences`]: crate::domain::RemovedFences
 ///
-/// Laws: `create_is_repeatable`; `a_volume_is_connected_to_one_host`; `connect_is_repeatable`;
+/// What the abilities add: `extend`, `make_snapshot` and `clone_volume` would give somebody who is
+/// new to a volume what somebody else asked for, and `remove_snapshot` would take what was made
+/// meanwhile.
+///
+/// Laws: `create_is_repeatable`; `a_new_volume_is_empty`; `a_volume_is_connected_to_one_host`; `connect_is_repeatable`;
 /// `disconnect_is_repeatable`; `a_connected_volume_is_not_removed`; `remove_is_repeatable`;
 /// `list_is_sorted`; `a_call_that_was_overtaken_changes_nothing`,
 /// `finding_nothing_to_do_overtakes_too`, `a_removed_volume_is_not_made_again_by_a_late_call`;
-/// `a_shared_volume_is_connected_to_two_hosts`, `sharing_is_repeatable`,
-/// `sharing_ends_with_either_host`, `sharing_that_was_overtaken_changes_nothing` (of
-/// [`ShareVolumes`]).
+/// and those of [`ShareVolumes`], [`ExtendVolumes`], [`SnapshotVolumes`] and [`CloneVolumes`].
 #[async_trait]
 pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
-    /// Makes a volume; one that is there with the same size is success.
+    /// Makes a volume; one that is there with the same size is success. Whatever lay in its place
+    /// before, it reads as zeros.
     ///
     /// # Errors
     /// [`VolumeError::Exists`] when it is there with another size; [`VolumeError::Overtaken`];
@@ -84,8 +98,8 @@ pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
     /// Destroys a volume; one that is not there is success.
     ///
     /// # Errors
-    /// [`VolumeError::Connected`] while a host has it; [`VolumeError::Overtaken`];
-    /// [`VolumeError::Io`].
+    /// [`VolumeError::Connected`] while a host has it; [`VolumeError::HasSnapshots`] while it has
+    /// some; [`VolumeError::Overtaken`]; [`VolumeError::Io`].
     async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError>;
 
     /// Connects a volume to a host; again to the same host gives the same connection.
@@ -119,26 +133,15 @@ pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
 
     /// Connecting a volume to two hosts for the time of a move, where this driver can.
     fn sharing(&self) -> Option<&dyn ShareVolumes>;
-}
 
-/// Lets two hosts have a volume while a guest goes from one to the other. Only whoever moves the
-/// guest may ask for it: of the two guests one is frozen all the time, and no other than the two
-/// hosts can be connected. It ends when either is [disconnected](VolumeDriver::disconnect).
-#[async_trait]
-pub trait ShareVolumes: Send + Sync {
-    /// Connects a volume that `from` has to `to` as well; again gives the same connection.
-    ///
-    /// # Errors
-    /// [`VolumeError::NoSuchVolume`]; [`VolumeError::NotConnected`] when `from` does not have it,
-    /// [`VolumeError::Connected`] while it is shared with a third host;
-    /// [`VolumeError::Overtaken`]; [`VolumeError::Io`].
-    async fn share(
-        &self,
-        volume: VolumeId,
-        from: HostId,
-        to: HostId,
-        fence: Fence,
-    ) -> Result<Connection, VolumeError>;
+    /// Making volumes larger, where this driver can.
+    fn extending(&self) -> Option<&dyn ExtendVolumes>;
+
+    /// Keeping what a volume held at a moment, where this driver can.
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes>;
+
+    /// Making volumes of others, where this driver can.
+    fn cloning(&self) -> Option<&dyn CloneVolumes>;
 }
 
 /// What went wrong with a volume.
@@ -152,10 +155,32 @@ pub enum VolumeError {
         volume: VolumeId,
     },
     /// It is there already, and different.
-    #[error("volume {volume} exists with another size")]
+    #[error("volume {volume} exists and is another")]
     Exists {
         /// The volume.
         volume: VolumeId,
+    },
+    /// It is larger than it was to become.
+    #[error("volume {volume} is larger already: {}", size.get())]
+    WouldShrink {
+        /// The volume.
+        volume: VolumeId,
+        /// Its size.
+        size: VolumeSize,
+    },
+    /// It has snapshots.
+    #[error("volume {volume} has snapshots")]
+    HasSnapshots {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// It has no such snapshot.
+    #[error("volume {volume} has no snapshot {snapshot}")]
+    NoSuchSnapshot {
+        /// The volume.
+        volume: VolumeId,
+        /// The snapshot.
+        snapshot: SnapshotId,
     },
     /// A host has it.
     #[error("volume {volume} is connected to host {host}")]
@@ -217,6 +242,9 @@ impl VolumeError {
             Self::Io { .. } | Self::List { .. } => Class::Retry,
             Self::NoSuchVolume { .. }
             | Self::Exists { .. }
+            | Self::WouldShrink { .. }
+            | Self::HasSnapshots { .. }
+            | Self::NoSuchSnapshot { .. }
             | Self::Connected { .. }
             | Self::NotConnected { .. } => Class::Permanent,
         }
@@ -262,6 +290,18 @@ impl<V: VolumeDriver + ?Sized> VolumeDriver for std::sync::Arc<V> {
 
     fn sharing(&self) -> Option<&dyn ShareVolumes> {
         (**self).sharing()
+    }
+
+    fn extending(&self) -> Option<&dyn ExtendVolumes> {
+        (**self).extending()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
+        (**self).snapshots()
+    }
+
+    fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        (**self).cloning()
     }
 }
 

@@ -2,16 +2,17 @@
 //! did not do.
 
 use std::fmt::{Display, Formatter};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
-use crate::domain::{Fence, HostId, ImageContent, ImageId, VolumeId, VolumeSize};
+use crate::domain::{Fence, HostId, ImageContent, ImageId, SnapshotId, VolumeId, VolumeSize};
 use crate::port::{
-    Connection, ImageBytes, ImageError, ImageStore, ShareVolumes, VolumeDriver, VolumeError,
-    VolumeFacts,
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, ImageBytes, ImageError, ImageStore,
+    ShareVolumes, SnapshotFacts, SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -133,6 +134,24 @@ impl<D: VolumeDriver + ?Sized> VolumeDriver for ChaosStorage<D> {
     fn sharing(&self) -> Option<&dyn ShareVolumes> {
         self.storage.sharing().is_some().then_some(self as &dyn ShareVolumes)
     }
+
+    fn extending(&self) -> Option<&dyn ExtendVolumes> {
+        self.storage.extending().is_some().then_some(self as &dyn ExtendVolumes)
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
+        self.storage.snapshots().is_some().then_some(self as &dyn SnapshotVolumes)
+    }
+
+    fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        self.storage.cloning().is_some().then_some(self as &dyn CloneVolumes)
+    }
+}
+
+/// An ability that was there when it was asked for.
+fn able<T>(ability: Option<T>, volume: VolumeId) -> Result<T, VolumeError> {
+    let (operation, source) = ("find out what can be done with", ErrorKind::Unsupported.into());
+    ability.ok_or(VolumeError::Io { volume, operation, source })
 }
 
 #[async_trait]
@@ -144,9 +163,65 @@ impl<D: VolumeDriver + ?Sized> ShareVolumes for ChaosStorage<D> {
         to: HostId,
         fence: Fence,
     ) -> Result<Connection, VolumeError> {
-        let unable = || VolumeError::NotConnected { volume, host: from };
-        let sharing = self.storage.sharing().ok_or_else(unable)?;
+        let sharing = able(self.storage.sharing(), volume)?;
         self.change(volume, "share", sharing.share(volume, from, to, fence)).await
+    }
+}
+
+#[async_trait]
+impl<D: VolumeDriver + ?Sized> ExtendVolumes for ChaosStorage<D> {
+    async fn extend(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let extending = able(self.storage.extending(), volume)?;
+        self.change(volume, "extend", extending.extend(volume, size, fence)).await
+    }
+}
+
+#[async_trait]
+impl<D: VolumeDriver + ?Sized> SnapshotVolumes for ChaosStorage<D> {
+    async fn make_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let snapshots = able(self.storage.snapshots(), volume)?;
+        let work = snapshots.make_snapshot(volume, snapshot, fence);
+        self.change(volume, "make a snapshot of", work).await
+    }
+
+    async fn remove_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let snapshots = able(self.storage.snapshots(), volume)?;
+        let work = snapshots.remove_snapshot(volume, snapshot, fence);
+        self.change(volume, "remove a snapshot of", work).await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotFacts>, VolumeError> {
+        self.reach().await.map_err(|source| VolumeError::List { source })?;
+        let unable = || VolumeError::List { source: ErrorKind::Unsupported.into() };
+        self.storage.snapshots().ok_or_else(unable)?.list_snapshots().await
+    }
+}
+
+#[async_trait]
+impl<D: VolumeDriver + ?Sized> CloneVolumes for ChaosStorage<D> {
+    async fn clone_volume(
+        &self,
+        volume: VolumeId,
+        source: CloneSource,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let cloning = able(self.storage.cloning(), volume)?;
+        self.change(volume, "clone into", cloning.clone_volume(volume, source, fence)).await
     }
 }
 

@@ -482,4 +482,16 @@ impl VolumeDriver for Kept<FileVolumes> {
     fn sharing(&self) -> Option<&dyn ShareVolumes> {
         self.subject.sharing()
     }
+
+    fn extending(&self) -> Option<&dyn ExtendVolumes> {
+        self.subject.extending()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
+        self.subject.snapshots()
+    }
+
+    fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        self.subject.cloning()
+    }
 }

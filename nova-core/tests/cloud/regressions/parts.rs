@@ -94,6 +94,18 @@ impl VolumeDriver for MoodyVolumes {
     fn sharing(&self) -> Option<&dyn nova_core::port::ShareVolumes> {
         self.volumes.sharing()
     }
+
+    fn extending(&self) -> Option<&dyn nova_core::port::ExtendVolumes> {
+        self.volumes.extending()
+    }
+
+    fn snapshots(&self) -> Option<&dyn nova_core::port::SnapshotVolumes> {
+        self.volumes.snapshots()
+    }
+
+    fn cloning(&self) -> Option<&dyn nova_core::port::CloneVolumes> {
+        self.volumes.cloning()
+    }
 }
 
 /// What is wrong with networks.
