@@ -3,8 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use nova_core::domain::{Fence, GiB, HostId, ImageId, VolumeId, VolumeSize};
-use nova_core::port::{Connection, ImageStore as _, VolumeDriver as _, VolumeError};
+use nova_core::domain::{Fence, GiB, HostId, ImageId, SnapshotId, VolumeId, VolumeSize};
+use nova_core::port::{CloneSource, Connection, ImageStore as _, VolumeDriver as _, VolumeError};
 use nova_virt::{DirImageStore, FileVolumes};
 use tokio::io::AsyncWriteExt as _;
 
@@ -139,6 +139,69 @@ fn a_volume_is_a_sparse_file_of_its_size_that_keeps_its_bytes() {
 }
 
 #[test]
+fn a_clone_that_was_cut_short_is_no_volume_and_is_made_whole_when_it_is_asked_for_again() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        volumes.create(VOLUME, size(1), Fence(1)).await.unwrap();
+        let source = std::fs::OpenOptions::new()
+            .write(true)
+            .open(directory.path().join(format!("{VOLUME}.volume")))
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&source, b"all of it", 5000).unwrap();
+        let (clone, snapshot) = (VolumeId::from_u128(2), SnapshotId::from_u128(3));
+        let copies = [format!("{clone}.volume"), format!("{VOLUME}.{snapshot}.snapshot")];
+        // As a process leaves them that is killed while it copies.
+        for copy in &copies {
+            std::fs::write(directory.path().join(copy), [7; 9000]).unwrap();
+        }
+        assert_eq!(volumes.list().await.unwrap().len(), 1);
+        let whole = CloneSource { volume: VOLUME, snapshot: None };
+        volumes.cloning().unwrap().clone_volume(clone, whole, Fence(1)).await.unwrap();
+        let snapshots = volumes.snapshots().unwrap();
+        assert_eq!(snapshots.list_snapshots().await.unwrap(), []);
+        snapshots.make_snapshot(VOLUME, snapshot, Fence(1)).await.unwrap();
+        for copy in copies {
+            let copy = std::fs::File::open(directory.path().join(copy)).unwrap();
+            assert_eq!(copy.metadata().unwrap().len(), 1 << 30);
+            let mut bytes = [1; 9000];
+            std::os::unix::fs::FileExt::read_exact_at(&copy, &mut bytes, 0).unwrap();
+            assert_eq!((&bytes[5000..5009], bytes[4999], bytes[5009]), (&b"all of it"[..], 0, 0));
+        }
+    });
+}
+
+#[test]
+fn copies_of_a_volume_have_its_holes() {
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        volumes.create(VOLUME, size(1000), Fence(1)).await.unwrap();
+        let path = directory.path().join(format!("{VOLUME}.volume"));
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        for place in [0, 500 << 30, (1000 << 30) - 4096] {
+            file.write_all_at(&[9; 4096], place).unwrap();
+        }
+        let (clone, snapshot) = (VolumeId::from_u128(2), SnapshotId::from_u128(3));
+        let snapshots = volumes.snapshots().unwrap();
+        snapshots.make_snapshot(VOLUME, snapshot, Fence(1)).await.unwrap();
+        let source = CloneSource { volume: VOLUME, snapshot: Some(snapshot) };
+        volumes.cloning().unwrap().clone_volume(clone, source, Fence(1)).await.unwrap();
+        let clone = std::fs::File::open(directory.path().join(format!("{clone}.volume"))).unwrap();
+        let metadata = clone.metadata().unwrap();
+        assert_eq!(metadata.len(), 1000 << 30);
+        assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+        for place in [0, 500 << 30, (1000 << 30) - 4096] {
+            let mut bytes = [0; 4096];
+            clone.read_exact_at(&mut bytes, place).unwrap();
+            assert_eq!(bytes, [9; 4096]);
+        }
+    });
+}
+
+#[test]
 fn what_an_interrupted_create_or_remove_left_is_gone_and_holds_no_old_bytes() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
@@ -152,7 +215,9 @@ fn what_an_interrupted_create_or_remove_left_is_gone_and_holds_no_old_bytes() {
         std::os::unix::fs::FileExt::read_exact_at(&made, &mut bytes, 0).unwrap();
         assert_eq!(bytes, [0; 6]);
 
-        std::fs::write(directory.path().join("dead.volume"), "x").unwrap();
+        let dead = VolumeId::from_u128(2);
+        std::fs::write(directory.path().join(format!("{dead}.volume")), "x").unwrap();
+        std::fs::write(directory.path().join(format!("{VOLUME}.{dead}.snapshot")), "x").unwrap();
         std::fs::write(directory.path().join(format!("{VOLUME}.json.tmp")), "x").unwrap();
         FileVolumes::at(directory.path()).unwrap();
         assert_eq!(names(directory.path()), [format!("{VOLUME}.json"), format!("{VOLUME}.volume")]);
@@ -175,6 +240,15 @@ fn volumes_are_refused_beyond_the_limit_and_what_the_file_system_can_hold() {
         }
         assert_eq!(volumes.list().await.unwrap().len(), 1);
         volumes.create(VOLUME, size(2), Fence(1)).await.unwrap();
+        let full = |result: Result<(), VolumeError>| {
+            assert!(matches!(result, Err(VolumeError::Io { .. })), "{result:?}");
+        };
+        // Whatever makes them more counts.
+        full(volumes.extending().unwrap().extend(VOLUME, size(4), Fence(1)).await);
+        let snapshots = volumes.snapshots().unwrap();
+        full(snapshots.make_snapshot(VOLUME, SnapshotId::from_u128(1), Fence(1)).await);
+        let source = CloneSource { volume: VOLUME, snapshot: None };
+        full(volumes.cloning().unwrap().clone_volume(second, source, Fence(1)).await);
         volumes.create(second, size(1), Fence(1)).await.unwrap();
     });
 }

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nova_core::domain::{Fence, GiB, ImageId, PowerState, VolumeId, VolumeSize};
-use nova_core::port::{ImageStore as _, VirtDriver as _, VolumeDriver as _};
+use nova_core::domain::{
+    Fence, GiB, HostId, ImageId, PowerState, SnapshotId, VolumeId, VolumeSize,
+};
+use nova_core::port::{
+    CloneSource, ImageStore as _, VirtDriver as _, VolumeDriver as _, VolumeFacts,
+};
 use nova_virt::sim::Capacity;
 use nova_virt::{DirImageStore, FileVolumes, SimHost, SimOptions};
 
@@ -13,6 +17,15 @@ use crate::world::{TOTAL, guest, id, images, run};
 
 const DIRECTORY: &str = "NOVA_VIRT_TEST_DIRECTORY";
 const ROUNDS: usize = 6;
+
+/// Behind all others.
+fn clone_of(number: u128) -> VolumeId {
+    VolumeId::from_u128(number | 1 << 100)
+}
+
+fn size(gib: u64) -> VolumeSize {
+    VolumeSize::new(GiB(gib)).unwrap()
+}
 
 fn open(directory: &Path) -> (SimHost, DirImageStore, FileVolumes) {
     let host = SimHost::open(directory.join("host.json"), "h".parse().unwrap(), TOTAL).unwrap();
@@ -36,8 +49,14 @@ fn the_process_that_is_killed() {
         for number in first..first + 10_000 {
             let bytes = std::io::Cursor::new(vec![7; 1 << 20]);
             store.put(ImageId::from_u128(number), Box::new(bytes)).await.ok();
-            let size = VolumeSize::new(GiB(1)).unwrap();
-            volumes.create(VolumeId::from_u128(number), size, Fence(1)).await.unwrap();
+            let (volume, snapshot) = (VolumeId::from_u128(number), SnapshotId::from_u128(number));
+            volumes.create(volume, size(1), Fence(1)).await.unwrap();
+            volumes.extending().unwrap().extend(volume, size(2), Fence(1)).await.unwrap();
+            let snapshots = volumes.snapshots().unwrap();
+            snapshots.make_snapshot(volume, snapshot, Fence(1)).await.unwrap();
+            let source = CloneSource { volume, snapshot: Some(snapshot) };
+            let cloning = volumes.cloning().unwrap();
+            cloning.clone_volume(clone_of(number), source, Fence(1)).await.unwrap();
             host.create(&guest(number, &image), &images).await.unwrap();
             // Everything for this number was answered.
             std::fs::write(directory.join(format!("answered-{number}")), "").unwrap();
@@ -93,10 +112,20 @@ async fn check(directory: &Path, answered: u128) {
     let guests = host.guests().await.unwrap();
     let images = store.list().await.unwrap();
     let listed = volumes.list().await.unwrap();
-    for count in [guests.len(), images.len(), listed.len()] {
+    let (clones, made): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|facts| facts.volume >= clone_of(0));
+    let snapshots = volumes.snapshots().unwrap().list_snapshots().await.unwrap();
+    for count in [guests.len(), images.len(), made.len(), clones.len(), snapshots.len()] {
         let count = count as u128;
         assert!(count == answered + 1 || count == answered + 2, "{count} for {answered}");
     }
+    let whole = size(2);
+    for VolumeFacts { volume, size, .. } in &clones {
+        assert_eq!(*size, whole);
+        // There, and as long as it should be.
+        volumes.connect(*volume, HostId::from_u128(1), Fence(1)).await.unwrap();
+    }
+    assert!(snapshots.iter().all(|snapshot| snapshot.size == whole), "{snapshots:?}");
     for (number, found) in guests.iter().enumerate() {
         assert_eq!((found.instance, found.power), (id(number as u128), PowerState::Running));
     }

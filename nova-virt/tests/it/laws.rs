@@ -8,16 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nova_core::conformance::virt::Subject;
 use nova_core::domain::{
-    Fence, HostFacts, HostId, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot,
-    VolumeId, VolumeSize,
+    HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, Connection, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
-    LiveMigrate, MoveGuests, Parcel, PauseGuests, RescueGuests, ShareVolumes, SnapshotGuests,
-    Transfer, VirtDriver, VirtError, VolumeDriver, VolumeError, VolumeFacts, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation, LiveMigrate,
+    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError,
+    VolumeLink,
 };
 use nova_virt::sim::Latency;
-use nova_virt::{DirImageStore, FileError, FileVolumes, Several, SimHost, SimOptions};
+use nova_virt::{DirImageStore, FileError, Several, SimHost, SimOptions};
 
 use crate::world::{SkipClock, TOTAL, host};
 
@@ -116,24 +115,12 @@ mod directory_images_reopened {
     nova_core::image_laws!(async { Reopened::new() });
 }
 
-mod file_volumes {
-    use super::*;
-
-    nova_core::volume_laws!(async { Kept::new(|path| FileVolumes::at(path).unwrap()) });
-}
-
-mod file_volumes_reopened {
-    use super::*;
-
-    nova_core::volume_laws!(async { Reopened::new() });
-}
-
 /// Opens what it needs in its directory for every call.
 #[derive(Debug)]
-struct Reopened(tempfile::TempDir);
+pub(crate) struct Reopened(pub(crate) tempfile::TempDir);
 
 impl Reopened {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -151,10 +138,6 @@ impl Reopened {
 
     fn images(&self) -> DirImageStore {
         DirImageStore::at(self.0.path().join("images")).unwrap()
-    }
-
-    fn file_volumes(&self) -> FileVolumes {
-        FileVolumes::at(self.0.path().join("volumes")).unwrap()
     }
 }
 
@@ -344,70 +327,15 @@ impl ImageStore for Reopened {
     }
 }
 
-#[async_trait]
-impl VolumeDriver for Reopened {
-    async fn create(
-        &self,
-        volume: VolumeId,
-        size: VolumeSize,
-        fence: Fence,
-    ) -> Result<(), VolumeError> {
-        self.file_volumes().create(volume, size, fence).await
-    }
-
-    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
-        self.file_volumes().remove(volume, fence).await
-    }
-
-    async fn connect(
-        &self,
-        volume: VolumeId,
-        host: HostId,
-        fence: Fence,
-    ) -> Result<Connection, VolumeError> {
-        self.file_volumes().connect(volume, host, fence).await
-    }
-
-    async fn disconnect(
-        &self,
-        volume: VolumeId,
-        host: HostId,
-        fence: Fence,
-    ) -> Result<(), VolumeError> {
-        self.file_volumes().disconnect(volume, host, fence).await
-    }
-
-    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
-        self.file_volumes().list().await
-    }
-
-    fn sharing(&self) -> Option<&dyn ShareVolumes> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl ShareVolumes for Reopened {
-    async fn share(
-        &self,
-        volume: VolumeId,
-        from: HostId,
-        to: HostId,
-        fence: Fence,
-    ) -> Result<Connection, VolumeError> {
-        self.file_volumes().share(volume, from, to, fence).await
-    }
-}
-
 /// A subject with the directory in which it lives.
 #[derive(Debug)]
-struct Kept<T> {
-    subject: T,
+pub(crate) struct Kept<T> {
+    pub(crate) subject: T,
     _directory: tempfile::TempDir,
 }
 
 impl<T> Kept<T> {
-    fn new(open: impl FnOnce(PathBuf) -> T) -> Self {
+    pub(crate) fn new(open: impl FnOnce(PathBuf) -> T) -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self { subject: open(directory.path().join("new")), _directory: directory }
     }
@@ -439,59 +367,5 @@ impl ImageStore for Kept<DirImageStore> {
 
     async fn list(&self) -> Result<Vec<ImageId>, ImageError> {
         self.subject.list().await
-    }
-}
-
-#[async_trait]
-impl VolumeDriver for Kept<FileVolumes> {
-    async fn create(
-        &self,
-        volume: VolumeId,
-        size: VolumeSize,
-        fence: Fence,
-    ) -> Result<(), VolumeError> {
-        self.subject.create(volume, size, fence).await
-    }
-
-    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
-        self.subject.remove(volume, fence).await
-    }
-
-    async fn connect(
-        &self,
-        volume: VolumeId,
-        host: HostId,
-        fence: Fence,
-    ) -> Result<Connection, VolumeError> {
-        self.subject.connect(volume, host, fence).await
-    }
-
-    async fn disconnect(
-        &self,
-        volume: VolumeId,
-        host: HostId,
-        fence: Fence,
-    ) -> Result<(), VolumeError> {
-        self.subject.disconnect(volume, host, fence).await
-    }
-
-    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
-        self.subject.list().await
-    }
-
-    fn sharing(&self) -> Option<&dyn ShareVolumes> {
-        self.subject.sharing()
-    }
-
-    fn extending(&self) -> Option<&dyn ExtendVolumes> {
-        self.subject.extending()
-    }
-
-    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
-        self.subject.snapshots()
-    }
-
-    fn cloning(&self) -> Option<&dyn CloneVolumes> {
-        self.subject.cloning()
     }
 }

@@ -8,4 +8,5 @@ mod inspect;
 mod killed;
 mod laws;
 mod model;
+mod volume_laws;
 mod world;

@@ -1,0 +1,201 @@
+//! The laws of volumes on what this crate has.
+
+use async_trait::async_trait;
+use nova_core::domain::{Fence, HostId, SnapshotId, VolumeId, VolumeSize};
+use nova_core::port::{
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
+    SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
+};
+use nova_virt::FileVolumes;
+
+use crate::laws::{Kept, Reopened};
+
+mod file_volumes {
+    use super::*;
+
+    nova_core::volume_laws!(async { Kept::new(|path| FileVolumes::at(path).unwrap()) });
+}
+
+mod file_volumes_reopened {
+    use super::*;
+
+    nova_core::volume_laws!(async { Reopened::new() });
+}
+
+impl Reopened {
+    fn file_volumes(&self) -> FileVolumes {
+        FileVolumes::at(self.0.path().join("volumes")).unwrap()
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for Reopened {
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.file_volumes().create(volume, size, fence).await
+    }
+
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.file_volumes().remove(volume, fence).await
+    }
+
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.file_volumes().connect(volume, host, fence).await
+    }
+
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.file_volumes().disconnect(volume, host, fence).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        self.file_volumes().list().await
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        Some(self)
+    }
+
+    fn extending(&self) -> Option<&dyn ExtendVolumes> {
+        Some(self)
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
+        Some(self)
+    }
+
+    fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl ShareVolumes for Reopened {
+    async fn share(
+        &self,
+        volume: VolumeId,
+        from: HostId,
+        to: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.file_volumes().sharing().unwrap().share(volume, from, to, fence).await
+    }
+}
+
+#[async_trait]
+impl ExtendVolumes for Reopened {
+    async fn extend(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.file_volumes().extending().unwrap().extend(volume, size, fence).await
+    }
+}
+
+#[async_trait]
+impl SnapshotVolumes for Reopened {
+    async fn make_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let volumes = self.file_volumes();
+        volumes.snapshots().unwrap().make_snapshot(volume, snapshot, fence).await
+    }
+
+    async fn remove_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let volumes = self.file_volumes();
+        volumes.snapshots().unwrap().remove_snapshot(volume, snapshot, fence).await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotFacts>, VolumeError> {
+        self.file_volumes().snapshots().unwrap().list_snapshots().await
+    }
+}
+
+#[async_trait]
+impl CloneVolumes for Reopened {
+    async fn clone_volume(
+        &self,
+        volume: VolumeId,
+        source: CloneSource,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.file_volumes().cloning().unwrap().clone_volume(volume, source, fence).await
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for Kept<FileVolumes> {
+    async fn create(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.subject.create(volume, size, fence).await
+    }
+
+    async fn remove(&self, volume: VolumeId, fence: Fence) -> Result<(), VolumeError> {
+        self.subject.remove(volume, fence).await
+    }
+
+    async fn connect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<Connection, VolumeError> {
+        self.subject.connect(volume, host, fence).await
+    }
+
+    async fn disconnect(
+        &self,
+        volume: VolumeId,
+        host: HostId,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        self.subject.disconnect(volume, host, fence).await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeFacts>, VolumeError> {
+        self.subject.list().await
+    }
+
+    fn sharing(&self) -> Option<&dyn ShareVolumes> {
+        self.subject.sharing()
+    }
+
+    fn extending(&self) -> Option<&dyn ExtendVolumes> {
+        self.subject.extending()
+    }
+
+    fn snapshots(&self) -> Option<&dyn SnapshotVolumes> {
+        self.subject.snapshots()
+    }
+
+    fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        self.subject.cloning()
+    }
+}
