@@ -21,8 +21,15 @@ const NAMESPACE: &str = "urn:nova:guest:1";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VolumeDisk {
     pub(super) volume: VolumeId,
-    pub(super) path: String,
+    pub(super) source: VolumeSource,
     pub(super) target: String,
+}
+
+/// Where a volume's bytes are, by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum VolumeSource {
+    File(String),
+    Device(String),
 }
 
 /// What the definition says beside what the guest is.
@@ -283,11 +290,15 @@ fn below(backing: Option<&Backing>) -> Element {
 /// A volume. Its bytes are the guest's, so that its format is never asked of them.
 pub(super) fn volume_disk(volume: &VolumeDisk, on: DiskBus) -> Element {
     let driver = Element::new("driver").attr("name", "qemu");
+    let (kind, source) = match &volume.source {
+        VolumeSource::File(path) => ("file", Element::new("source").attr("file", path)),
+        VolumeSource::Device(path) => ("block", Element::new("source").attr("dev", path)),
+    };
     Element::new("disk")
-        .attr("type", "file")
+        .attr("type", kind)
         .attr("device", "disk")
         .with(driver.attr("type", word(DiskFormat::Raw)).attr("discard", "unmap"))
-        .with(Element::new("source").attr("file", &volume.path))
+        .with(source)
         .with(Element::new("backingStore"))
         .with(Element::new("target").attr("dev", &volume.target).attr("bus", bus(on)))
         // Guests find it by this under /dev/disk/by-id, where twenty characters are seen.
@@ -338,5 +349,28 @@ const fn nic(model: NicModel) -> &'static str {
         NicModel::E1000 => "e1000",
         NicModel::E1000e => "e1000e",
         NicModel::Rtl8139 => "rtl8139",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_a_file_or_a_device_of_the_host_and_always_raw() {
+        let disk = |source| {
+            let volume = VolumeId::from_u128(5);
+            let disk = VolumeDisk { volume, source, target: "vdb".to_owned() };
+            volume_disk(&disk, DiskBus::Virtio)
+        };
+        let file = disk(VolumeSource::File("/v/5.volume".to_owned()));
+        let device = disk(VolumeSource::Device("/dev/cloud/5".to_owned()));
+        for (disk, kind, name, path) in
+            [(file, "file", "file", "/v/5.volume"), (device, "block", "dev", "/dev/cloud/5")]
+        {
+            assert_eq!(disk.get("type"), Some(kind));
+            assert_eq!(disk.at(&["source"]).and_then(|source| source.get(name)), Some(path));
+            assert_eq!(disk.at(&["driver"]).and_then(|driver| driver.get("type")), Some("raw"));
+        }
     }
 }

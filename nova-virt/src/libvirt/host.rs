@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use nova_core::clock::Clock;
 use nova_core::domain::{InstanceId, PowerState};
-use nova_core::port::{Guest, VirtError};
+use nova_core::port::{Connection, Guest, VirtError};
 
 use super::Libvirtd;
 use super::config_drive::GuestFiles;
 use super::daemon::{DomainId, DomainState};
+use super::definition::VolumeSource;
 use super::record::{Record, Records};
 use super::turns::{Turn, Turns};
 use crate::cache::ImageCache;
@@ -266,10 +267,11 @@ pub(super) const fn power(state: DomainState) -> PowerState {
     }
 }
 
-/// The file that a host reaches a volume by.
-pub(super) fn file_of(connection: &nova_core::port::Connection) -> Option<String> {
+/// What a guest's hypervisor opens for a volume; none when there is nothing real to open.
+pub(super) fn source_of(connection: &Connection) -> Option<VolumeSource> {
     match connection {
-        nova_core::port::Connection::File { path } => Some(path.clone()),
+        Connection::File { path } => Some(VolumeSource::File(path.clone())),
+        Connection::Block { path } => Some(VolumeSource::Device(path.clone())),
         _ => None,
     }
 }

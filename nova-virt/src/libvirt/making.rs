@@ -12,7 +12,7 @@ use super::config_drive;
 use super::daemon::{DomainState, LibvirtError, Which};
 use super::definition::{Extras, VolumeDisk, definition};
 use super::disks;
-use super::host::{Inner, domain_of, file_of, host, no_room};
+use super::host::{Inner, domain_of, host, no_room, source_of};
 use super::record::{KernelFiles, Record};
 use super::xml::Element;
 use crate::domain::{Boot, DiskRole, DomainSpec, MachineType};
@@ -82,8 +82,8 @@ impl Inner {
     pub(super) async fn define(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
         let spec = self.domain(record)?;
         let volumes = record.volumes.iter().filter_map(|(volume, plugged)| {
-            let (path, target) = (file_of(&plugged.connection)?, plugged.target.clone());
-            Some(VolumeDisk { volume: *volume, path, target })
+            let (source, target) = (source_of(&plugged.connection)?, plugged.target.clone());
+            Some(VolumeDisk { volume: *volume, source, target })
         });
         let volumes = volumes.collect();
         let confined_by = self.confined_by().await.map_err(host("ask what the host is"))?;

@@ -6,7 +6,7 @@ use nova_core::port::{AttachVolumes, VirtError, VolumeLink};
 
 use super::daemon::{DomainState, LibvirtError, Which};
 use super::definition::{VolumeDisk, volume_disk};
-use super::host::{Inner, LibvirtHost, domain_of, file_of, host};
+use super::host::{Inner, LibvirtHost, domain_of, host, source_of};
 use super::record::Plugged;
 use super::xml::Element;
 use crate::domain::DiskBus;
@@ -19,7 +19,7 @@ impl AttachVolumes for LibvirtHost {
         self.alone(instance, operation, move |inner| async move {
             let (state, mut record) = inner.own(instance, operation).await?;
             let spec = inner.domain(&record)?;
-            let Some(path) = file_of(&connection) else {
+            let Some(source) = source_of(&connection) else {
                 return Err(host(operation)(format!("no host reaches it by {connection:?}")));
             };
             let target = match record.volumes.get(&volume) {
@@ -39,7 +39,7 @@ impl AttachVolumes for LibvirtHost {
                 return Ok(());
             }
             let bus = spec.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
-            let disk = volume_disk(&VolumeDisk { volume, path, target }, bus);
+            let disk = volume_disk(&VolumeDisk { volume, source, target }, bus);
             let disk = disk.write().map_err(host(operation))?;
             let plugged = inner.daemon().plug(domain_of(instance), &disk).await;
             plugged.map_err(host(operation))
