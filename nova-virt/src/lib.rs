@@ -5,7 +5,8 @@
 //! - [`sim`]: [`SimHost`], a driver for hosts that are not there. It keeps what is true on a host
 //!   and can be full, slow, unreliable and without power; [`Fleet`] makes many of them;
 //! - [`images`]: [`DirImageStore`], images in a directory;
-//! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory.
+//! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory;
+//! - [`lvm`]: [`LvmVolumes`], volumes as logical volumes of a thin pool.
 //!
 //! [`Several`] makes one host of several drivers.
 //!
@@ -26,6 +27,7 @@ pub mod images;
 pub mod inspect;
 #[cfg(any(feature = "libvirt", feature = "libvirt-native"))]
 pub mod libvirt;
+pub mod lvm;
 mod several;
 pub mod sim;
 pub mod volumes;
@@ -33,6 +35,7 @@ pub mod volumes;
 pub use cache::ImageCache;
 pub use files::FileError;
 pub use images::DirImageStore;
+pub use lvm::{LvmPool, LvmVolumes};
 pub use several::Several;
 pub use sim::{Fleet, FleetError, SimHost, SimOptions};
 pub use volumes::FileVolumes;
