@@ -111,6 +111,18 @@ impl VolumeDriver for Distant {
     fn sharing(&self) -> Option<&dyn ShareVolumes> {
         Some(self)
     }
+
+    fn extending(&self) -> Option<&dyn nova_core::port::ExtendVolumes> {
+        None
+    }
+
+    fn snapshots(&self) -> Option<&dyn nova_core::port::SnapshotVolumes> {
+        None
+    }
+
+    fn cloning(&self) -> Option<&dyn nova_core::port::CloneVolumes> {
+        None
+    }
 }
 
 #[async_trait]

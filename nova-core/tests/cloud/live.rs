@@ -146,6 +146,18 @@ impl VolumeDriver for Single {
     fn sharing(&self) -> Option<&dyn ShareVolumes> {
         None
     }
+
+    fn extending(&self) -> Option<&dyn nova_core::port::ExtendVolumes> {
+        None
+    }
+
+    fn snapshots(&self) -> Option<&dyn nova_core::port::SnapshotVolumes> {
+        None
+    }
+
+    fn cloning(&self) -> Option<&dyn nova_core::port::CloneVolumes> {
+        None
+    }
 }
 
 #[test]
