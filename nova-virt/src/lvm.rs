@@ -47,7 +47,6 @@ use tools::Lvm;
 #[derive(Debug, Clone)]
 pub struct LvmVolumes {
     ledger: Ledger,
-    pool: LvmPool,
 }
 
 /// Which pool a directory belongs to.
@@ -75,7 +74,7 @@ impl LvmVolumes {
         let lock = ledger.lock()?;
         belong_together(&directory, &lvm, &pool)?;
         ledger.clean(&lock)?;
-        Ok(Self { ledger, pool })
+        Ok(Self { ledger })
     }
 
     /// Refuses a volume, an extension, a snapshot or a clone with which all of them together
@@ -83,7 +82,7 @@ impl LvmVolumes {
     /// it is: what is written to a pool that is full is lost.
     #[must_use]
     pub fn with_limit(self, limit: GiB) -> Self {
-        Self { ledger: self.ledger.with_limit(limit), ..self }
+        Self { ledger: self.ledger.with_limit(limit) }
     }
 }
 
@@ -113,7 +112,7 @@ fn belong_together(directory: &Path, lvm: &Lvm, pool: &LvmPool) -> Result<(), Fi
 
 impl std::fmt::Display for LvmVolumes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "volumes of {}", self.pool)
+        self.ledger.fmt(f)
     }
 }
 

@@ -173,7 +173,7 @@ fn part_of(name: &str) -> Option<Part> {
 
 impl std::fmt::Display for FileVolumes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.ledger.parts.fmt(f)
+        self.ledger.fmt(f)
     }
 }
 

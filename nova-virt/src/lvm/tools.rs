@@ -228,8 +228,9 @@ impl Parts for Lvm {
     }
 
     fn close(&self, part: Part) -> io::Result<()> {
-        // Refused while somebody has the device open.
-        self.run("lvchange", &["--yes", "--activate", "n", &self.pool.path_of(&name_of(part))])
+        // Refused while somebody has the device open; one that was lost is no error.
+        let which = ["--select", &called(&name_of(part)), self.pool.group()];
+        self.run("lvchange", &[&["--yes", "--activate", "n"], &which[..]].concat())
     }
 
     fn room(&self, wanted: GiB) -> io::Result<Option<GiB>> {

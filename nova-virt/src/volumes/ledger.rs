@@ -184,6 +184,9 @@ impl Ledger {
 
     /// Refuses what would make all volumes and snapshots together too large.
     pub(super) fn has_room_for(&self, more: GiB) -> Result<(), Failure> {
+        if self.limit.is_none() && self.parts.room(GiB::ZERO)?.is_none() {
+            return Ok(());
+        }
         let described = self.descriptions()?;
         let sizes = described.values().flat_map(|description| {
             std::iter::once(&description.size).chain(description.snapshots.values())
@@ -230,6 +233,12 @@ impl Ledger {
             description.snapshots.into_iter().map(of)
         });
         Ok(facts.collect())
+    }
+}
+
+impl std::fmt::Display for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.parts.fmt(f)
     }
 }
 

@@ -172,6 +172,26 @@ fn a_clone_that_was_cut_short_is_no_volume_and_is_made_whole_when_it_is_asked_fo
 }
 
 #[test]
+fn a_volume_that_a_host_has_is_copied_only_where_files_share_what_they_have_in_common() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (directory.path().join("one"), directory.path().join("other"));
+        std::fs::write(&one, "shared").unwrap();
+        let mut tool = std::process::Command::new("cp");
+        tool.arg("--reflink=always").args([&one, &other]).stderr(std::process::Stdio::null());
+        let can_share = tool.status().unwrap().success();
+
+        let volumes = FileVolumes::at(directory.path()).unwrap();
+        volumes.create(VOLUME, size(1), Fence(1)).await.unwrap();
+        volumes.connect(VOLUME, HOST, Fence(1)).await.unwrap();
+        let snapshots = volumes.snapshots().unwrap();
+        let made = snapshots.make_snapshot(VOLUME, SnapshotId::from_u128(1), Fence(1)).await;
+        let refused = matches!(made, Err(VolumeError::Connected { .. }));
+        assert!(if can_share { made.is_ok() } else { refused }, "can share: {can_share}, {made:?}");
+    });
+}
+
+#[test]
 fn copies_of_a_volume_have_its_holes() {
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 

@@ -1,7 +1,13 @@
 //! Logical volumes on a kernel with a device mapper, on a volume group of its own.
 //!
 //! It needs root, `lvm`, `losetup` and a kernel that knows thin volumes, and runs where
-//! `NOVA_LVM_LAB` is set; elsewhere each of these says that it was skipped. One at a time.
+//! `NOVA_LVM_LAB` is set; elsewhere each of these says that it was skipped. One at a time. Where no
+//! udev makes the nodes of devices, `DM_DISABLE_UDEV=1` lets the tools make them:
+//!
+//! ```text
+//! KERNEL_MODULES='dm_mod dm_thin_pool loop' .ci/kernel \
+//!     env NOVA_LVM_LAB=1 DM_DISABLE_UDEV=1 target/debug/deps/lvm-HASH --test-threads 1
+//! ```
 
 mod lab;
 
@@ -79,6 +85,21 @@ fn a_volume_whose_device_is_open_is_not_free() {
         drop(used);
         volumes.disconnect(VOLUME, HOST, Fence(1)).await.unwrap();
         assert!(!std::fs::exists(path).unwrap());
+    });
+}
+
+#[test]
+fn a_volume_that_was_lost_is_not_connected_and_does_not_stay_connected() {
+    let name = "a_volume_that_was_lost_is_not_connected_and_does_not_stay_connected";
+    check(name, |volumes| async move {
+        volumes.create(VOLUME, size(1), Fence(1)).await.unwrap();
+        volumes.connect(VOLUME, HOST, Fence(1)).await.unwrap();
+        lvm(&["lvremove", "--yes", "--force", &format!("novalab/nova.{:032x}", 1)]);
+        let lost = volumes.connect(VOLUME, HOST, Fence(1)).await;
+        assert!(matches!(lost, Err(VolumeError::Io { .. })), "{lost:?}");
+        volumes.disconnect(VOLUME, HOST, Fence(1)).await.unwrap();
+        volumes.remove(VOLUME, Fence(1)).await.unwrap();
+        assert_eq!(volumes.list().await.unwrap(), []);
     });
 }
 
