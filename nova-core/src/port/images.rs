@@ -87,6 +87,12 @@ pub enum ImageError {
         /// The image.
         image: ImageId,
     },
+    /// Images are only read there, not written or removed.
+    #[error("image {image}: images are only read there")]
+    ReadOnly {
+        /// The image.
+        image: ImageId,
+    },
     /// The bytes are not those that were registered.
     #[error("image {image}: {found} instead of {expected}")]
     Mismatch {
@@ -138,6 +144,7 @@ impl ImageError {
             Self::Io { .. } | Self::List { .. } => Class::Retry,
             Self::NoSuchImage { .. }
             | Self::Exists { .. }
+            | Self::ReadOnly { .. }
             | Self::Mismatch { .. }
             | Self::Refused { .. }
             | Self::TooLarge { .. } => Class::Permanent,
