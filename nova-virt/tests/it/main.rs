@@ -4,6 +4,8 @@ mod cache;
 mod directories;
 mod honesty;
 mod hostile;
+#[cfg(feature = "http-images")]
+mod http;
 mod inspect;
 mod killed;
 mod laws;
