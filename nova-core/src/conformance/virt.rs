@@ -371,8 +371,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(subject: impl Into<Subject>, law: &str) -> Self {
         let Subject { driver, images, template, links, plant, outage } = subject.into();
-        // Laws run at the same time, perhaps on one host: each has guests of its own.
-        let mut chance = Seed::new(0).child(law).chance();
+        // Laws run at the same time, perhaps on one host, and of several drivers of it: each has
+        // guests of its own.
+        let mut chance = Seed::new(0).child(law).child(&driver.to_string()).chance();
         let mut ids = [(); 3].map(|()| InstanceId::draw(&mut chance));
         ids.sort();
         let (images, image) = match images {

@@ -138,7 +138,7 @@ pub(crate) fn plant(uri: &str, name: &str, instance: InstanceId) {
         }
         _ => "<os><type>hvm</type></os>".to_owned(),
     };
-    let kind = uri.split(':').next().unwrap();
+    let kind = uri.split([':', '+']).next().unwrap();
     let text = format!(
         "<domain type='{kind}'><name>{name}</name><uuid>{instance}</uuid><memory unit='MiB'>16</memory>\
          {inside}</domain>"
@@ -149,6 +149,9 @@ pub(crate) fn plant(uri: &str, name: &str, instance: InstanceId) {
     virsh.args(["-q", "-c", uri, "create"]).arg(file);
     assert!(virsh.status().unwrap().success());
 }
+
+#[cfg(feature = "libvirt-native")]
+const TEST_OF_THE_DAEMON: &str = "test+unix:///default?socket=/run/libvirt/libvirt-sock";
 
 /// A way to do that for the suite.
 fn planting(uri: &'static str) -> Plant {
@@ -170,7 +173,14 @@ pub(crate) async fn qemu(way: Way) -> Subject {
 
 /// Boots nothing: libvirt's driver for tests.
 pub(crate) async fn test(way: Way) -> Subject {
-    Subject::new(host(way.to("test:///default"), Hypervisor::Test, Duration::from_secs(5)))
+    let host = host(way.to("test:///default"), Hypervisor::Test, Duration::from_secs(5));
+    match way {
+        // The daemon's driver: by default, every program that uses the library has one of its own.
+        #[cfg(feature = "libvirt-native")]
+        Way::Native => Subject::new(host).with_plant(planting(TEST_OF_THE_DAEMON)),
+        #[cfg(feature = "libvirt")]
+        Way::Library => Subject::new(host),
+    }
 }
 
 /// Starts a container.
