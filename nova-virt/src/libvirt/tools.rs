@@ -13,7 +13,8 @@ pub(super) const CPU: &str = "--cpu=30";
 pub(super) fn limited(program: &str, limits: &[&str]) -> Command {
     let mut tool = Command::new("prlimit");
     tool.args(limits).args(["--", program]);
-    tool.stdin(Stdio::null()).env("LC_ALL", "C");
+    // Each of its threads would reserve a part of what it may address for itself.
+    tool.stdin(Stdio::null()).env("LC_ALL", "C").env("MALLOC_ARENA_MAX", "1");
     tool
 }
 
