@@ -11,6 +11,8 @@ mod definition;
 mod disks;
 mod driver;
 mod facts;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 #[cfg(feature = "libvirt")]
 mod library;

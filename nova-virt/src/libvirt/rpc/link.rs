@@ -4,12 +4,15 @@
 //! Two tasks serve it, one for each direction, whatever the number of calls. A caller that gives up
 //! leaves nothing half written, and its answer is thrown away when it comes.
 
+#[cfg(fuzzing)]
+pub(in crate::libvirt) mod fuzzing;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -165,7 +168,7 @@ async fn read(mut from: OwnedReadHalf, shared: Arc<Shared>, told: Told) {
 }
 
 /// The next message without its length.
-async fn receive(from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
+async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = from.read_u32().await?;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) {

@@ -7,6 +7,9 @@ mod link;
 mod procedures;
 mod xdr;
 
+#[cfg(fuzzing)]
+pub(super) use self::link::fuzzing;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
