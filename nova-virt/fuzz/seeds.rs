@@ -6,6 +6,9 @@
 
 #[path = "../tests/it/inspect/makers.rs"]
 mod makers;
+#[expect(dead_code, reason = "the tests use all of it")]
+#[path = "../tests/it/inspect/archives/makers.rs"]
+mod tars;
 #[expect(dead_code, reason = "the targets use all of it")]
 #[path = "src/sparse.rs"]
 mod sparse;
@@ -16,6 +19,7 @@ use std::process::Command;
 
 use self::makers::*;
 use self::sparse::Sparse;
+use self::tars::{Head, Tar, gnu_sparse, pax_sparse};
 
 /// The longest seed of a disk.
 const BYTES_MAX: usize = 6 << 10;
@@ -42,6 +46,15 @@ fn main() {
     }
     for (target, name, bytes) in by_programs() {
         disk(target, &name, &bytes);
+    }
+    for (index, (_, tar, _)) in tars::hostile().into_iter().enumerate() {
+        // Those that are only long teach nothing.
+        if tar.len() <= BYTES_MAX {
+            save("rootfs", &format!("hostile-{index}"), &[&[1], &*tar].concat());
+        }
+    }
+    for (name, tar) in roots() {
+        save("rootfs", name, &[&[1], &*tar.0].concat());
     }
     for (name, text) in XML.iter().enumerate() {
         save("xml", &name.to_string(), text.as_bytes());
@@ -155,5 +168,19 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
             [message(1, 1, 1, 0, &[0; 8]), message(318, 2, 0, 0, &event), message(1, 1, 2, 0, &[])]
                 .concat(),
         ),
+    ]
+}
+
+/// Small root file systems.
+fn roots() -> Vec<(&'static str, Tar)> {
+    let new = Tar::default;
+    let tree = new().directory("./").file("./bin/sh", b"x").link("./bin/bash", "bin/sh");
+    let long = new().data(Head::gnu(b'L', "././@LongLink"), &[b'n'; 130]);
+    vec![
+        ("tree", tree.symlink("etc", "/usr/etc").directory("./bin").end()),
+        ("long", long.file("a", b"xyz").end()),
+        ("said", new().pax(&[("path", "a/b"), ("mtime", "1.5"), ("uid", "7")]).file("a", b"x").end()),
+        ("holes", new().data(gnu_sparse("a", &[(4096, 512)], 8192), &[7; 512]).end()),
+        ("holes-said", pax_sparse("a", "2\n0\n1\n9\n1\n", b"xy", "10").end()),
     ]
 }

@@ -20,7 +20,7 @@ pub(crate) use self::shelf::is_checksum;
 use self::shelf::{Note, Shelf, Stamp};
 use crate::digest;
 use crate::files::{self, FORMAT, FileError};
-use crate::inspect::{Disk, Format, inspect};
+use crate::inspect::{Disk, Format, inspect, inspect_archive};
 
 /// The images of one host, in a directory that is its alone.
 ///
@@ -288,21 +288,22 @@ impl ImageCache {
         files::off_thread(move || publish().map_err(|error| failed(error.into_io())), failed).await
     }
 
-    /// What kind of disk a file is.
+    /// What kind of disk a file is; none when it is an archive that may be unpacked.
     async fn look(
         &self,
         image: &Image,
         path: &Path,
         size_max: Option<u64>,
     ) -> Result<Option<Disk>, ImageError> {
-        let Some(format) = Format::of(image.format) else { return Ok(None) };
-        let (id, path) = (image.id, path.to_owned());
+        let (id, format, path) = (image.id, image.format, path.to_owned());
         let failed = fails(id, "inspect it");
         let look = move || {
             let mut file = File::open(&path).map_err(failed)?;
-            let disk = inspect(&mut file, format, size_max);
-            let refused = |source| ImageError::Refused { image: id, source: Box::new(source) };
-            disk.map(Some).map_err(refused)
+            let found = match Format::of(format) {
+                Some(format) => inspect(&mut file, format, size_max).map(Some),
+                None => inspect_archive(&mut file, size_max).map(|_| None),
+            };
+            found.map_err(|source| ImageError::Refused { image: id, source: Box::new(source) })
         };
         files::off_thread(look, failed).await
     }

@@ -11,24 +11,24 @@ impl<R: Read + Seek> ReadSeek for R {}
 
 /// A file of which every read says how much and from where. Nothing is read that was not asked
 /// for, and nothing is believed to be there.
-pub(super) struct Bytes<'a> {
+pub(crate) struct Bytes<'a> {
     file: &'a mut dyn ReadSeek,
     len: u64,
 }
 
 impl<'a> Bytes<'a> {
-    pub(super) fn new(file: &'a mut dyn ReadSeek) -> Result<Self, Refusal> {
+    pub(crate) fn new(file: &'a mut dyn ReadSeek) -> Result<Self, Refusal> {
         let len = file.seek(SeekFrom::End(0)).map_err(Refusal::Io)?;
         Ok(Self { file, len })
     }
 
     /// How many bytes there are.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// The bytes from `offset` on that are there, at most as many as there is room for.
-    pub(super) fn some<'b>(
+    pub(crate) fn some<'b>(
         &mut self,
         offset: u64,
         into: &'b mut [u8],

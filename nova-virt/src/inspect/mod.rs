@@ -30,6 +30,7 @@
 //! # let _: Refusal = refusal;
 //! ```
 
+pub(crate) mod archive;
 mod bytes;
 mod others;
 mod qcow2;
@@ -44,7 +45,8 @@ use std::str::FromStr;
 
 use nova_core::domain::{ImageFormat, Invalid};
 
-use self::bytes::Bytes;
+pub use self::archive::{Archive, inspect_archive};
+pub(crate) use self::bytes::Bytes;
 pub use self::bytes::ReadSeek;
 
 /// A format of disk images.
@@ -207,8 +209,24 @@ pub enum Refusal {
         /// The line, or its beginning.
         line: String,
     },
-    /// A guest would see a larger disk than is allowed.
-    #[error("its disk has {virtual_size} bytes, more than {allowed}")]
+    /// An entry of an archive is one that must not be unpacked.
+    #[error("its entry {path:?} {why}")]
+    Entry {
+        /// The path, or its beginning.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It has more of something than is taken.
+    #[error("it has more than {most} {what}")]
+    TooMany {
+        /// What it has.
+        what: &'static str,
+        /// The most that is taken.
+        most: u64,
+    },
+    /// A guest would see a larger disk, or larger files, than is allowed.
+    #[error("a guest would see {virtual_size} bytes of it, more than {allowed}")]
     TooLarge {
         /// Its size.
         virtual_size: u64,

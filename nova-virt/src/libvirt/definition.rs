@@ -13,6 +13,7 @@ use crate::domain::{
     Backing, Boot, Console, CpuMode, Disk, DiskBus, DiskFormat, DiskRole, DomainSpec, Hypervisor,
     Interface, NicModel,
 };
+use crate::inspect::archive::USERS;
 
 /// Names the elements that this project puts into a definition.
 const NAMESPACE: &str = "urn:nova:guest:1";
@@ -41,9 +42,6 @@ pub(super) struct Extras {
     /// What confines machines on this host, such as `apparmor`; none where there is nothing.
     pub(super) confined_by: Option<String>,
 }
-
-/// How many users a container has.
-pub(super) const USERS: u32 = 65_536;
 
 /// The definition of a guest.
 pub(super) fn definition(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {

@@ -1,5 +1,8 @@
 //! The readers of this room as fuzzers call them; there is none of it in any other build.
 
+use std::io;
+use std::path::Path;
+
 use super::xml::Element;
 
 pub use super::rpc::fuzzing::rpc;
@@ -13,4 +16,12 @@ pub fn xml(document: &str) {
     // What stands in a document may be what none may hold.
     let Ok(written) = tree.write() else { return };
     assert_eq!(Element::read(&written).as_ref(), Some(&tree), "{written}");
+}
+
+/// Unpacks the archive of a root file system, as the driver does.
+///
+/// # Errors
+/// Those of unpacking.
+pub fn unpack(archive: &Path, into: &Path, size_max: Option<u64>) -> io::Result<()> {
+    super::rootfs::unpack(archive, into, 0, size_max)
 }

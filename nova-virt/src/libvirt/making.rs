@@ -143,11 +143,13 @@ impl Inner {
         self.save(record).await?;
         let domain = self.domain(record)?;
         let first_user = self.first_user.unwrap_or_default();
+        let root_disk = record.spec.root_disk;
+        let size_max = (root_disk.0 > 0).then(|| root_disk.to_bytes());
         let made = self.files("make a guest's disks", move |inner| {
             bases.keep(&inner.cache, guest)?;
             if let Some(root) = domain.root_fs() {
                 let root = Path::new(&root.source);
-                let unpacked = super::rootfs::unpack(bases.root.path(), root, first_user);
+                let unpacked = super::rootfs::unpack(bases.root.path(), root, first_user, size_max);
                 return unpacked.map_err(FileError::io(root, "unpack the image"));
             }
             for disk in domain.disks() {
