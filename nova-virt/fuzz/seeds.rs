@@ -6,7 +6,6 @@
 
 #[path = "../tests/it/inspect/makers.rs"]
 mod makers;
-#[expect(dead_code, reason = "the tests use all of it")]
 #[path = "../tests/it/inspect/archives/makers.rs"]
 mod tars;
 #[expect(dead_code, reason = "the targets use all of it")]

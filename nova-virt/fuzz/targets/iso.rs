@@ -1,2 +1,5 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| nova_virt_fuzz::disks::look(nova_virt::inspect::Format::Iso, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nova_virt_fuzz::disks::look(
+    nova_virt::inspect::Format::Iso,
+    data
+));

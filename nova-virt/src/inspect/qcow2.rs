@@ -92,6 +92,7 @@ fn features(bytes: &mut Bytes<'_>) -> Result<(u64, bool), Refusal> {
 /// Goes through the extensions, all of which lie in the first cluster.
 fn look_at_extensions(bytes: &mut Bytes<'_>, from: u64, cluster: u64) -> Result<(), Refusal> {
     let mut at = from;
+    let mut seen = Vec::new();
     while at + 8 <= cluster {
         let mut head = [0; 8];
         let head = bytes.some(at, &mut head)?;
@@ -111,6 +112,10 @@ fn look_at_extensions(bytes: &mut Bytes<'_>, from: u64, cluster: u64) -> Result<
             }
             _ => return Err(Refusal::Unknown { what: "qcow2 extension", value: kind.into() }),
         }
+        if seen.contains(&kind) {
+            return Err(Refusal::Wrong("an extension of its header comes twice"));
+        }
+        seen.push(kind);
         // Each is padded to eight bytes.
         at += 8 + length.next_multiple_of(8);
         if at > cluster {

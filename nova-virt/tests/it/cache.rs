@@ -14,6 +14,7 @@ use nova_virt::inspect::Refusal;
 use nova_virt::{FileError, ImageCache};
 use tokio::sync::Semaphore;
 
+use crate::inspect::archives::makers::{Head, Tar};
 use crate::world::{SkipClock, id, images, run, settle};
 
 /// A store that counts how often an image is opened, and opens it when it is let.
@@ -177,12 +178,23 @@ fn what_must_not_be_opened_is_refused_and_nothing_of_it_is_kept() {
         let declared = Image { format: ImageFormat::Qcow2, ..image.clone() };
         let refused = why(cache.base(&declared, None, store).await);
         assert!(matches!(refused, Refusal::Disguised { .. }), "{refused:?}");
+        // An archive of files is no exception.
+        let archive = |made: Image| Image { format: ImageFormat::RootfsTar, ..made };
+        let device = Tar::default().head(Head::gnu(b'3', "dev/mem"), &[]).end().0;
+        let device = archive(another(store, image, 4, &device).await);
+        let refused = why(cache.base(&device, None, store).await);
+        assert!(matches!(refused, Refusal::Entry { .. }), "{refused:?}");
+        let large = Tar::default().file("a", &[7; 10_000]).end().0;
+        let large = archive(another(store, image, 5, &large).await);
+        let refused = why(cache.base(&large, Some(9_999), store).await);
+        assert!(matches!(refused, Refusal::TooLarge { allowed: 9_999, .. }), "{refused:?}");
         let refused = why(cache.base(image, Some(99_999), store).await);
         assert!(matches!(refused, Refusal::TooLarge { allowed: 99_999, .. }), "{refused:?}");
         assert_eq!((world.files(), cache.images().await.unwrap()), (0, vec![]));
         // Also for a guest with less room than the one before.
         cache.base(image, None, store).await.unwrap();
         why(cache.base(image, Some(99_999), store).await);
+        assert_eq!(cache.base(&large, None, store).await.unwrap().disk(), None);
     });
 }
 

@@ -277,6 +277,7 @@ fn numbers(cases: &mut Cases) {
         ("counts beyond", qcow2(3).be32(56, u32::MAX)),
         ("half a header", qcow2(3).cut(80)),
         ("a long extension", qcow2(3).be32(104, 0x6803_f857).be32(108, u32::MAX)),
+        ("an extension twice", qcow2(3).be32(104, 0x2385_2875).be32(112, 0x2385_2875)),
     ] {
         cases.add(format!("qcow2 with {what}"), Qcow2, made, WRONG);
     }

@@ -1,6 +1,6 @@
 //! Images that must be refused, images that must be taken, and images of chance.
 
-mod archives;
+pub(crate) mod archives;
 mod genuine;
 mod hostile;
 mod makers;
