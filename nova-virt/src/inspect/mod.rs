@@ -13,6 +13,12 @@
 //! - What is not understood is refused: versions, features, lines of descriptors.
 //! - The disk that a guest would see is not larger than is allowed.
 //!
+//! A raw disk may say anything else, also in a table of its partitions that cannot be true. Whoever
+//! sees only bytes there does not read it, and disks that were grown, cut short, or never had a
+//! table look like that.
+//!
+//! Archives of root file systems are another matter: see [`inspect_archive`].
+//!
 //! A guest can write any header onto its own raw disk. So inspect again whatever a guest has had,
 //! before it is used anew, and name the format to every program that opens it.
 //!

@@ -10,6 +10,9 @@ use quick_xml::{Reader, Writer, XmlVersion};
 /// The deepest nesting that is read.
 const DEPTH_MAX: usize = 64;
 
+/// The most attributes of one element: each is compared with all others.
+const ATTRIBUTES_MAX: usize = 64;
+
 /// An element with what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Element {
@@ -176,9 +179,14 @@ impl Element {
     }
 
     fn begun(start: &BytesStart<'_>) -> Option<Self> {
-        let mut element = Self::new(start.name().into_inner());
+        let name = start.name().into_inner();
+        let mut element = is_name(name).then(|| Self::new(name))?;
         for attribute in start.attributes() {
             let attribute = attribute.ok()?;
+            let room = element.attributes.len() < ATTRIBUTES_MAX;
+            if !room || !is_name(attribute.key.into_inner()) {
+                return None;
+            }
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).ok()?;
             element = element.attr(attribute.key.into_inner(), value);
         }
@@ -192,6 +200,12 @@ impl Element {
         }
         self
     }
+}
+
+/// Whether a text can be the name of an element or an attribute; not all that XML allows.
+fn is_name(text: &str) -> bool {
+    let begins = |c: char| c.is_alphabetic() || c == '_';
+    text.starts_with(begins) && text.chars().all(|c| c.is_alphanumeric() || "_-.:".contains(c))
 }
 
 #[cfg(test)]
@@ -249,6 +263,26 @@ mod tests {
         assert_eq!(Element::read(bomb), None);
         assert_eq!(Element::read("<a>&b;</a>"), None);
         assert_eq!(Element::read(&"<a>".repeat(10_000)), None);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for document in
+            ["< />", "<\r\r/>", "<1/>", "<a\"/>", "<a ='b'/>", "<a 1='b'/>", "<a b'='c'/>"]
+        {
+            assert_eq!(Element::read(document), None, "{document:?}");
+        }
+        assert!(Element::read("<qemu:a-b.c_1 xmlns:qemu='d'/>").is_some());
+    }
+
+    #[test]
+    fn an_element_with_too_many_attributes_is_refused() {
+        let with = |count| {
+            let attributes: String = (0..count).map(|number| format!(" a{number}=''")).collect();
+            Element::read(&format!("<a{attributes}/>")).is_some()
+        };
+        assert!(with(ATTRIBUTES_MAX));
+        assert!(!with(ATTRIBUTES_MAX + 1));
     }
 
     #[test]

@@ -2,15 +2,6 @@
 //!
 //! [`inspect_archive`] goes through all of an archive without writing anything. What unpacks it
 //! reads the same [`Entries`], so that nobody sees another archive than was looked at.
-//!
-//! - Every entry is a file, a directory, a symbolic link, or another name of a file that came
-//!   before. Devices, FIFOs and whatever else tar knows are refused.
-//! - Every path stays inside, without `..`, and goes through directories only: not through a link
-//!   that came before. No path comes twice, but for directories.
-//! - What a symbolic link says is left to the guest, whose root it is: a link may begin with `/`.
-//!   One that climbs above the root is refused, since nothing means that.
-//! - The owner is one of the users that a container has.
-//! - What is not understood is refused: keys, numbers, dialects.
 
 mod entries;
 mod header;
@@ -48,6 +39,15 @@ pub struct Archive {
 /// Finds out whether a file is an archive of a root file system that may be unpacked: a tar as
 /// GNU and POSIX have it, not compressed, with at most `size_max` bytes in its files, where that is
 /// given.
+///
+/// - Every entry is a file, a directory, a symbolic link, or another name of a file that came
+///   before. Devices, FIFOs and whatever else tar knows are refused.
+/// - Every path stays inside, without `..`, and goes through directories only: not through a link
+///   that came before. No path comes twice, but for directories.
+/// - What a symbolic link says is left to the guest, whose root it is: a link may begin with `/`.
+///   One that climbs above the root is refused, since nothing means that.
+/// - The owner is one of the users that a container has.
+/// - What is not understood is refused: keys, numbers, dialects.
 ///
 /// It reads every header and no file, and keeps the names that it has seen, of which there are at
 /// most 256 MiB.
