@@ -151,8 +151,9 @@ fn holes_stay_holes() {
 fn an_archive_of_tar_comes_out_as_it_went_in() {
     let world = World::new();
     let there = world.0.path().join("there");
-    let make = |path: &str| fs::create_dir_all(there.join(path)).unwrap();
-    ["bin", "etc", "closed/inner", &"deep/".repeat(60)].map(make);
+    for folder in ["bin", "etc", "closed/inner", &"deep/".repeat(60)] {
+        fs::create_dir_all(there.join(folder)).unwrap();
+    }
     let long = "a name that is longer than a header has room for ".repeat(5);
     for (name, mode) in [("bin/sh", 0o755), ("etc/shadow", 0o400), (&long, 0o644), ("bin/ü", 0)] {
         fs::write(there.join(name), name.repeat(9000)).unwrap();
