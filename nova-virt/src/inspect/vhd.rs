@@ -8,6 +8,10 @@ const DYNAMIC: u32 = 3;
 const DIFFERENCING: u32 = 4;
 const FOOTER: u64 = 512;
 
+/// The sectors of the largest geometry. Disks have it that are larger, and those whose makers mean
+/// that only their size counts, which is how QEMU takes it.
+const GEOMETRY_MAX: u64 = 65_535 * 16 * 255;
+
 /// The size of the disk, of an image that is all in this file.
 pub(super) fn disk(bytes: &mut Bytes<'_>) -> Result<u64, Refusal> {
     let Some(end) = bytes.len().checked_sub(FOOTER) else {
@@ -50,7 +54,10 @@ fn look_at(footer: &Header<512>) -> Result<u64, Refusal> {
     let [high, low, heads, sectors] = footer.at(56);
     let cylinders = u64::from(u16::from_be_bytes([high, low]));
     // Who made it tells whether the geometry or the size counts.
-    Ok(footer.be64(48).max(cylinders * u64::from(heads) * u64::from(sectors) * 512))
+    match cylinders * u64::from(heads) * u64::from(sectors) {
+        GEOMETRY_MAX => Ok(footer.be64(48)),
+        geometry => Ok(footer.be64(48).max(geometry * 512)),
+    }
 }
 
 /// Checks the header that says where blocks are.
