@@ -161,8 +161,10 @@ impl Answer {
 
 type Stalled = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+type Connection = http1::Connection<TokioIo<TcpStream>, Leaving>;
+
 /// A connection, which moves only when it is looked at.
-struct Line(Option<Pin<Box<http1::Connection<TokioIo<TcpStream>, Leaving>>>>);
+struct Line(Option<Pin<Box<Connection>>>);
 
 impl Line {
     fn poll(&mut self, context: &mut Context<'_>) {

@@ -11,7 +11,7 @@ use super::daemons::{by_every_way, is_here};
 use super::samples;
 use crate::domain::{Boot, CpuMode, CpuModel, DomainOptions, DomainSpec, Hypervisor, MachineType};
 use crate::libvirt::daemon::{Daemon, LibvirtError, Which};
-use crate::libvirt::definition::{Extras, definition};
+use crate::libvirt::definition::{Extras, VolumeSource, definition};
 use crate::libvirt::xml::Element;
 
 /// What has broken descriptions, commands, paths and those who read them.
@@ -167,7 +167,7 @@ fn told(hypervisor: Hypervisor, field: Field, text: &str) -> Option<(Element, St
         Field::Kernel => kernel = text.to_owned(),
         Field::Ramdisk => ramdisk = text.to_owned(),
         Field::CommandLine => line = text.to_owned(),
-        Field::VolumePath => extras.volumes[0].path = text.to_owned(),
+        Field::VolumePath => extras.volumes[0].source = VolumeSource::File(text.to_owned()),
         Field::VolumeTarget => extras.volumes[0].target = text.to_owned(),
         Field::Confinement => extras.confined_by = Some(text.to_owned()),
     }

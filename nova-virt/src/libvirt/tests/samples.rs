@@ -10,7 +10,7 @@ use nova_core::domain::{
 use nova_core::port::{GuestSpec, Nic};
 
 use crate::domain::{Boot, CpuMode, CpuModel, DomainOptions, DomainSpec, Hypervisor};
-use crate::libvirt::definition::{Extras, VolumeDisk};
+use crate::libvirt::definition::{Extras, VolumeDisk, VolumeSource};
 use crate::libvirt::record::Rescue;
 use crate::libvirt::rescue::rescued;
 
@@ -71,7 +71,11 @@ pub(super) fn options(hypervisor: Hypervisor) -> DomainOptions {
 
 pub(super) fn volume(number: u128, target: &str) -> VolumeDisk {
     let (volume, target) = (VolumeId::from_u128(number), target.to_owned());
-    VolumeDisk { volume, path: format!("/var/lib/volumes/{number}.volume"), target }
+    let source = match number % 2 {
+        1 => VolumeSource::File(format!("/var/lib/volumes/{number}.volume")),
+        _ => VolumeSource::Device(format!("/dev/cloud/volume-{number}")),
+    };
+    VolumeDisk { volume, source, target }
 }
 
 /// Two cells of two CPUs, on huge pages, and a device.
