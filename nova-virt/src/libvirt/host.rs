@@ -26,8 +26,9 @@ use crate::files::{self, FileError};
 /// guest is defined anew from there before each start; what was changed in its definition
 /// meanwhile is lost, and a definition that was lost is made again.
 ///
-/// Domains of the daemon that do not have [the name of a guest](DomainSpec::name_of) are not looked
-/// at: the machine may run others.
+/// Domains of the daemon that do not have
+/// [the name of a guest](crate::domain::DomainSpec::name_of) are not looked at: the machine may run
+/// others.
 ///
 /// A verb that was begun goes on to its end when its caller gives up, and the next one on the same
 /// guest waits for it.
