@@ -3,6 +3,7 @@
 //! It carries out orders, shows that it lives, and compares its host with the records now and
 //! then. It decides nothing about other hosts.
 
+mod alone;
 mod live;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::cloud::options::CloudOptions;
 use crate::cloud::order::{Errand, Listing, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
+use crate::cloud::sweep::Heard;
 use crate::domain::{Attachment, HostId, HostName, Instance, InstanceId, Volume};
 use crate::plant::{Bug, planted};
 use crate::port::{Delivery, Inbox, Topic, VirtDriver, VirtError};
@@ -86,18 +88,20 @@ impl Agent {
         });
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        // What changes while everything is looked at is looked at again.
+        let heard = hand.driver.telling().map(|telling| telling.changes());
         // Nothing new may come before what should not be here is gone.
         match hand.sweep().await {
             Ok(()) => {
                 let (inbox, epoch) = hand.begin().await?;
-                tasks.spawn(until(stopped, hand.work(inbox, epoch)));
+                tasks.spawn(until(stopped, hand.work(inbox, epoch, heard)));
             }
             Err(reason) => {
                 // Nobody relies on this record; it tells an operator what is the matter.
                 drop(hand.announce(Some(reason)).await);
                 tasks.spawn(until(stopped, async move {
                     let (inbox, epoch) = hand.begin_later().await;
-                    hand.work(inbox, epoch).await;
+                    hand.work(inbox, epoch, heard).await;
                 }));
             }
         }
@@ -198,10 +202,10 @@ impl Hand {
     }
 
     /// Does all that an agent does, for ever.
-    async fn work(self: Arc<Self>, inbox: Inbox, epoch: u64) {
+    async fn work(self: Arc<Self>, inbox: Inbox, epoch: u64, heard: Heard) {
         tokio::join!(
             Arc::clone(&self).beat(epoch),
-            Arc::clone(&self).keep_sweeping(),
+            Arc::clone(&self).keep_sweeping(heard),
             self.take_orders(inbox),
         );
     }
@@ -229,14 +233,6 @@ impl Hand {
             txn.put(&Beat { host: self.host, epoch, count, unready: None });
             // A beat that is lost is followed by another.
             drop(self.ports.store.commit(txn).await);
-        }
-    }
-
-    async fn keep_sweeping(self: Arc<Self>) {
-        loop {
-            self.ports.clock.sleep(self.options.sweep_interval).await;
-            // What could not be compared now is compared the next time.
-            drop(self.sweep().await);
         }
     }
 
@@ -460,22 +456,6 @@ impl Hand {
             }
         }
         Ok(())
-    }
-
-    /// Takes a guest's lock away when nobody waits for it any more.
-    /// Does `work` while nothing else is done for a guest.
-    pub(crate) async fn alone<T>(&self, id: InstanceId, work: impl Future<Output = T>) -> T {
-        let lock = Arc::clone(self.guests.lock().await.entry(id).or_default());
-        let done = {
-            let _alone = lock.lock().await;
-            work.await
-        };
-        let mut guests = self.guests.lock().await;
-        // Whoever waits holds a copy of the lock; the last one takes it away.
-        if guests.get(&id).is_some_and(|known| Arc::strong_count(known) <= 2) {
-            guests.remove(&id);
-        }
-        done
     }
 }
 

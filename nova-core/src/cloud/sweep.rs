@@ -1,20 +1,79 @@
 //! How an agent compares its host with the records.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::{ClockExt as _, Timestamp};
 use crate::cloud::agent::Hand;
 use crate::cloud::error::chain;
 use crate::cloud::linger::{gone, lingering_on};
 use crate::cloud::order::{Order, Report};
 use crate::domain::{Fault, Instance, InstanceId, PowerState, VmState};
 use crate::plant::{Bug, planted};
+use crate::port::{GuestChange, HearChanges};
 use crate::store::record::{Claim, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
 
 /// What the record of a server says whose guest is not where it should be.
 pub(crate) const GUEST_GONE: &str = "the guest is not on its host any more";
 
+/// What the host tells unasked, if it does.
+pub(crate) type Heard = Option<Box<dyn HearChanges>>;
+
+/// How long the first change that a host tells of waits for others, so that what changes together
+/// is looked at together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// When so many guests changed together, everything is looked at.
+const TOGETHER_MAX: usize = 256;
+
 impl Hand {
+    /// Sweeps again and again, and looks in between at the guests that the host tells of.
+    pub(crate) async fn keep_sweeping(self: Arc<Self>, mut heard: Heard) {
+        loop {
+            let next = self.ports.clock.now().after(self.options.sweep_interval);
+            while let Some(guests) = self.told(&mut heard, next).await {
+                for id in guests {
+                    // While an order is carried out, what changes is its doing; and what cannot be
+                    // compared now is compared by the next sweep.
+                    self.unless_busy(id, async { drop(self.tidy(id).await) }).await;
+                }
+            }
+            drop(self.sweep().await);
+        }
+    }
+
+    /// The guests that are to be looked at before the next sweep; none when it is time for it, or
+    /// when anything may have changed.
+    async fn told(&self, heard: &mut Heard, next: Timestamp) -> Option<BTreeSet<InstanceId>> {
+        let clock = &self.ports.clock;
+        let (mut guests, mut everything, mut until) = (BTreeSet::new(), false, next);
+        loop {
+            let left = until.since(clock.now());
+            let change = match heard {
+                Some(heard) if !left.is_zero() => clock.within(left, heard.next()).await,
+                _ => {
+                    clock.sleep(left).await;
+                    None
+                }
+            };
+            match change {
+                None => break,
+                Some(None) => *heard = None,
+                Some(Some(change)) => {
+                    until = until.min(clock.now().after(TOGETHER));
+                    match change {
+                        GuestChange::Guest(id) => drop(guests.insert(id)),
+                        GuestChange::Anything => everything = true,
+                    }
+                    everything |= guests.len() > TOGETHER_MAX;
+                }
+            }
+        }
+        (!everything && clock.now() < next).then_some(guests)
+    }
+
     /// Compares the host with the records: removes guests that nobody owns, and writes down what
     /// happened to those that somebody does. It goes on after an error; the next sweep tries
     /// again.

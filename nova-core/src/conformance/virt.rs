@@ -8,21 +8,25 @@
 mod attaching;
 mod making;
 mod moving;
+mod pausing;
 mod rescuing;
 mod snapshots;
+mod telling;
 
 pub use attaching::*;
 pub use moving::*;
+pub use pausing::*;
 pub use rescuing::*;
 pub use snapshots::*;
+pub use telling::*;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::domain::{Image, ImageId, InstanceId, PowerState, Reboot, VolumeId};
 use crate::port::{
-    AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, PauseGuests, VirtDriver,
-    VirtError, VolumeLink,
+    AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, VirtDriver, VirtError,
+    VolumeLink,
 };
 use crate::seed::Seed;
 use making::{small_guest, tiny_image};
@@ -64,6 +68,7 @@ macro_rules! virt_laws {
                 a_rescued_guest_runs,
                 unrescue_is_repeatable,
                 a_rescue_that_cannot_be_changes_nothing,
+                a_change_is_told,
             ]
         );
     };
@@ -325,38 +330,6 @@ pub async fn guests_lists_everything(subject: impl Into<Subject>) {
     assert!(world.listed().await.iter().all(|g| !made.contains(&g.instance)));
 }
 
-/// A paused guest is neither running nor shut down until it is unpaused, stopped or rebooted, and
-/// a guest that is shut down can be neither paused nor unpaused.
-pub async fn paused_is_paused(subject: impl Into<Subject>) {
-    let world = World::new(subject, "paused_is_paused").await;
-    let Some(pausing) = world.driver().pausing() else { return };
-    let guest = world.create(0).await;
-    for ending in 0..3 {
-        done(pausing.unpause(guest).await);
-        assert_eq!(world.power(guest).await, PowerState::Running);
-        for _ in 0..2 {
-            done(pausing.pause(guest).await);
-            assert_eq!(world.power(guest).await, PowerState::Paused);
-        }
-        // To start means to start what is shut down.
-        done(world.driver().start(guest).await);
-        assert_eq!(world.power(guest).await, PowerState::Paused);
-        match ending {
-            0 => done(pausing.unpause(guest).await),
-            1 => done(world.driver().reboot(guest, Reboot::Hard, 1).await),
-            _ => {
-                done(world.driver().stop(guest).await);
-                assert_eq!(world.power(guest).await, PowerState::Shutdown);
-                world.refuses_for_power(pausing, guest).await;
-                assert_eq!(world.power(guest).await, PowerState::Shutdown);
-                done(world.driver().start(guest).await);
-            }
-        }
-        assert_eq!(world.power(guest).await, PowerState::Running);
-    }
-    world.clean().await;
-}
-
 /// A subject with the ids of one law.
 pub(crate) struct World {
     driver: Arc<dyn VirtDriver>,
@@ -429,17 +402,6 @@ impl World {
         let before = self.guest(instance).await;
         self.create(0).await;
         assert_eq!(self.guest(instance).await, before);
-    }
-
-    async fn refuses_for_power(&self, pausing: &dyn PauseGuests, guest: InstanceId) {
-        for refused in [pausing.pause(guest).await, pausing.unpause(guest).await] {
-            let told = matches!(
-                refused,
-                Err(VirtError::WrongPower { instance, power: PowerState::Shutdown, .. })
-                    if instance == guest
-            );
-            assert!(told, "{}: {refused:?}", self.driver);
-        }
     }
 
     async fn takes_and_gives_back(&self, volumes: &dyn AttachVolumes, guest: InstanceId) {

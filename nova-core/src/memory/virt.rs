@@ -15,9 +15,9 @@ use crate::domain::{
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, ImageStoreExt as _, LiveMigrate,
-    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestChange, GuestSpec, HearChanges, Herald, ImageError, ImageStore,
+    ImageStoreExt as _, LiveMigrate, MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests,
+    TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -32,6 +32,7 @@ pub struct MemoryHost {
     numa: Option<NumaTopology>,
     pci: Vec<PciDevice>,
     guests: Mutex<BTreeMap<InstanceId, Kept>>,
+    herald: Herald,
 }
 
 #[derive(Debug)]
@@ -70,8 +71,8 @@ impl Kept {
 impl MemoryHost {
     /// A host without guests that says it has `total`.
     pub fn new(total: Resources) -> Self {
-        let (traits, classes, guests) = Default::default();
-        Self { total, traits, classes, numa: None, pci: Vec::new(), guests }
+        let (traits, classes, guests, herald) = Default::default();
+        Self { total, traits, classes, numa: None, pci: Vec::new(), guests, herald }
     }
 
     /// Sets which traits it says it has; none by default.
@@ -109,7 +110,7 @@ impl MemoryHost {
 
     /// Starts a guest that no one asked the driver for, as an operator does with other tools.
     pub fn plant_guest(&self, instance: InstanceId) {
-        self.guests().insert(instance, Kept::NEW);
+        self.put(instance, || Kept::NEW);
     }
 
     /// What is written on the disk of a guest; none when it is not here.
@@ -133,7 +134,20 @@ impl MemoryHost {
         instance: InstanceId,
         change: impl FnOnce(&mut Kept) -> Result<T, VirtError>,
     ) -> Result<T, VirtError> {
-        change(self.guests().get_mut(&instance).ok_or(VirtError::NoSuchGuest { instance })?)
+        let mut guests = self.guests();
+        let guest = guests.get_mut(&instance).ok_or(VirtError::NoSuchGuest { instance })?;
+        let before = guest.power;
+        let done = change(guest);
+        if guest.power != before {
+            self.herald.tell(GuestChange::Guest(instance));
+        }
+        done
+    }
+
+    /// Takes a guest in, unless it is here.
+    fn put(&self, instance: InstanceId, make: impl FnOnce() -> Kept) {
+        self.guests().entry(instance).or_insert_with(make);
+        self.herald.tell(GuestChange::Guest(instance));
     }
 
     /// Freezes a guest that is in memory, or lets it go on.
@@ -201,16 +215,13 @@ impl VirtDriver for MemoryHost {
         }
         let fetched = fetch(&spec.image, images).await;
         let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
-        self.guests().entry(instance).or_insert_with(|| Kept {
-            disk,
-            assigned: spec.assigned.clone(),
-            ..Kept::NEW
-        });
+        self.put(instance, || Kept { disk, assigned: spec.assigned.clone(), ..Kept::NEW });
         Ok(())
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.guests().remove(&instance);
+        self.herald.tell(GuestChange::Guest(instance));
         Ok(())
     }
 
@@ -274,6 +285,16 @@ impl VirtDriver for MemoryHost {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         Some(self)
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        Some(self)
+    }
+}
+
+impl TellChanges for MemoryHost {
+    fn changes(&self) -> Box<dyn HearChanges> {
+        self.herald.listen()
     }
 }
 
@@ -344,7 +365,7 @@ impl MoveGuests for MemoryHost {
         parcel: &Parcel,
         _: &dyn ImageStore,
     ) -> Result<(), VirtError> {
-        self.guests().entry(spec.instance).or_insert_with(|| Kept {
+        self.put(spec.instance, || Kept {
             power: PowerState::Shutdown,
             boot: parcel.boot,
             disk: parcel.disks.clone(),

@@ -23,8 +23,8 @@ pub use network::{
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, Guest, GuestSpec, MoveGuests, Nic, Parcel, PauseGuests, RescueGuests,
-    SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestChange, GuestSpec, HearChanges, Herald, MoveGuests, Nic, Parcel,
+    PauseGuests, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
     CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,

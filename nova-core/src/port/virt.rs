@@ -1,5 +1,9 @@
 //! What runs on a host.
 
+mod telling;
+
+pub use telling::{GuestChange, HearChanges, Herald, TellChanges};
+
 use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 
@@ -114,6 +118,7 @@ pub struct Parcel {
 ///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]);
 /// - `a_rescued_guest_runs`, `unrescue_is_repeatable`,
 ///   `a_rescue_that_cannot_be_changes_nothing` (of [`RescueGuests`]);
+/// - `a_change_is_told` (of [`TellChanges`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -182,6 +187,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Rescuing guests, where this host can.
     fn rescuing(&self) -> Option<&dyn RescueGuests>;
+
+    /// Telling of changes, where this host can.
+    fn telling(&self) -> Option<&dyn TellChanges>;
 }
 
 /// Freezes guests in memory.
@@ -404,6 +412,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         (**self).rescuing()
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        (**self).telling()
     }
 }
 

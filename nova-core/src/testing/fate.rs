@@ -94,6 +94,8 @@ faults! {
     WatchLag "watch-lag" 0.05;
     /// A process hears nothing more of the store until it reads everything again.
     WatchLost "watch-lost" 0.01;
+    /// A host does not tell of a change of a guest.
+    UntoldChange "untold-change" 0.5;
 }
 
 /// One fault that happened: the nth opportunity for it in its run.

@@ -11,8 +11,9 @@ use crate::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestChange, GuestSpec, HearChanges, ImageStore, Invitation, LiveMigrate,
+    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, TellChanges, Transfer,
+    VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -182,6 +183,38 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         self.driver.rescuing().is_some().then_some(self as &dyn RescueGuests)
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        self.driver.telling().is_some().then_some(self as &dyn TellChanges)
+    }
+}
+
+impl<D: VirtDriver + ?Sized> TellChanges for ChaosHost<D> {
+    fn changes(&self) -> Box<dyn HearChanges> {
+        let heard = self.driver.telling().map(|telling| telling.changes());
+        Box::new(ChaosChanges { heard, process: Arc::clone(&self.process) })
+    }
+}
+
+/// What a host tells, of which some gets lost.
+#[derive(Debug)]
+struct ChaosChanges {
+    heard: Option<Box<dyn HearChanges>>,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl HearChanges for ChaosChanges {
+    async fn next(&mut self) -> Option<GuestChange> {
+        loop {
+            let change = self.heard.as_mut()?.next().await?;
+            self.process.pass().await;
+            if self.process.fate().strikes(Fault::UntoldChange).is_none() {
+                return Some(change);
+            }
+            self.process.note(format_args!("{change:?} is not told"));
+        }
     }
 }
 

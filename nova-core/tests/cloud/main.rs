@@ -37,6 +37,7 @@ mod slow_host;
 mod snapshots;
 mod starts;
 mod stubborn;
+mod telling;
 mod traits;
 mod uploads;
 mod world;

@@ -12,7 +12,7 @@ use nova_core::domain::{HostFacts, HostId, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, PauseGuests, RescueGuests,
-    SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -211,6 +211,10 @@ impl VirtDriver for Moody {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         self.host.rescuing()
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        self.host.telling()
     }
 }
 

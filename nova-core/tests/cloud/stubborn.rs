@@ -12,7 +12,8 @@ use nova_core::domain::{
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    PauseGuests, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
+    VolumeLink,
 };
 
 /// What goes wrong.
@@ -182,6 +183,10 @@ impl VirtDriver for Stubborn {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         (!matches!(self.trouble, Trouble::RescuesNone)).then_some(self as &dyn RescueGuests)
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        self.host.telling()
     }
 }
 

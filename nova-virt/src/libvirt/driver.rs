@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use nova_core::domain::{HostFacts, InstanceId, Reboot};
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MoveGuests, PauseGuests,
-    RescueGuests, SnapshotGuests, VirtDriver, VirtError,
+    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError,
 };
 
 use super::daemon::{DomainId, DomainState};
@@ -129,6 +129,10 @@ impl VirtDriver for LibvirtHost {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         self.inner.has_disks().then_some(self as &dyn RescueGuests)
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        Some(self)
     }
 }
 

@@ -25,6 +25,7 @@ mod rootfs;
 #[cfg(feature = "libvirt-native")]
 mod rpc;
 mod snapshot;
+mod telling;
 mod tools;
 mod turns;
 mod xml;

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, RescueGuests, SnapshotGuests, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, HearChanges, ImageError, ImageStore, LiveMigrate, MoveGuests,
+    Parcel, PauseGuests, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError,
+    VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -100,6 +101,16 @@ impl VirtDriver for SimHost {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         Some(self)
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        Some(self)
+    }
+}
+
+impl TellChanges for SimHost {
+    fn changes(&self) -> Box<dyn HearChanges> {
+        self.machine.herald.listen()
     }
 }
 

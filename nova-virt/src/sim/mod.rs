@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nova_core::clock::{Clock, SystemClock};
-use nova_core::domain::{HostName, InstanceId, Resources};
-use nova_core::port::{GuestSpec, VirtError, VolumeLink};
+use nova_core::domain::{HostName, InstanceId, PowerState, Resources};
+use nova_core::port::{GuestChange, GuestSpec, Herald, VirtError, VolumeLink};
 use nova_core::seed::Seed;
 
 pub use self::fleet::{Fleet, FleetError};
@@ -61,7 +61,7 @@ pub struct SimHost {
 impl SimHost {
     /// A host with power and without guests, in memory, on the system's clock.
     pub fn new(name: HostName, total: Resources) -> Self {
-        Self::on(Machine { state: Mutex::new(State::new(name)), file: None }, total)
+        Self::on(Machine::new(State::new(name), None), total)
     }
 
     /// The host that `path` holds, or a new one when there is no such file.
@@ -91,7 +91,7 @@ impl SimHost {
         // A place that cannot be written is noticed now and not by the first guest.
         files::save(&path, &state)?;
         let file = Some(StateFile { path, _lock: lock });
-        Ok(Self::on(Machine { state: Mutex::new(state), file }, total))
+        Ok(Self::on(Machine::new(state, file), total))
     }
 
     fn on(machine: Machine, total: Resources) -> Self {
@@ -289,11 +289,12 @@ impl SimFailure {
     }
 }
 
-/// The state with the file that holds it.
+/// The state with the file that holds it, and with those who are told of changes.
 #[derive(Debug)]
 struct Machine {
     state: Mutex<State>,
     file: Option<StateFile>,
+    herald: Herald,
 }
 
 #[derive(Debug)]
@@ -303,16 +304,34 @@ struct StateFile {
 }
 
 impl Machine {
+    fn new(state: State, file: Option<StateFile>) -> Self {
+        Self { state: Mutex::new(state), file, herald: Herald::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and saves it; what could not be saved has not happened.
+    /// Changes the state and saves it; what could not be saved has not happened. Of what changed,
+    /// those are told who listen.
     fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> Result<T, FileError> {
         let mut state = self.state();
-        let Some(StateFile { path, .. }) = &self.file else { return Ok(work(&mut state)) };
+        let known = self.herald.is_heard().then(|| Known::of(&state));
+        let answer = self.save(&mut state, work)?;
+        if let Some(known) = known {
+            known.tell(&Known::of(&state), &self.herald);
+        }
+        Ok(answer)
+    }
+
+    fn save<T>(
+        &self,
+        state: &mut State,
+        work: impl FnOnce(&mut State) -> T,
+    ) -> Result<T, FileError> {
+        let Some(StateFile { path, .. }) = &self.file else { return Ok(work(state)) };
         let before = state.clone();
-        let answer = work(&mut state);
+        let answer = work(state);
         if *state != before
             && let Err(error) = files::save(path, &*state)
         {
@@ -320,5 +339,35 @@ impl Machine {
             return Err(error);
         }
         Ok(answer)
+    }
+}
+
+/// What a host tells of.
+struct Known {
+    powered: bool,
+    guests: BTreeMap<InstanceId, PowerState>,
+}
+
+impl Known {
+    fn of(state: &State) -> Self {
+        let guests = state.guests.iter().map(|(id, guest)| (*id, guest.power));
+        Self { powered: state.powered, guests: guests.collect() }
+    }
+
+    /// Tells what is otherwise now. A host without power tells nothing, until it has it again.
+    fn tell(&self, now: &Self, herald: &Herald) {
+        match (self.powered, now.powered) {
+            (_, false) => {}
+            (false, true) => herald.tell(GuestChange::Anything),
+            (true, true) => {
+                let ids: std::collections::BTreeSet<&InstanceId> =
+                    self.guests.keys().chain(now.guests.keys()).collect();
+                for id in ids {
+                    if self.guests.get(id) != now.guests.get(id) {
+                        herald.tell(GuestChange::Guest(*id));
+                    }
+                }
+            }
+        }
     }
 }

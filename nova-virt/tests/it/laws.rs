@@ -12,7 +12,7 @@ use nova_core::domain::{
 };
 use nova_core::port::{
     AttachVolumes, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation, LiveMigrate,
-    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError,
+    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
     VolumeLink,
 };
 use nova_virt::sim::Latency;
@@ -203,6 +203,11 @@ impl VirtDriver for Reopened {
 
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         Some(self)
+    }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        // Nothing lives long enough to tell of anything.
+        None
     }
 }
 

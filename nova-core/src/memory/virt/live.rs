@@ -14,7 +14,7 @@ impl LiveMigrate for MemoryHost {
         links: &[VolumeLink],
     ) -> Result<Invitation, VirtError> {
         let instance = spec.instance;
-        self.guests().entry(instance).or_insert_with(|| Kept {
+        self.put(instance, || Kept {
             power: PowerState::Paused,
             volumes: links.iter().map(|link| link.volume).collect(),
             passage: Passage::Expected,
