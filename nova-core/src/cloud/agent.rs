@@ -4,6 +4,7 @@
 //! then. It decides nothing about other hosts.
 
 mod alone;
+mod answers;
 mod live;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use crate::clock::ClockExt as _;
 use crate::cloud::error::{ApiError, chain};
 use crate::cloud::guard::{Panicked, caught};
 use crate::cloud::options::CloudOptions;
-use crate::cloud::order::{Errand, Listing, Order, Question, Report};
+use crate::cloud::order::{Errand, Order, Question, Report};
 use crate::cloud::ports::Ports;
 use crate::cloud::register::{HostSpec, register};
 use crate::cloud::sweep::Heard;
@@ -237,9 +238,8 @@ impl Hand {
     }
 
     async fn serve(self: Arc<Self>, delivery: Delivery) {
-        if let Ok(Question::Inventory) = serde_json::from_slice(&delivery.payload) {
-            let listing = self.inventory().await;
-            if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&listing)) {
+        if let Ok(question) = serde_json::from_slice::<Question>(&delivery.payload) {
+            if let (Some(reply), Some(bytes)) = (delivery.reply, self.answer(question).await) {
                 reply.send(bytes.into());
             }
             return;
@@ -251,14 +251,6 @@ impl Hand {
         };
         if let (Some(reply), Ok(bytes)) = (delivery.reply, serde_json::to_vec(&report)) {
             reply.send(bytes.into());
-        }
-    }
-
-    /// What is on the host, as its driver sees it.
-    async fn inventory(&self) -> Listing {
-        match self.in_time(self.driver.guests()).await {
-            Ok(guests) => guests.map_err(|error| chain(&error)),
-            Err(late) => Err(late.reason().to_owned()),
         }
     }
 

@@ -163,10 +163,30 @@ impl Order {
 pub(crate) enum Question {
     /// Which guests are on the host?
     Inventory,
+    /// What did the guest write to its console last?
+    Console { instance: InstanceId, bytes: usize },
 }
 
 /// The answer to [`Question::Inventory`]: every guest, or why the host cannot say.
 pub(crate) type Listing = Result<Vec<Guest>, String>;
+
+/// The answer to a [`Question`] about one guest.
+pub(crate) type Told<T> = Result<T, Untold>;
+
+/// The answer to [`Question::Console`]: the bytes, as base64.
+pub(crate) type ConsoleText = String;
+
+/// Why there is no answer about a guest.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Untold {
+    /// No guest of this host can be asked that.
+    Unable,
+    /// The guest is not there.
+    NoSuchGuest,
+    /// The host cannot say just now.
+    Failed(String),
+}
 
 /// The answer to an [`Order`]: three-valued, as every effect on the outside is.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

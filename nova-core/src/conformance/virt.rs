@@ -6,6 +6,7 @@
 //! where other guests live.
 
 mod attaching;
+mod consoles;
 mod making;
 mod moving;
 mod pausing;
@@ -14,6 +15,7 @@ mod snapshots;
 mod telling;
 
 pub use attaching::*;
+pub use consoles::*;
 pub use moving::*;
 pub use pausing::*;
 pub use rescuing::*;
@@ -69,6 +71,9 @@ macro_rules! virt_laws {
                 unrescue_is_repeatable,
                 a_rescue_that_cannot_be_changes_nothing,
                 a_change_is_told,
+                a_console_log_goes_with_its_guest,
+                a_console_log_is_as_long_as_was_asked,
+                an_open_console_answers,
             ]
         );
     };

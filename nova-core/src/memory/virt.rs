@@ -1,5 +1,6 @@
 //! The reference driver: guests that are a power state and a list of volumes.
 
+mod abilities;
 mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,9 @@ use crate::domain::{
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
-    AttachVolumes, Guest, GuestChange, GuestSpec, HearChanges, Herald, ImageError, ImageStore,
-    ImageStoreExt as _, LiveMigrate, MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests,
-    TellChanges, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
+    ImageStoreExt as _, LiveMigrate, MoveGuests, OpenConsoles, Parcel, PauseGuests, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -44,6 +45,7 @@ struct Kept {
     passage: Passage,
     rescued: bool,
     assigned: Assigned,
+    console: Vec<u8>,
 }
 
 /// Whether a guest is on its way between two hosts.
@@ -65,6 +67,7 @@ impl Kept {
         passage: Passage::None,
         rescued: false,
         assigned: Assigned { cells: None, devices: Vec::new() },
+        console: Vec::new(),
     };
 }
 
@@ -140,13 +143,22 @@ impl MemoryHost {
         let done = change(guest);
         if guest.power != before {
             self.herald.tell(GuestChange::Guest(instance));
+            if before == PowerState::Shutdown {
+                guest.boots();
+            }
         }
         done
     }
 
     /// Takes a guest in, unless it is here.
     fn put(&self, instance: InstanceId, make: impl FnOnce() -> Kept) {
-        self.guests().entry(instance).or_insert_with(make);
+        self.guests().entry(instance).or_insert_with(|| {
+            let mut guest = make();
+            if guest.power == PowerState::Running {
+                guest.boots();
+            }
+            guest
+        });
         self.herald.tell(GuestChange::Guest(instance));
     }
 
@@ -257,6 +269,9 @@ impl VirtDriver for MemoryHost {
             if guest.boot < boot {
                 guest.passage = Passage::None;
                 guest.boot = boot;
+                if guest.power != PowerState::Shutdown {
+                    guest.boots();
+                }
                 guest.power = PowerState::Running;
             }
             Ok(())
@@ -290,11 +305,13 @@ impl VirtDriver for MemoryHost {
     fn telling(&self) -> Option<&dyn TellChanges> {
         Some(self)
     }
-}
 
-impl TellChanges for MemoryHost {
-    fn changes(&self) -> Box<dyn HearChanges> {
-        self.herald.listen()
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        Some(self)
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        Some(self)
     }
 }
 

@@ -23,8 +23,9 @@ pub use network::{
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, Guest, GuestChange, GuestSpec, HearChanges, Herald, MoveGuests, Nic, Parcel,
-    PauseGuests, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CONSOLE_BYTES_MAX, Console, ConsoleStream, Guest, GuestChange, GuestSpec,
+    HearChanges, Herald, MoveGuests, Nic, OpenConsoles, Parcel, PauseGuests, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
     CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,

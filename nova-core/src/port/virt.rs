@@ -1,7 +1,9 @@
 //! What runs on a host.
 
+mod console;
 mod telling;
 
+pub use console::{CONSOLE_BYTES_MAX, Console, ConsoleStream, OpenConsoles, ReadConsoles};
 pub use telling::{GuestChange, HearChanges, Herald, TellChanges};
 
 use std::fmt::{Debug, Display};
@@ -119,6 +121,8 @@ pub struct Parcel {
 /// - `a_rescued_guest_runs`, `unrescue_is_repeatable`,
 ///   `a_rescue_that_cannot_be_changes_nothing` (of [`RescueGuests`]);
 /// - `a_change_is_told` (of [`TellChanges`]);
+/// - `a_console_log_goes_with_its_guest`, `a_console_log_is_as_long_as_was_asked` (of
+///   [`ReadConsoles`]), `an_open_console_answers` (of [`OpenConsoles`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -190,6 +194,12 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Telling of changes, where this host can.
     fn telling(&self) -> Option<&dyn TellChanges>;
+
+    /// Keeping what guests write to their consoles, where this host can.
+    fn reading(&self) -> Option<&dyn ReadConsoles>;
+
+    /// Talking to guests at their consoles, where this host can.
+    fn talking(&self) -> Option<&dyn OpenConsoles>;
 }
 
 /// Freezes guests in memory.
@@ -416,6 +426,14 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn telling(&self) -> Option<&dyn TellChanges> {
         (**self).telling()
+    }
+
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        (**self).reading()
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        (**self).talking()
     }
 }
 

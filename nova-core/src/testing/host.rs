@@ -1,5 +1,7 @@
 //! A host that lies, refuses, hangs and loses power.
 
+mod abilities;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,8 +13,8 @@ use crate::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestChange, GuestSpec, HearChanges, ImageStore, Invitation, LiveMigrate,
-    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, TellChanges, Transfer,
+    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, OpenConsoles,
+    Parcel, PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer,
     VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
@@ -188,33 +190,13 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
     fn telling(&self) -> Option<&dyn TellChanges> {
         self.driver.telling().is_some().then_some(self as &dyn TellChanges)
     }
-}
 
-impl<D: VirtDriver + ?Sized> TellChanges for ChaosHost<D> {
-    fn changes(&self) -> Box<dyn HearChanges> {
-        let heard = self.driver.telling().map(|telling| telling.changes());
-        Box::new(ChaosChanges { heard, process: Arc::clone(&self.process) })
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        self.driver.reading().is_some().then_some(self as &dyn ReadConsoles)
     }
-}
 
-/// What a host tells, of which some gets lost.
-#[derive(Debug)]
-struct ChaosChanges {
-    heard: Option<Box<dyn HearChanges>>,
-    process: Arc<Process>,
-}
-
-#[async_trait]
-impl HearChanges for ChaosChanges {
-    async fn next(&mut self) -> Option<GuestChange> {
-        loop {
-            let change = self.heard.as_mut()?.next().await?;
-            self.process.pass().await;
-            if self.process.fate().strikes(Fault::UntoldChange).is_none() {
-                return Some(change);
-            }
-            self.process.note(format_args!("{change:?} is not told"));
-        }
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        self.driver.talking().is_some().then_some(self as &dyn OpenConsoles)
     }
 }
 

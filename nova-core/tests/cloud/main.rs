@@ -20,6 +20,7 @@ mod life;
 mod linger;
 mod live;
 mod live_ends;
+mod look;
 mod moody;
 mod moves;
 mod older;

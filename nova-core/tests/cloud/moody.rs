@@ -11,8 +11,8 @@ use nova_core::clock::Clock;
 use nova_core::domain::{HostFacts, HostId, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, PauseGuests, RescueGuests,
-    SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, OpenConsoles, PauseGuests,
+    ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -215,6 +215,14 @@ impl VirtDriver for Moody {
 
     fn telling(&self) -> Option<&dyn TellChanges> {
         self.host.telling()
+    }
+
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        self.host.reading()
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        self.host.talking()
     }
 }
 

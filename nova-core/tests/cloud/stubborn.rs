@@ -11,9 +11,9 @@ use nova_core::domain::{
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, OpenConsoles,
+    Parcel, PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer,
+    VirtDriver, VirtError, VolumeLink,
 };
 
 /// What goes wrong.
@@ -187,6 +187,14 @@ impl VirtDriver for Stubborn {
 
     fn telling(&self) -> Option<&dyn TellChanges> {
         self.host.telling()
+    }
+
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        self.host.reading()
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        self.host.talking()
     }
 }
 

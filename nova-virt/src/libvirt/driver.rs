@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use nova_core::domain::{HostFacts, InstanceId, Reboot};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MoveGuests, PauseGuests,
-    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError,
+    AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MoveGuests, OpenConsoles,
+    PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError,
 };
 
 use super::daemon::{DomainId, DomainState};
 use super::host::{LibvirtHost, domain_of, guest_of, host, power, to_its_end};
 use super::record::Record;
-use crate::domain::DomainSpec;
+use crate::domain::{DomainSpec, Hypervisor};
 
 #[async_trait]
 impl VirtDriver for LibvirtHost {
@@ -21,7 +21,14 @@ impl VirtDriver for LibvirtHost {
     async fn guests(&self) -> Result<Vec<Guest>, VirtError> {
         let inner = &self.inner;
         let domains = inner.daemon().domains().await.map_err(host("list the guests"))?;
-        let kept = inner.files("list what is kept", |inner| inner.records.guests()).await?;
+        let kept = inner.files("list what is kept", |inner| {
+            let guests = inner.records.guests()?;
+            for guest in &guests {
+                super::console::bound(&inner.records.home(*guest));
+            }
+            Ok(guests)
+        });
+        let kept = kept.await?;
         // Of the host's other domains nobody here knows anything.
         let ours = |(domain, name): (DomainId, String)| {
             let guest = guest_of(domain);
@@ -133,6 +140,16 @@ impl VirtDriver for LibvirtHost {
 
     fn telling(&self) -> Option<&dyn TellChanges> {
         Some(self)
+    }
+
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        // The daemon writes down what a machine says, and not what a container does.
+        self.inner.has_disks().then_some(self as &dyn ReadConsoles)
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        let any = self.inner.options.hypervisor() != Hypervisor::Test;
+        any.then_some(self as &dyn OpenConsoles)
     }
 }
 

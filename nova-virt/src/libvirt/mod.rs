@@ -6,6 +6,7 @@
 mod bases;
 mod choice;
 mod config_drive;
+mod console;
 mod daemon;
 mod definition;
 mod disks;

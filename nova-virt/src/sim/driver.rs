@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, HearChanges, ImageError, ImageStore, LiveMigrate, MoveGuests,
-    Parcel, PauseGuests, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, OpenConsoles,
+    Parcel, PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, VirtDriver,
+    VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -106,11 +106,13 @@ impl VirtDriver for SimHost {
     fn telling(&self) -> Option<&dyn TellChanges> {
         Some(self)
     }
-}
 
-impl TellChanges for SimHost {
-    fn changes(&self) -> Box<dyn HearChanges> {
-        self.machine.herald.listen()
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        Some(self)
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        Some(self)
     }
 }
 

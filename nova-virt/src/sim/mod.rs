@@ -5,6 +5,7 @@
 //! comes back. It can be slow and unreliable as [`SimOptions`] say, by a clock and a seed that
 //! are handed in. What it is not: nothing executes, no disk has contents, no packet flows.
 
+mod abilities;
 mod dice;
 mod driver;
 mod fleet;

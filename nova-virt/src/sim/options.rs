@@ -58,11 +58,15 @@ pub enum Verb {
     Unrescue,
     /// Whether it is rescued.
     Rescued,
+    /// What it wrote to its console.
+    ReadConsole,
+    /// Sit down at its console.
+    OpenConsole,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -86,6 +90,8 @@ impl Verb {
         Self::Rescue,
         Self::Unrescue,
         Self::Rescued,
+        Self::ReadConsole,
+        Self::OpenConsole,
     ];
 
     /// What it does, as it follows "cannot".
@@ -114,6 +120,8 @@ impl Verb {
             Self::Rescue => "rescue a guest",
             Self::Unrescue => "end the rescue of a guest",
             Self::Rescued => "tell whether a guest is rescued",
+            Self::ReadConsole => "read a guest's console",
+            Self::OpenConsole => "open a guest's console",
         }
     }
 }

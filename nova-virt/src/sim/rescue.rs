@@ -37,6 +37,7 @@ impl State {
         let guest = self.existing(instance)?;
         if !guest.rescued || guest.power == PowerState::Shutdown {
             (guest.rescued, guest.power) = (true, PowerState::Running);
+            guest.boots();
             self.boots += 1;
         }
         Ok(())
@@ -46,6 +47,7 @@ impl State {
         let guest = self.existing(instance)?;
         if guest.rescued {
             (guest.rescued, guest.power) = (false, PowerState::Running);
+            guest.boots();
             self.boots += 1;
         }
         Ok(())

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use nova_core::domain::{
     AllocationRatio, HostName, ImageContent, ImageId, InstanceId, PowerState, Resources, VolumeId,
 };
-use nova_core::port::{Connection, Guest, GuestSpec, Parcel, VirtError, VolumeLink};
+use nova_core::port::{
+    CONSOLE_BYTES_MAX, Connection, Guest, GuestSpec, Parcel, VirtError, VolumeLink,
+};
 
 use super::live::Passage;
 use super::options::{Capacity, Verb};
@@ -48,6 +50,9 @@ pub(super) struct SimGuest {
     /// Whether it runs from a rescue disk.
     #[serde(default)]
     pub(super) rescued: bool,
+    /// What it wrote to its console: a line for each boot.
+    #[serde(default)]
+    pub(super) console: String,
     /// What it was made from; none when somebody else started it.
     pub(super) spec: Option<GuestSpec>,
 }
@@ -114,7 +119,8 @@ impl State {
         if !self.guests.contains_key(&instance) {
             self.boots += 1;
             let disk = self.written.get(&spec.image.id).cloned().unwrap_or_default();
-            let guest = SimGuest { disk, ..SimGuest::new(size(&spec), Some(spec)) };
+            let mut guest = SimGuest { disk, ..SimGuest::new(size(&spec), Some(spec)) };
+            guest.boots();
             self.guests.insert(instance, guest);
         }
         Ok(())
@@ -129,6 +135,7 @@ impl State {
         let guest = self.complete(instance, Verb::Start)?;
         if guest.power == PowerState::Shutdown {
             guest.power = PowerState::Running;
+            guest.boots();
             self.boots += 1;
         }
         Ok(())
@@ -145,6 +152,7 @@ impl State {
             guest.boot = boot;
             guest.passage = Passage::None;
             guest.power = PowerState::Running;
+            guest.boots();
             self.boots += 1;
         }
         Ok(())
@@ -245,8 +253,16 @@ impl SimGuest {
             disk,
             passage,
             rescued: false,
+            console: String::new(),
             spec,
         }
+    }
+
+    /// It begins from the start, and says so.
+    pub(super) fn boots(&mut self) {
+        self.console.push_str("the guest boots\n");
+        let old = self.console.len().saturating_sub(CONSOLE_BYTES_MAX);
+        self.console.drain(..old);
     }
 
     /// What was being sent is not sent any more; what was to come may still come.

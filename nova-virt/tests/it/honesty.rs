@@ -9,8 +9,8 @@ use nova_core::domain::{AllocationRatio, ImageId, MiB, PowerState, Reboot, Resou
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
     AttachVolumes as _, Connection, ImageError, Invitation, LiveMigrate as _, MoveGuests as _,
-    Parcel, PauseGuests as _, RescueGuests as _, SnapshotGuests as _, Transfer, VirtDriver as _,
-    VirtError, VolumeLink,
+    OpenConsoles as _, Parcel, PauseGuests as _, ReadConsoles as _, RescueGuests as _,
+    SnapshotGuests as _, Transfer, VirtDriver as _, VirtError, VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
@@ -112,6 +112,8 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.rescue(id(1), &image, &images).await.err(),
             host.unrescue(id(1)).await.err(),
             host.rescued(id(1)).await.err(),
+            host.console_log(id(1), 1).await.err(),
+            host.open_console(id(1)).await.map(drop).err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());
         for error in errors {

@@ -11,9 +11,9 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation, LiveMigrate,
-    MoveGuests, Parcel, PauseGuests, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, ConsoleStream, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
+    LiveMigrate, MoveGuests, OpenConsoles, Parcel, PauseGuests, ReadConsoles, RescueGuests,
+    SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, Several, SimHost, SimOptions};
@@ -209,6 +209,14 @@ impl VirtDriver for Reopened {
         // Nothing lives long enough to tell of anything.
         None
     }
+
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        Some(self)
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -235,6 +243,20 @@ impl LiveMigrate for Reopened {
 
     async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.host().recall(instance).await
+    }
+}
+
+#[async_trait]
+impl ReadConsoles for Reopened {
+    async fn console_log(&self, instance: InstanceId, bytes: usize) -> Result<Vec<u8>, VirtError> {
+        self.host().console_log(instance, bytes).await
+    }
+}
+
+#[async_trait]
+impl OpenConsoles for Reopened {
+    async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
+        self.host().open_console(instance).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::{HostId, Liveness};
 use crate::port::{MessageBusExt as _, Topic};
 
 /// A host that does not say within this time what runs on it is not waited for.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Hosts that are asked at the same time.
 const ASKED_MAX: usize = 64;

@@ -50,6 +50,7 @@ mod doctor;
 mod drain;
 mod images;
 mod live;
+mod look;
 pub(crate) mod moves;
 mod networks;
 mod operations;

@@ -1,0 +1,60 @@
+//! What an unreliable host can do besides, as unreliably.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{ChaosHost, unable};
+use crate::domain::InstanceId;
+use crate::port::{
+    ConsoleStream, GuestChange, HearChanges, OpenConsoles, ReadConsoles, TellChanges, VirtDriver,
+    VirtError,
+};
+use crate::testing::fate::Fault;
+use crate::testing::process::Process;
+
+impl<D: VirtDriver + ?Sized> TellChanges for ChaosHost<D> {
+    fn changes(&self) -> Box<dyn HearChanges> {
+        let heard = self.driver.telling().map(|telling| telling.changes());
+        Box::new(ChaosChanges { heard, process: Arc::clone(&self.process) })
+    }
+}
+
+/// What a host tells, of which some gets lost.
+#[derive(Debug)]
+struct ChaosChanges {
+    heard: Option<Box<dyn HearChanges>>,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl HearChanges for ChaosChanges {
+    async fn next(&mut self) -> Option<GuestChange> {
+        loop {
+            let change = self.heard.as_mut()?.next().await?;
+            self.process.pass().await;
+            if self.process.fate().strikes(Fault::UntoldChange).is_none() {
+                return Some(change);
+            }
+            self.process.note(format_args!("{change:?} is not told"));
+        }
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> ReadConsoles for ChaosHost<D> {
+    async fn console_log(&self, instance: InstanceId, bytes: usize) -> Result<Vec<u8>, VirtError> {
+        let reading = self.driver.reading().ok_or_else(unable)?;
+        self.reach("read a console").await?;
+        reading.console_log(instance, bytes).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> OpenConsoles for ChaosHost<D> {
+    async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
+        let talking = self.driver.talking().ok_or_else(unable)?;
+        self.reach("open a console").await?;
+        talking.open_console(instance).await
+    }
+}

@@ -1,0 +1,47 @@
+//! What a project sees of its servers that only their hosts know.
+
+use nova_core::cloud::ApiError;
+use nova_core::domain::InstanceId;
+use nova_core::port::CONSOLE_BYTES_MAX;
+
+use crate::world::{World, run};
+
+#[test]
+fn a_project_reads_the_console_of_its_servers_and_of_no_others() {
+    run(async |world: &mut World| {
+        let server = world.boot("web").await.instance;
+        let project = world.project();
+        let host = &world.hosts[&server.host.unwrap()];
+        host.write_console(server.id, b"no text: \xff\n");
+        let log = project.console_log(server.id, 8).await.unwrap();
+        assert_eq!(log, b"text: \xff\n");
+        let all = project.console_log(server.id, usize::MAX).await.unwrap();
+        assert_eq!(all, b"the guest boots\nno text: \xff\n");
+        host.write_console(server.id, &vec![b'x'; CONSOLE_BYTES_MAX]);
+        let all = project.console_log(server.id, usize::MAX).await.unwrap();
+        assert_eq!(all, vec![b'x'; CONSOLE_BYTES_MAX]);
+        let others = world.cloud.project("others".parse().unwrap());
+        let refused = others.console_log(server.id, 1).await;
+        assert!(matches!(refused, Err(ApiError::NotFound { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_server_whose_host_cannot_say_has_no_console() {
+    run(async |world: &mut World| {
+        let server = world.boot("web").await;
+        let (id, project) = (server.instance.id, world.project());
+        let refused = project.console_log(InstanceId::from_u128(5), 1).await;
+        assert!(matches!(refused, Err(ApiError::NotFound { .. })), "{refused:?}");
+        world.cloud.stop_host(&server.host.unwrap()).await;
+        let silent = project.console_log(id, 1).await;
+        assert!(matches!(silent, Err(ApiError::Driver { .. })), "{silent:?}");
+    });
+    run(async |world: &mut World| {
+        let id = world.boot("web").await.instance.id;
+        let project = world.project();
+        world.done(project.shelve_server(project.new_request(), id).await).await;
+        let nowhere = project.console_log(id, 1).await;
+        assert!(matches!(nowhere, Err(ApiError::Unsuitable { .. })), "{nowhere:?}");
+    });
+}
