@@ -1,13 +1,19 @@
 //! One host with several hypervisors, such as one for whole machines and one for containers.
 
 use std::fmt::{Debug, Display, Formatter};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
-use nova_core::domain::{HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot};
+use nova_core::domain::{
+    HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Mac, Reboot, VolumeId,
+};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, Parcel,
-    PauseGuests, RescueGuests, SnapshotGuests, Transfer, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, ConsoleStream, Guest, GuestChange, GuestSpec, GuestUse, HearChanges, ImageStore,
+    Invitation, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel, PauseGuests,
+    PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver,
+    VirtError, VolumeLink,
 };
 
 /// Which images a hypervisor starts.
@@ -197,6 +203,26 @@ impl VirtDriver for Several {
     fn rescuing(&self) -> Option<&dyn RescueGuests> {
         self.can(|driver| driver.rescuing().is_some()).then_some(self as &dyn RescueGuests)
     }
+
+    fn telling(&self) -> Option<&dyn TellChanges> {
+        self.can(|driver| driver.telling().is_some()).then_some(self as &dyn TellChanges)
+    }
+
+    fn reading(&self) -> Option<&dyn ReadConsoles> {
+        self.can(|driver| driver.reading().is_some()).then_some(self as &dyn ReadConsoles)
+    }
+
+    fn talking(&self) -> Option<&dyn OpenConsoles> {
+        self.can(|driver| driver.talking().is_some()).then_some(self as &dyn OpenConsoles)
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        self.can(|driver| driver.measuring().is_some()).then_some(self as &dyn MeasureGuests)
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        self.can(|driver| driver.interfaces().is_some()).then_some(self as &dyn PlugInterfaces)
+    }
 }
 
 #[async_trait]
@@ -219,11 +245,7 @@ impl AttachVolumes for Several {
         volumes.attach(instance, link).await
     }
 
-    async fn detach(
-        &self,
-        instance: InstanceId,
-        volume: nova_core::domain::VolumeId,
-    ) -> Result<(), VirtError> {
+    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
         for driver in self.all() {
             // A hypervisor that plugs none in has none to pull out.
             if let Some(volumes) = driver.volumes() {
@@ -329,5 +351,85 @@ impl RescueGuests for Several {
             Some(rescuing) => rescuing.rescued(instance).await,
             None => Ok(false),
         }
+    }
+}
+
+impl TellChanges for Several {
+    fn changes(&self) -> Box<dyn HearChanges> {
+        let telling = self.all().filter_map(|driver| driver.telling());
+        Box::new(Hearing(telling.map(|telling| telling.changes()).collect()))
+    }
+}
+
+/// Hears all of them, as long as one of them tells.
+#[derive(Debug)]
+struct Hearing(Vec<Box<dyn HearChanges>>);
+
+#[async_trait]
+impl HearChanges for Hearing {
+    async fn next(&mut self) -> Option<GuestChange> {
+        while !self.0.is_empty() {
+            let mut waiting: Vec<_> = self.0.iter_mut().map(|one| one.next()).collect();
+            let (index, heard) = poll_fn(|context| {
+                // In their order, so that two runs hear the same.
+                for (index, one) in waiting.iter_mut().enumerate() {
+                    if let Poll::Ready(heard) = one.as_mut().poll(context) {
+                        return Poll::Ready((index, heard));
+                    }
+                }
+                Poll::Pending
+            })
+            .await;
+            drop(waiting);
+            match heard {
+                Some(change) => return Some(change),
+                None => drop(self.0.remove(index)),
+            }
+        }
+        None
+    }
+}
+
+#[async_trait]
+impl ReadConsoles for Several {
+    async fn console_log(&self, instance: InstanceId, bytes: usize) -> Result<Vec<u8>, VirtError> {
+        let reading = able(self.of(instance).await?.reading(), "read a guest's console")?;
+        reading.console_log(instance, bytes).await
+    }
+}
+
+#[async_trait]
+impl OpenConsoles for Several {
+    async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
+        let talking = able(self.of(instance).await?.talking(), "open a guest's console")?;
+        talking.open_console(instance).await
+    }
+}
+
+#[async_trait]
+impl MeasureGuests for Several {
+    async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
+        let measuring = able(self.of(instance).await?.measuring(), "measure a guest")?;
+        measuring.use_of(instance).await
+    }
+}
+
+#[async_trait]
+impl PlugInterfaces for Several {
+    async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError> {
+        let interfaces = able(self.of(instance).await?.interfaces(), "plug an interface in")?;
+        interfaces.plug(instance, nic).await
+    }
+
+    async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError> {
+        match self.of(instance).await?.interfaces() {
+            Some(interfaces) => interfaces.unplug(instance, mac).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn plugged(&self, instance: InstanceId) -> Result<Vec<Nic>, VirtError> {
+        let interfaces = able(self.of(instance).await?.interfaces(), "list its interfaces")?;
+        interfaces.plugged(instance).await
     }
 }

@@ -165,6 +165,8 @@ pub(crate) enum Question {
     Inventory,
     /// What did the guest write to its console last?
     Console { instance: InstanceId, bytes: usize },
+    /// What has the guest used?
+    Use { instance: InstanceId },
 }
 
 /// The answer to [`Question::Inventory`]: every guest, or why the host cannot say.

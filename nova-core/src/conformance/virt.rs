@@ -7,7 +7,9 @@
 
 mod attaching;
 mod consoles;
+mod interfaces;
 mod making;
+mod measuring;
 mod moving;
 mod pausing;
 mod rescuing;
@@ -16,6 +18,8 @@ mod telling;
 
 pub use attaching::*;
 pub use consoles::*;
+pub use interfaces::*;
+pub use measuring::*;
 pub use moving::*;
 pub use pausing::*;
 pub use rescuing::*;
@@ -27,8 +31,8 @@ use std::sync::Arc;
 
 use crate::domain::{Image, ImageId, InstanceId, PowerState, Reboot, VolumeId};
 use crate::port::{
-    AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, VirtDriver, VirtError,
-    VolumeLink,
+    AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, Nic, VirtDriver,
+    VirtError, VolumeLink,
 };
 use crate::seed::Seed;
 use making::{small_guest, tiny_image};
@@ -74,6 +78,8 @@ macro_rules! virt_laws {
                 a_console_log_goes_with_its_guest,
                 a_console_log_is_as_long_as_was_asked,
                 an_open_console_answers,
+                what_a_guest_used_only_grows,
+                plug_and_unplug_are_repeatable,
             ]
         );
     };
@@ -94,6 +100,7 @@ pub struct Subject {
     images: Option<(Arc<dyn ImageStore>, Image)>,
     template: Option<GuestSpec>,
     links: [VolumeLink; 2],
+    nics: [Nic; 2],
     plant: Option<Plant>,
     outage: Option<Outage>,
 }
@@ -110,6 +117,7 @@ impl Subject {
             images: None,
             template: None,
             links: [link(1), link(2)],
+            nics: [1, 2].map(making::nic),
             plant: None,
             outage: None,
         }
@@ -133,6 +141,13 @@ impl Subject {
     #[must_use]
     pub fn with_volumes(mut self, links: [VolumeLink; 2]) -> Self {
         self.links = links;
+        self
+    }
+
+    /// Plugs these interfaces, for hosts that really plug.
+    #[must_use]
+    pub fn with_nics(mut self, nics: [Nic; 2]) -> Self {
+        self.nics = nics;
         self
     }
 
@@ -341,6 +356,7 @@ pub(crate) struct World {
     images: Arc<dyn ImageStore>,
     template: GuestSpec,
     links: [VolumeLink; 2],
+    nics: [Nic; 2],
     plant: Option<Plant>,
     outage: Option<Outage>,
     ids: [InstanceId; 3],
@@ -348,7 +364,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(subject: impl Into<Subject>, law: &str) -> Self {
-        let Subject { driver, images, template, links, plant, outage } = subject.into();
+        let Subject { driver, images, template, links, nics, plant, outage } = subject.into();
         // Laws run at the same time, perhaps on one host, and of several drivers of it: each has
         // guests of its own.
         let mut chance = Seed::new(0).child(law).child(&driver.to_string()).chance();
@@ -360,7 +376,7 @@ impl World {
         };
         let template = template.unwrap_or_else(|| small_guest(ids[0], image.clone()));
         let template = GuestSpec { image, ..template };
-        Self { driver, images, template, links, plant, outage, ids }
+        Self { driver, images, template, links, nics, plant, outage, ids }
     }
 
     pub(crate) fn driver(&self) -> &dyn VirtDriver {
@@ -397,6 +413,11 @@ impl World {
     /// The volumes that may be plugged in.
     pub(crate) fn links(&self) -> &[VolumeLink; 2] {
         &self.links
+    }
+
+    /// The interfaces that may be plugged in.
+    pub(crate) fn nics(&self) -> &[Nic; 2] {
+        &self.nics
     }
 
     async fn listed(&self) -> Vec<Guest> {

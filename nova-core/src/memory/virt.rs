@@ -17,8 +17,9 @@ use crate::domain::{
 use crate::plant::{Bug, planted};
 use crate::port::{
     AttachVolumes, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
-    ImageStoreExt as _, LiveMigrate, MoveGuests, OpenConsoles, Parcel, PauseGuests, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel,
+    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
+    VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -46,6 +47,7 @@ struct Kept {
     rescued: bool,
     assigned: Assigned,
     console: Vec<u8>,
+    nics: Vec<Nic>,
 }
 
 /// Whether a guest is on its way between two hosts.
@@ -68,6 +70,7 @@ impl Kept {
         rescued: false,
         assigned: Assigned { cells: None, devices: Vec::new() },
         console: Vec::new(),
+        nics: Vec::new(),
     };
 }
 
@@ -227,7 +230,12 @@ impl VirtDriver for MemoryHost {
         }
         let fetched = fetch(&spec.image, images).await;
         let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
-        self.put(instance, || Kept { disk, assigned: spec.assigned.clone(), ..Kept::NEW });
+        self.put(instance, || Kept {
+            disk,
+            assigned: spec.assigned.clone(),
+            nics: spec.nics.clone(),
+            ..Kept::NEW
+        });
         Ok(())
     }
 
@@ -313,6 +321,14 @@ impl VirtDriver for MemoryHost {
     fn talking(&self) -> Option<&dyn OpenConsoles> {
         Some(self)
     }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        Some(self)
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -387,6 +403,7 @@ impl MoveGuests for MemoryHost {
             boot: parcel.boot,
             disk: parcel.disks.clone(),
             assigned: spec.assigned.clone(),
+            nics: spec.nics.clone(),
             ..Kept::NEW
         });
         Ok(())

@@ -23,9 +23,10 @@ pub use network::{
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, CONSOLE_BYTES_MAX, Console, ConsoleStream, Guest, GuestChange, GuestSpec,
-    HearChanges, Herald, MoveGuests, Nic, OpenConsoles, Parcel, PauseGuests, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CONSOLE_BYTES_MAX, Console, ConsoleStream, DiskUse, Guest, GuestChange,
+    GuestSpec, GuestUse, HearChanges, Herald, MeasureGuests, MoveGuests, Nic, NicUse, OpenConsoles,
+    Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
+    VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
     CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,

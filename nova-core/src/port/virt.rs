@@ -1,9 +1,13 @@
 //! What runs on a host.
 
 mod console;
+mod interfaces;
+mod measuring;
 mod telling;
 
 pub use console::{CONSOLE_BYTES_MAX, Console, ConsoleStream, OpenConsoles, ReadConsoles};
+pub use interfaces::PlugInterfaces;
+pub use measuring::{DiskUse, GuestUse, MeasureGuests, NicUse};
 pub use telling::{GuestChange, HearChanges, Herald, TellChanges};
 
 use std::fmt::{Debug, Display};
@@ -123,6 +127,8 @@ pub struct Parcel {
 /// - `a_change_is_told` (of [`TellChanges`]);
 /// - `a_console_log_goes_with_its_guest`, `a_console_log_is_as_long_as_was_asked` (of
 ///   [`ReadConsoles`]), `an_open_console_answers` (of [`OpenConsoles`]);
+/// - `what_a_guest_used_only_grows` (of [`MeasureGuests`]);
+/// - `plug_and_unplug_are_repeatable` (of [`PlugInterfaces`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -200,6 +206,12 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Talking to guests at their consoles, where this host can.
     fn talking(&self) -> Option<&dyn OpenConsoles>;
+
+    /// Telling what guests use, where this host can.
+    fn measuring(&self) -> Option<&dyn MeasureGuests>;
+
+    /// Plugging interfaces, where this host can.
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces>;
 }
 
 /// Freezes guests in memory.
@@ -434,6 +446,14 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn talking(&self) -> Option<&dyn OpenConsoles> {
         (**self).talking()
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        (**self).measuring()
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        (**self).interfaces()
     }
 }
 

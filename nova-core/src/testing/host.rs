@@ -13,9 +13,9 @@ use crate::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, OpenConsoles,
-    Parcel, PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MeasureGuests,
+    MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
+    SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -197,6 +197,14 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
 
     fn talking(&self) -> Option<&dyn OpenConsoles> {
         self.driver.talking().is_some().then_some(self as &dyn OpenConsoles)
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        self.driver.measuring().is_some().then_some(self as &dyn MeasureGuests)
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        self.driver.interfaces().is_some().then_some(self as &dyn PlugInterfaces)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use nova_core::cloud::ApiError;
 use nova_core::domain::InstanceId;
-use nova_core::port::CONSOLE_BYTES_MAX;
+use nova_core::port::{CONSOLE_BYTES_MAX, GuestUse};
 
 use crate::world::{World, run};
 
@@ -22,6 +22,24 @@ fn a_project_reads_the_console_of_its_servers_and_of_no_others() {
         assert_eq!(all, vec![b'x'; CONSOLE_BYTES_MAX]);
         let others = world.cloud.project("others".parse().unwrap());
         let refused = others.console_log(server.id, 1).await;
+        assert!(matches!(refused, Err(ApiError::NotFound { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_project_sees_what_its_servers_use_while_they_are_not_shut_down() {
+    run(async |world: &mut World| {
+        let id = world.boot("web").await.instance.id;
+        let project = world.project();
+        let server = project.server(id).await.unwrap();
+        let macs: Vec<_> = server.ports.iter().map(|port| port.mac).collect();
+        let used = project.server_use(id).await.unwrap();
+        assert_eq!(used.nics.iter().map(|nic| nic.mac).collect::<Vec<_>>(), macs);
+        assert_eq!(macs.len(), 1);
+        world.done(project.stop(project.new_request(), id).await).await;
+        assert_eq!(project.server_use(id).await.unwrap(), GuestUse::default());
+        let others = world.cloud.project("others".parse().unwrap());
+        let refused = others.server_use(id).await;
         assert!(matches!(refused, Err(ApiError::NotFound { .. })), "{refused:?}");
     });
 }

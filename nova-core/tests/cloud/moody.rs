@@ -11,8 +11,9 @@ use nova_core::clock::Clock;
 use nova_core::domain::{HostFacts, HostId, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MoveGuests, OpenConsoles, PauseGuests,
-    ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests, OpenConsoles,
+    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
+    VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -223,6 +224,14 @@ impl VirtDriver for Moody {
 
     fn talking(&self) -> Option<&dyn OpenConsoles> {
         self.host.talking()
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        self.host.measuring()
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        self.host.interfaces()
     }
 }
 

@@ -11,9 +11,9 @@ use nova_core::domain::{
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MoveGuests, OpenConsoles,
-    Parcel, PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MeasureGuests,
+    MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
+    SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// What goes wrong.
@@ -195,6 +195,14 @@ impl VirtDriver for Stubborn {
 
     fn talking(&self) -> Option<&dyn OpenConsoles> {
         self.host.talking()
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        self.host.measuring()
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        self.host.interfaces()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Display};
 use std::io;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::class::Class;
@@ -58,6 +59,19 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
 
     /// Asks an executing domain to give up a device. It is gone when the description says so.
     async fn unplug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError>;
+
+    /// For how long the CPUs of an executing domain have executed.
+    async fn cpu_time(&self, domain: DomainId) -> Result<Duration, LibvirtError>;
+
+    /// How much of the host's memory an executing domain takes, in bytes; none when the daemon
+    /// does not say.
+    async fn memory(&self, domain: DomainId) -> Result<Option<u64>, LibvirtError>;
+
+    /// What went through a disk of an executing domain, by its target name.
+    async fn disk_traffic(&self, domain: DomainId, disk: &str) -> Result<Traffic, LibvirtError>;
+
+    /// What went through an interface of an executing domain, by the name of the host's end.
+    async fn card_traffic(&self, domain: DomainId, card: &str) -> Result<Traffic, LibvirtError>;
 
     /// Copying disks of domains that execute, if this connection can ask for it.
     fn copying(&self) -> Option<&dyn CopyDisks>;
@@ -141,6 +155,19 @@ pub(crate) enum Job {
     Completed,
     /// It ended otherwise, or there was none.
     Failed,
+}
+
+/// What went through a device, as the guest sees it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Bytes read or received.
+    pub(crate) bytes_in: u64,
+    /// Reads, or packets received.
+    pub(crate) count_in: u64,
+    /// Bytes written or sent.
+    pub(crate) bytes_out: u64,
+    /// Writes, or packets sent.
+    pub(crate) count_out: u64,
 }
 
 /// Something that a daemon told unasked.

@@ -75,7 +75,10 @@ pub(super) fn definition(domain: &DomainSpec, extras: &Extras) -> Result<Element
         };
         root = root.with(Element::new("idmap").with(map("uid")).with(map("gid")));
     }
-    if !container {
+    if container {
+        // A network of its own, also without any interface: otherwise it would have the host's.
+        root = root.with(Element::new("features").with(Element::new("privnet")));
+    } else {
         let features = Element::new("features").with(Element::new("acpi"));
         let features = features.with(Element::new("apic")).with_all(translation(domain));
         root = root.with(features).with_all(cpu(domain));
@@ -231,11 +234,9 @@ fn devices(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {
     }
     let container = domain.hypervisor() == Hypervisor::Lxc;
     let cards = domain.interfaces().iter().enumerate();
-    devices = devices.with_all(cards.map(|(index, card)| {
-        // In a container no kernel of its own chooses the name.
-        let name = Element::new("guest").attr("dev", format!("eth{index}"));
-        interface(card).with_all(container.then_some(name))
-    }));
+    devices = devices.with_all(
+        cards.map(|(index, card)| self::card(card, container.then(|| format!("eth{index}")))),
+    );
     devices = match domain.console() {
         Console::Serial { log } => {
             let log = Element::new("log").attr("file", log).attr("append", "on");
@@ -303,13 +304,15 @@ pub(super) fn volume_disk(volume: &VolumeDisk, on: DiskBus) -> Element {
         .with(Element::leaf("serial", volume.volume))
 }
 
-fn interface(card: &Interface) -> Element {
+/// An interface; where no kernel of its own chooses, as in a container, with its name inside.
+pub(super) fn card(card: &Interface, inside: Option<String>) -> Element {
     Element::new("interface")
         .attr("type", "bridge")
         .with(Element::new("mac").attr("address", card.mac))
         .with(Element::new("source").attr("bridge", card.bridge))
         .with(Element::new("target").attr("dev", card.tap))
         .with_all(card.model.map(|model| Element::new("model").attr("type", nic(model))))
+        .with_all(inside.map(|name| Element::new("guest").attr("dev", name)))
 }
 
 fn host_device(address: &str) -> Result<Element, Invalid> {

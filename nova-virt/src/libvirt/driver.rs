@@ -3,14 +3,15 @@
 use async_trait::async_trait;
 use nova_core::domain::{HostFacts, InstanceId, Reboot};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MoveGuests, OpenConsoles,
-    PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError,
+    AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MeasureGuests, MoveGuests,
+    OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
+    TellChanges, VirtDriver, VirtError,
 };
 
 use super::daemon::{DomainId, DomainState};
 use super::host::{LibvirtHost, domain_of, guest_of, host, power, to_its_end};
 use super::record::Record;
-use crate::domain::{DomainSpec, Hypervisor};
+use crate::domain::DomainSpec;
 
 #[async_trait]
 impl VirtDriver for LibvirtHost {
@@ -148,8 +149,15 @@ impl VirtDriver for LibvirtHost {
     }
 
     fn talking(&self) -> Option<&dyn OpenConsoles> {
-        let any = self.inner.options.hypervisor() != Hypervisor::Test;
-        any.then_some(self as &dyn OpenConsoles)
+        self.inner.is_real().then_some(self as &dyn OpenConsoles)
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        Some(self)
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        self.inner.is_real().then_some(self as &dyn PlugInterfaces)
     }
 }
 

@@ -245,6 +245,11 @@ impl Inner {
         }
     }
 
+    /// Whether guests really execute here.
+    pub(super) fn is_real(&self) -> bool {
+        self.options.hypervisor() != Hypervisor::Test
+    }
+
     /// Whether this is a host of whole machines, with disks.
     pub(super) fn has_disks(&self) -> bool {
         matches!(self.options.hypervisor(), Hypervisor::Kvm | Hypervisor::Qemu)

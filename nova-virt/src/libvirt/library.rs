@@ -6,6 +6,7 @@
 //! disks of a running guest are not in the library's safe part.
 
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::domain::InstanceId;
@@ -16,7 +17,7 @@ use virt::error::{Error, ErrorNumber, clear_error_callback};
 use virt_sys as sys;
 
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Which,
+    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Traffic, Which,
 };
 
 /// Calls under way at a time, each on a thread of its own; more wait. A daemon that nobody told
@@ -199,6 +200,11 @@ fn find(connect: &Connect, domain: DomainId) -> Result<Domain, Error> {
     Domain::lookup_by_uuid_string(connect, &name)
 }
 
+/// A counter; one that a hypervisor does not have is negative.
+fn counted(counter: i64) -> u64 {
+    u64::try_from(counter).unwrap_or_default()
+}
+
 /// A text that C can hold.
 fn plain(text: &str) -> Result<&str, LibvirtError> {
     let zero = LibvirtError::Message { reason: "it holds a zero" };
@@ -299,6 +305,39 @@ impl Daemon for Library {
     async fn unplug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError> {
         let (xml, now) = (plain(xml)?.to_owned(), sys::VIR_DOMAIN_AFFECT_LIVE);
         self.act(domain, move |domain, _| domain.detach_device_flags(&xml, now).map(drop)).await
+    }
+
+    async fn cpu_time(&self, domain: DomainId) -> Result<Duration, LibvirtError> {
+        let info = self.ask_of(domain, Domain::get_info).await?;
+        Ok(Duration::from_nanos(info.cpu_time))
+    }
+
+    async fn memory(&self, domain: DomainId) -> Result<Option<u64>, LibvirtError> {
+        let figures = self.ask_of(domain, |domain| domain.memory_stats(0)).await?;
+        let resident = figures.iter().find(|one| one.tag == sys::VIR_DOMAIN_MEMORY_STAT_RSS);
+        Ok(resident.map(|one| one.val.saturating_mul(1024)))
+    }
+
+    async fn disk_traffic(&self, domain: DomainId, disk: &str) -> Result<Traffic, LibvirtError> {
+        let disk = plain(disk)?.to_owned();
+        let stats = self.ask_of(domain, move |domain| domain.get_block_stats(&disk)).await?;
+        Ok(Traffic {
+            bytes_in: counted(stats.rd_bytes),
+            count_in: counted(stats.rd_req),
+            bytes_out: counted(stats.wr_bytes),
+            count_out: counted(stats.wr_req),
+        })
+    }
+
+    async fn card_traffic(&self, domain: DomainId, card: &str) -> Result<Traffic, LibvirtError> {
+        let card = plain(card)?.to_owned();
+        let stats = self.ask_of(domain, move |domain| domain.interface_stats(&card)).await?;
+        Ok(Traffic {
+            bytes_in: counted(stats.rx_bytes),
+            count_in: counted(stats.rx_packets),
+            bytes_out: counted(stats.tx_bytes),
+            count_out: counted(stats.tx_packets),
+        })
     }
 
     fn copying(&self) -> Option<&dyn CopyDisks> {

@@ -15,9 +15,11 @@ mod facts;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod host;
+mod interfaces;
 #[cfg(feature = "libvirt")]
 mod library;
 mod making;
+mod measuring;
 mod plugging;
 mod power;
 mod record;

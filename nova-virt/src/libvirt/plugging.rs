@@ -55,7 +55,7 @@ impl AttachVolumes for LibvirtHost {
                 return Ok(());
             };
             if !matches!(inner.state(instance).await?, None | Some(DomainState::Off)) {
-                inner.unplug(instance, &target).await?;
+                inner.pull_out(instance, &disk_named(&target), operation).await?;
             }
             record.volumes.remove(&volume);
             inner.save(&record).await
@@ -65,11 +65,17 @@ impl AttachVolumes for LibvirtHost {
 }
 
 impl Inner {
-    /// The disk that an executing guest has under this name, as the hypervisor describes it.
-    async fn disk_of(
+    async fn sees(&self, guest: InstanceId, target: &str) -> Result<bool, VirtError> {
+        let disk = self.device(guest, &disk_named(target)).await;
+        Ok(disk.map_err(host("ask what is plugged in"))?.is_some())
+    }
+
+    /// The first device of an executing guest of which this is true, as the hypervisor describes
+    /// it.
+    pub(super) async fn device(
         &self,
         guest: InstanceId,
-        target: &str,
+        is_it: &(dyn Fn(&Element) -> bool + Sync),
     ) -> Result<Option<Element>, LibvirtError> {
         let now = match self.daemon().description(domain_of(guest), Which::Current).await {
             Err(error) if error.is_no_domain() => return Ok(None),
@@ -77,39 +83,44 @@ impl Inner {
         };
         let tree = Element::read(&now);
         let tree = tree.ok_or(LibvirtError::Message { reason: "a description does not read" })?;
-        // One that does not execute has a definition, and no disk in it is in use.
+        // One that does not execute has a definition, and no device in it is in use.
         if tree.get("id").is_none() {
             return Ok(None);
         }
-        let named = |disk: &&Element| {
-            disk.at(&["target"]).and_then(|element| element.get("dev")) == Some(target)
-        };
-        Ok(tree.at(&["devices"]).and_then(|devices| devices.all("disk").find(named).cloned()))
+        let devices = tree.at(&["devices"]).into_iter().flat_map(Element::children);
+        Ok(devices.into_iter().find(|device| is_it(device)).cloned())
     }
 
-    async fn sees(&self, guest: InstanceId, target: &str) -> Result<bool, VirtError> {
-        let disk = self.disk_of(guest, target).await;
-        Ok(disk.map_err(host("ask what is plugged in"))?.is_some())
-    }
-
-    /// Asks a guest to give up a disk until it has.
-    async fn unplug(&self, guest: InstanceId, target: &str) -> Result<(), VirtError> {
-        let operation = "pull a volume out";
+    /// Asks a guest to give up a device until it has.
+    pub(super) async fn pull_out(
+        &self,
+        guest: InstanceId,
+        is_it: &(dyn Fn(&Element) -> bool + Sync),
+        operation: &'static str,
+    ) -> Result<(), VirtError> {
         let gone = self
             .wait_until(guest, || async {
-                let Some(disk) = self.disk_of(guest, target).await? else { return Ok(true) };
+                let Some(device) = self.device(guest, is_it).await? else { return Ok(true) };
                 // Again and again: one that was still starting has not heard.
-                let xml = disk.write();
-                let xml = xml.map_err(|_| LibvirtError::Message { reason: "a disk" })?;
+                let xml = device.write();
+                let xml = xml.map_err(|_| LibvirtError::Message { reason: "a device" })?;
                 match self.daemon().unplug(domain_of(guest), &xml).await {
                     Err(error) if error.is_no_device() => Ok(true),
                     Ok(()) | Err(LibvirtError::Refused { .. }) => {
-                        Ok(self.disk_of(guest, target).await?.is_none())
+                        Ok(self.device(guest, is_it).await?.is_none())
                     }
                     Err(error) => Err(error),
                 }
             })
             .await?;
         if gone { Ok(()) } else { Err(host(operation)("the guest does not give it up")) }
+    }
+}
+
+/// Whether a device is the disk that a guest has under this name.
+fn disk_named(target: &str) -> impl Fn(&Element) -> bool + Sync {
+    move |device| {
+        let name = device.at(&["target"]).and_then(|element| element.get("dev"));
+        device.name() == "disk" && name == Some(target)
     }
 }

@@ -61,6 +61,10 @@ impl Element {
         Self::new(name).text(text)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn text_of(&self) -> &str {
         &self.text
     }
@@ -210,10 +214,6 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 impl Element {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     pub(crate) fn attributes(&self) -> &[(String, String)] {
         &self.attributes
     }

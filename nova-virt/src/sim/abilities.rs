@@ -1,9 +1,10 @@
-//! What a simulated host can do besides: tell of changes, and keep consoles.
+//! What a simulated host can do besides: tell of changes, keep consoles, count, plug interfaces.
 
 use async_trait::async_trait;
-use nova_core::domain::{InstanceId, PowerState};
+use nova_core::domain::{InstanceId, Mac, PowerState};
 use nova_core::port::{
-    ConsoleStream, HearChanges, OpenConsoles, ReadConsoles, TellChanges, VirtError,
+    ConsoleStream, GuestUse, HearChanges, MeasureGuests, Nic, NicUse, OpenConsoles, PlugInterfaces,
+    ReadConsoles, TellChanges, VirtError,
 };
 use tokio::io::SimplexStream;
 
@@ -43,5 +44,51 @@ impl OpenConsoles for SimHost {
         })
         .await?;
         Ok(Box::new(SimplexStream::new_unsplit(TYPED_MAX)))
+    }
+}
+
+/// Memory is what the guest was made with; nothing executes, and no packet flows.
+#[async_trait]
+impl MeasureGuests for SimHost {
+    async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
+        self.call(Verb::Used, move |state| {
+            let guest = state.existing(instance)?;
+            if guest.power == PowerState::Shutdown {
+                return Ok(GuestUse::default());
+            }
+            let nics = guest.nics.iter().map(|nic| NicUse::none(nic.mac)).collect();
+            let memory_bytes = Some(guest.size.memory.0.saturating_mul(1 << 20));
+            Ok(GuestUse { memory_bytes, nics, ..GuestUse::default() })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl PlugInterfaces for SimHost {
+    async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError> {
+        let nic = nic.clone();
+        self.call(Verb::Plug, move |state| {
+            let nics = &mut state.existing(instance)?.nics;
+            if nics.iter().all(|other| other.mac != nic.mac) {
+                nics.push(nic);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError> {
+        self.call(Verb::Unplug, move |state| {
+            if let Some(guest) = state.guests.get_mut(&instance) {
+                guest.nics.retain(|nic| nic.mac != mac);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn plugged(&self, instance: InstanceId) -> Result<Vec<Nic>, VirtError> {
+        self.call(Verb::Plugged, move |state| Ok(state.existing(instance)?.nics.clone())).await
     }
 }

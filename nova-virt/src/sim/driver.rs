@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MoveGuests, OpenConsoles,
-    Parcel, PauseGuests, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, VirtDriver,
-    VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MeasureGuests,
+    MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
+    SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -112,6 +112,14 @@ impl VirtDriver for SimHost {
     }
 
     fn talking(&self) -> Option<&dyn OpenConsoles> {
+        Some(self)
+    }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        Some(self)
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         Some(self)
     }
 }

@@ -62,11 +62,19 @@ pub enum Verb {
     ReadConsole,
     /// Sit down at its console.
     OpenConsole,
+    /// What it uses.
+    Used,
+    /// Plug an interface in.
+    Plug,
+    /// Pull an interface out.
+    Unplug,
+    /// Which interfaces are plugged in.
+    Plugged,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -92,6 +100,10 @@ impl Verb {
         Self::Rescued,
         Self::ReadConsole,
         Self::OpenConsole,
+        Self::Used,
+        Self::Plug,
+        Self::Unplug,
+        Self::Plugged,
     ];
 
     /// What it does, as it follows "cannot".
@@ -122,6 +134,10 @@ impl Verb {
             Self::Rescued => "tell whether a guest is rescued",
             Self::ReadConsole => "read a guest's console",
             Self::OpenConsole => "open a guest's console",
+            Self::Used => "measure a guest",
+            Self::Plug => "plug an interface in",
+            Self::Unplug => "pull an interface out",
+            Self::Plugged => "tell which interfaces are plugged in",
         }
     }
 }

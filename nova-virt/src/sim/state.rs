@@ -6,7 +6,7 @@ use nova_core::domain::{
     AllocationRatio, HostName, ImageContent, ImageId, InstanceId, PowerState, Resources, VolumeId,
 };
 use nova_core::port::{
-    CONSOLE_BYTES_MAX, Connection, Guest, GuestSpec, Parcel, VirtError, VolumeLink,
+    CONSOLE_BYTES_MAX, Connection, Guest, GuestSpec, Nic, Parcel, VirtError, VolumeLink,
 };
 
 use super::live::Passage;
@@ -53,6 +53,9 @@ pub(super) struct SimGuest {
     /// What it wrote to its console: a line for each boot.
     #[serde(default)]
     pub(super) console: String,
+    /// Its interfaces.
+    #[serde(default)]
+    pub(super) nics: Vec<Nic>,
     /// What it was made from; none when somebody else started it.
     pub(super) spec: Option<GuestSpec>,
 }
@@ -254,6 +257,7 @@ impl SimGuest {
             passage,
             rescued: false,
             console: String::new(),
+            nics: spec.as_ref().map(|spec| spec.nics.clone()).unwrap_or_default(),
             spec,
         }
     }

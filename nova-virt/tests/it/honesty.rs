@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nova_core::clock::{Clock, ClockExt as _};
-use nova_core::domain::{AllocationRatio, ImageId, MiB, PowerState, Reboot, Resources, VolumeId};
+use nova_core::domain::{
+    AllocationRatio, ImageId, InterfaceName, Mac, MiB, PowerState, Reboot, Resources, VolumeId,
+};
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
-    AttachVolumes as _, Connection, ImageError, Invitation, LiveMigrate as _, MoveGuests as _,
-    OpenConsoles as _, Parcel, PauseGuests as _, ReadConsoles as _, RescueGuests as _,
-    SnapshotGuests as _, Transfer, VirtDriver as _, VirtError, VolumeLink,
+    AttachVolumes as _, Connection, ImageError, Invitation, LiveMigrate as _, MeasureGuests as _,
+    MoveGuests as _, Nic, OpenConsoles as _, Parcel, PauseGuests as _, PlugInterfaces as _,
+    ReadConsoles as _, RescueGuests as _, SnapshotGuests as _, Transfer, VirtDriver as _,
+    VirtError, VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
@@ -88,6 +91,11 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
 
         let parcel = Parcel { instance: id(1), boot: 0, disks: String::new() };
         let invitation = Invitation { instance: id(1), address: String::new() };
+        let nic = Nic {
+            mac: Mac::new([0xfa, 0x16, 0x3e, 0, 0, 1]).unwrap(),
+            bridge: InterfaceName::new("br100").unwrap(),
+            address: [10, 0, 0, 2].into(),
+        };
         let errors = [
             host.facts().await.err(),
             host.guests().await.err(),
@@ -114,6 +122,10 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.rescued(id(1)).await.err(),
             host.console_log(id(1), 1).await.err(),
             host.open_console(id(1)).await.map(drop).err(),
+            host.use_of(id(1)).await.err(),
+            host.plug(id(1), &nic).await.err(),
+            host.unplug(id(1), nic.mac).await.err(),
+            host.plugged(id(1)).await.err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());
         for error in errors {

@@ -1,5 +1,7 @@
 //! The suites of the ports on what this crate has.
 
+mod abilities;
+
 use std::fmt::{Debug, Display, Formatter};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +13,9 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, ConsoleStream, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
-    LiveMigrate, MoveGuests, OpenConsoles, Parcel, PauseGuests, ReadConsoles, RescueGuests,
-    SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation, LiveMigrate,
+    MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, Several, SimHost, SimOptions};
@@ -217,6 +219,14 @@ impl VirtDriver for Reopened {
     fn talking(&self) -> Option<&dyn OpenConsoles> {
         Some(self)
     }
+
+    fn measuring(&self) -> Option<&dyn MeasureGuests> {
+        Some(self)
+    }
+
+    fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -243,20 +253,6 @@ impl LiveMigrate for Reopened {
 
     async fn recall(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.host().recall(instance).await
-    }
-}
-
-#[async_trait]
-impl ReadConsoles for Reopened {
-    async fn console_log(&self, instance: InstanceId, bytes: usize) -> Result<Vec<u8>, VirtError> {
-        self.host().console_log(instance, bytes).await
-    }
-}
-
-#[async_trait]
-impl OpenConsoles for Reopened {
-    async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
-        self.host().open_console(instance).await
     }
 }
 

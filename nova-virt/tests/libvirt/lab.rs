@@ -7,11 +7,11 @@ use std::time::Duration;
 use nova_core::clock::SystemClock;
 use nova_core::conformance::virt::{Plant, Subject};
 use nova_core::domain::{
-    GiB, Image, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label, MiB,
-    ProjectId, ServerName, Vcpus, VolumeId,
+    GiB, Image, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, InterfaceName,
+    Label, Mac, MiB, ProjectId, ServerName, Vcpus, VolumeId,
 };
 use nova_core::memory::MemoryImages;
-use nova_core::port::{Connection, GuestSpec, ImageStore, VolumeLink};
+use nova_core::port::{Connection, GuestSpec, ImageStore, Nic, VolumeLink};
 use nova_virt::domain::{DomainOptions, DomainSpec, Hypervisor};
 use nova_virt::libvirt::{LibvirtHost, Libvirtd};
 
@@ -161,14 +161,35 @@ fn planting(uri: &'static str) -> Plant {
     })
 }
 
-/// Boots the guest's disk under QEMU.
-pub(crate) async fn qemu(way: Way) -> Subject {
+/// Two interfaces on a bridge that leads nowhere, with addresses that only this kind of host has.
+fn nics(kind: u8) -> [Nic; 2] {
+    let mut tool = std::process::Command::new("ip");
+    // Another test may have made it.
+    let made = tool.args(["link", "add", "br-lab", "type", "bridge"]).output().unwrap();
+    let there = String::from_utf8_lossy(&made.stderr).contains("exists");
+    assert!(made.status.success() || there, "{made:?}");
+    [1, 2].map(|number| Nic {
+        mac: Mac::new([0xfa, 0x16, 0x3e, 0, kind, number]).unwrap(),
+        bridge: InterfaceName::new("br-lab").unwrap(),
+        address: [10, 9, kind, number].into(),
+    })
+}
+
+/// A host whose guests boot the guest's disk under QEMU, and what such a guest is.
+pub(crate) async fn qemu_host(way: Way) -> (LibvirtHost, Arc<dyn ImageStore>, GuestSpec) {
     let host = host(way.to("qemu:///system"), Hypervisor::Qemu, Duration::from_secs(60));
     let disk = std::fs::read(guest_file("disk.qcow2")).unwrap();
     let (images, image) = image(disk, ImageFormat::Qcow2).await;
-    let template = spec(image.clone(), 128);
-    let subject = Subject::new(host).with_image(images, image).with_template(template);
-    subject.with_volumes(volumes()).with_plant(planting("qemu:///system"))
+    (host, images, spec(image, 128))
+}
+
+/// Boots the guest's disk under QEMU.
+pub(crate) async fn qemu(way: Way) -> Subject {
+    let (host, images, template) = qemu_host(way).await;
+    let subject = Subject::new(host).with_image(images, template.image.clone());
+    let subject =
+        subject.with_template(template).with_volumes(volumes()).with_nics(nics(way as u8));
+    subject.with_plant(planting("qemu:///system"))
 }
 
 /// Boots nothing: libvirt's driver for tests.
@@ -185,19 +206,21 @@ pub(crate) async fn test(way: Way) -> Subject {
 
 /// Starts a container.
 pub(crate) async fn lxc(way: Way) -> Subject {
-    containers(host(way.to("lxc:///system"), Hypervisor::Lxc, Duration::from_secs(5))).await
+    let host = host(way.to("lxc:///system"), Hypervisor::Lxc, Duration::from_secs(5));
+    containers(host, 0x10 + way as u8).await
 }
 
 /// Starts a container whose users are nobody on the host.
 pub(crate) async fn lxc_of_nobody(way: Way) -> Subject {
     let host = host(way.to("lxc:///system"), Hypervisor::Lxc, Duration::from_secs(5));
-    containers(host.with_users(1_000_000)).await
+    containers(host.with_users(1_000_000), 0x20).await
 }
 
-async fn containers(host: LibvirtHost) -> Subject {
+async fn containers(host: LibvirtHost, kind: u8) -> Subject {
     let archive = std::fs::read(guest_file("rootfs.tar")).unwrap();
     let (images, image) = image(archive, ImageFormat::RootfsTar).await;
     let template = spec(image.clone(), 64);
-    let subject = Subject::new(host).with_image(images, image).with_template(template);
+    let subject =
+        Subject::new(host).with_image(images, image).with_template(template).with_nics(nics(kind));
     subject.with_plant(planting("lxc:///system"))
 }

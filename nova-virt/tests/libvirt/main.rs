@@ -4,6 +4,8 @@
 #![cfg(any(feature = "libvirt", feature = "libvirt-native"))]
 
 #[cfg(feature = "libvirt-native")]
+mod abilities;
+#[cfg(feature = "libvirt-native")]
 mod alone;
 mod connections;
 mod lab;

@@ -7,7 +7,7 @@ use super::Hand;
 use crate::cloud::error::chain;
 use crate::cloud::order::{ConsoleText, Listing, Question, Told, Untold};
 use crate::domain::InstanceId;
-use crate::port::VirtError;
+use crate::port::{GuestUse, VirtError};
 
 impl Hand {
     /// The answer to a question, as bytes.
@@ -17,6 +17,7 @@ impl Hand {
             Question::Console { instance, bytes } => {
                 serde_json::to_vec(&self.console(instance, bytes).await)
             }
+            Question::Use { instance } => serde_json::to_vec(&self.use_of(instance).await),
         };
         answer.ok()
     }
@@ -33,6 +34,11 @@ impl Hand {
         let reading = self.driver.reading().ok_or(Untold::Unable)?;
         let log = self.told_of(reading.console_log(instance, bytes)).await?;
         Ok(STANDARD.encode(log))
+    }
+
+    async fn use_of(&self, instance: InstanceId) -> Told<GuestUse> {
+        let measuring = self.driver.measuring().ok_or(Untold::Unable)?;
+        self.told_of(measuring.use_of(instance)).await
     }
 
     /// What the driver says of a guest, in time.

@@ -9,7 +9,7 @@ use crate::cloud::api::project::Project;
 use crate::cloud::error::ApiError;
 use crate::cloud::order::{ConsoleText, Question, Told, Untold};
 use crate::domain::InstanceId;
-use crate::port::{MessageBusExt as _, Topic, VirtError};
+use crate::port::{GuestUse, MessageBusExt as _, Topic, VirtError};
 
 impl Project {
     /// The last of what a server wrote to its console: `bytes` of it, if there are so many, and
@@ -23,6 +23,16 @@ impl Project {
         let question = Question::Console { instance: id, bytes };
         let log: ConsoleText = self.ask_host(id, question).await?;
         STANDARD.decode(log).map_err(|error| failed(id, error))
+    }
+
+    /// What a server has used since it was last started, as counters; nothing while it is shut
+    /// down.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::Unsuitable`] for a server that is on no host, or on one
+    /// that does not measure; [`ApiError::Driver`] when its host does not say.
+    pub async fn server_use(&self, id: InstanceId) -> Result<GuestUse, ApiError> {
+        self.ask_host(id, Question::Use { instance: id }).await
     }
 
     /// What the host of a server says about it.

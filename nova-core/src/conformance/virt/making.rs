@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::valid;
 use crate::domain::{
-    GiB, Image, ImageContent, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId, Label,
-    MiB, ProjectId, ServerName, Vcpus,
+    GiB, Image, ImageContent, ImageFormat, ImageId, ImageProperties, ImageState, InstanceId,
+    InterfaceName, Label, Mac, MiB, ProjectId, ServerName, Vcpus,
 };
 use crate::memory::MemoryImages;
-use crate::port::{GuestSpec, ImageStore};
+use crate::port::{GuestSpec, ImageStore, Nic};
 use crate::seed::Chance;
 
 pub(super) fn small_guest(instance: InstanceId, image: Image) -> GuestSpec {
@@ -25,6 +25,15 @@ pub(super) fn small_guest(instance: InstanceId, image: Image) -> GuestSpec {
         nics: Vec::new(),
         public_key: None,
         assigned: Default::default(),
+    }
+}
+
+/// An interface that leads nowhere.
+pub(super) fn nic(number: u8) -> Nic {
+    Nic {
+        mac: valid(Mac::new([0xfa, 0x16, 0x3e, 0xc0, 0, number])),
+        bridge: valid(InterfaceName::new("br100")),
+        address: [10, 0, 0, number].into(),
     }
 }
 

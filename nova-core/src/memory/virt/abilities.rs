@@ -1,13 +1,13 @@
-//! What a host in memory can do besides: tell of changes, and keep consoles.
+//! What a host in memory can do besides: tell of changes, keep consoles, count, plug interfaces.
 
 use async_trait::async_trait;
 use tokio::io::SimplexStream;
 
 use super::{Kept, MemoryHost};
-use crate::domain::{InstanceId, PowerState};
+use crate::domain::{InstanceId, Mac, PowerState};
 use crate::port::{
-    CONSOLE_BYTES_MAX, ConsoleStream, HearChanges, OpenConsoles, ReadConsoles, TellChanges,
-    VirtError,
+    CONSOLE_BYTES_MAX, ConsoleStream, GuestUse, HearChanges, MeasureGuests, Nic, NicUse,
+    OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtError,
 };
 
 /// Bytes that were typed at a console and not read yet; who types more waits.
@@ -61,5 +61,42 @@ impl OpenConsoles for MemoryHost {
             }
             _ => Ok(Box::new(SimplexStream::new_unsplit(TYPED_MAX)) as ConsoleStream),
         })
+    }
+}
+
+/// Nothing executes and no packet flows: what is counted stays at nothing.
+#[async_trait]
+impl MeasureGuests for MemoryHost {
+    async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
+        self.with(instance, |guest| {
+            if guest.power == PowerState::Shutdown {
+                return Ok(GuestUse::default());
+            }
+            let nics = guest.nics.iter().map(|nic| NicUse::none(nic.mac)).collect();
+            Ok(GuestUse { nics, ..GuestUse::default() })
+        })
+    }
+}
+
+#[async_trait]
+impl PlugInterfaces for MemoryHost {
+    async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.nics.iter().all(|other| other.mac != nic.mac) {
+                guest.nics.push(nic.clone());
+            }
+            Ok(())
+        })
+    }
+
+    async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError> {
+        if let Some(guest) = self.guests().get_mut(&instance) {
+            guest.nics.retain(|nic| nic.mac != mac);
+        }
+        Ok(())
+    }
+
+    async fn plugged(&self, instance: InstanceId) -> Result<Vec<Nic>, VirtError> {
+        self.with(instance, |guest| Ok(guest.nics.clone()))
     }
 }

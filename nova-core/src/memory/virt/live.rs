@@ -19,6 +19,7 @@ impl LiveMigrate for MemoryHost {
             volumes: links.iter().map(|link| link.volume).collect(),
             passage: Passage::Expected,
             assigned: spec.assigned.clone(),
+            nics: spec.nics.clone(),
             ..Kept::NEW
         });
         Ok(Invitation { instance, address: String::new() })

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{ChaosHost, unable};
-use crate::domain::InstanceId;
+use crate::domain::{InstanceId, Mac};
 use crate::port::{
-    ConsoleStream, GuestChange, HearChanges, OpenConsoles, ReadConsoles, TellChanges, VirtDriver,
-    VirtError,
+    ConsoleStream, GuestChange, GuestUse, HearChanges, MeasureGuests, Nic, OpenConsoles,
+    PlugInterfaces, ReadConsoles, TellChanges, VirtDriver, VirtError,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -56,5 +56,33 @@ impl<D: VirtDriver + ?Sized> OpenConsoles for ChaosHost<D> {
         let talking = self.driver.talking().ok_or_else(unable)?;
         self.reach("open a console").await?;
         talking.open_console(instance).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> MeasureGuests for ChaosHost<D> {
+    async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
+        let measuring = self.driver.measuring().ok_or_else(unable)?;
+        self.reach("measure a guest").await?;
+        measuring.use_of(instance).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> PlugInterfaces for ChaosHost<D> {
+    async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError> {
+        let interfaces = self.driver.interfaces().ok_or_else(unable)?;
+        self.act("plug an interface in", interfaces.plug(instance, nic)).await
+    }
+
+    async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError> {
+        let interfaces = self.driver.interfaces().ok_or_else(unable)?;
+        self.act("pull an interface out", interfaces.unplug(instance, mac)).await
+    }
+
+    async fn plugged(&self, instance: InstanceId) -> Result<Vec<Nic>, VirtError> {
+        let interfaces = self.driver.interfaces().ok_or_else(unable)?;
+        self.reach("look at a guest").await?;
+        interfaces.plugged(instance).await
     }
 }

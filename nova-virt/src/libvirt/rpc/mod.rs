@@ -12,6 +12,7 @@ pub(super) use self::link::fuzzing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore, broadcast};
@@ -20,8 +21,10 @@ use self::link::{Link, Told};
 use self::procedures as ask;
 use self::xdr::{Reader, Writer};
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Which,
+    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Traffic, Which,
 };
+use super::host::guest_of;
+use crate::domain::DomainSpec;
 
 /// The number of the protocol, and its version.
 const PROGRAM: u32 = 0x2000_8086;
@@ -32,6 +35,13 @@ const CALLS_MAX: usize = 32;
 
 /// Changes that somebody may be behind before being told that there were too many.
 const CHANGES_MAX: usize = 256;
+
+/// Figures of a domain's memory that are taken; there are not as many.
+const MEMORY_FIGURES_MAX: u32 = 64;
+
+/// The one of them that says what the domain takes of the host's memory, in KiB:
+/// `VIR_DOMAIN_MEMORY_STAT_RSS`.
+const RESIDENT: i32 = 7;
 
 /// Bytes that say nothing sensible.
 #[derive(Debug)]
@@ -159,7 +169,9 @@ fn change(number: u32, body: &[u8]) -> Option<Change> {
     let mut body = Reader::new(body);
     // Which registration it answers.
     body.i32().ok()?;
-    domain(&mut body).ok().map(|(domain, _)| Change::Domain(domain))
+    let (domain, name) = domain(&mut body).ok()?;
+    // Nobody is to look at the host's other domains.
+    (name == DomainSpec::name_of(guest_of(domain))).then_some(Change::Domain(domain))
 }
 
 /// Ways to say who one is.
@@ -269,6 +281,39 @@ impl Daemon for Rpc {
     async fn unplug(&self, domain: DomainId, xml: &str) -> Result<(), LibvirtError> {
         let body = of(domain).text(xml).u32(flag::LIVE);
         self.call(ask::DETACH_DEVICE_FLAGS, body).await.map(drop)
+    }
+
+    async fn cpu_time(&self, domain: DomainId) -> Result<Duration, LibvirtError> {
+        let answer = self.call(ask::GET_INFO, of(domain)).await?;
+        let mut answer = Reader::new(&answer);
+        // Its state, two sizes of memory, and how many CPUs it has.
+        let _before = (answer.u32()?, answer.u64()?, answer.u64()?, answer.u32()?);
+        Ok(Duration::from_nanos(answer.u64()?))
+    }
+
+    async fn memory(&self, domain: DomainId) -> Result<Option<u64>, LibvirtError> {
+        let body = of(domain).u32(MEMORY_FIGURES_MAX).u32(0);
+        let answer = self.call(ask::MEMORY_STATS, body).await?;
+        let figures = Reader::new(&answer).list(|each| Ok((each.i32()?, each.u64()?)))?;
+        let kib = figures.iter().find(|(what, _)| *what == RESIDENT);
+        Ok(kib.map(|(_, kib)| kib.saturating_mul(1024)))
+    }
+
+    async fn disk_traffic(&self, domain: DomainId, disk: &str) -> Result<Traffic, LibvirtError> {
+        let answer = self.call(ask::BLOCK_STATS, of(domain).text(disk)).await?;
+        let mut answer = Reader::new(&answer);
+        let (count_in, bytes_in) = (answer.count()?, answer.count()?);
+        let (count_out, bytes_out) = (answer.count()?, answer.count()?);
+        Ok(Traffic { bytes_in, count_in, bytes_out, count_out })
+    }
+
+    async fn card_traffic(&self, domain: DomainId, card: &str) -> Result<Traffic, LibvirtError> {
+        let answer = self.call(ask::INTERFACE_STATS, of(domain).text(card)).await?;
+        let mut answer = Reader::new(&answer);
+        let (bytes_in, count_in) = (answer.count()?, answer.count()?);
+        let _errors_and_drops = (answer.count()?, answer.count()?);
+        let (bytes_out, count_out) = (answer.count()?, answer.count()?);
+        Ok(Traffic { bytes_in, count_in, bytes_out, count_out })
     }
 
     fn copying(&self) -> Option<&dyn CopyDisks> {

@@ -82,6 +82,11 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    /// A signed number that counts something; what is not known is told as less than nothing.
+    pub(super) fn count(&mut self) -> Result<u64, Unreadable> {
+        Ok(u64::try_from(i64::from_be_bytes(self.array()?)).unwrap_or_default())
+    }
+
     pub(super) fn fixed(&mut self) -> Result<[u8; 16], Unreadable> {
         self.array()
     }
