@@ -14,6 +14,7 @@ mod moving;
 mod pausing;
 mod rescuing;
 mod snapshots;
+mod subject;
 mod telling;
 
 pub use attaching::*;
@@ -24,15 +25,14 @@ pub use moving::*;
 pub use pausing::*;
 pub use rescuing::*;
 pub use snapshots::*;
+pub use subject::*;
 pub use telling::*;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::domain::{Image, ImageId, InstanceId, PowerState, Reboot, VolumeId};
+use crate::domain::{ImageId, InstanceId, PowerState, Reboot};
 use crate::port::{
-    AttachVolumes, Connection, Guest, GuestSpec, ImageError, ImageStore, Nic, VirtDriver,
-    VirtError, VolumeLink,
+    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, Nic, VirtDriver, VirtError, VolumeLink,
 };
 use crate::seed::Seed;
 use making::{small_guest, tiny_image};
@@ -86,96 +86,6 @@ macro_rules! virt_laws {
     ($make:expr) => {
         $crate::virt_laws!(if |_: &str| true, $make);
     };
-}
-
-/// Starts a guest with this id on the host without asking the driver.
-pub type Plant = Box<dyn Fn(InstanceId) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
-/// Lets the host lose its power and have it again.
-pub type Outage = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
-/// A driver under test, with what a guest on its host is made of.
-pub struct Subject {
-    driver: Arc<dyn VirtDriver>,
-    images: Option<(Arc<dyn ImageStore>, Image)>,
-    template: Option<GuestSpec>,
-    links: [VolumeLink; 2],
-    nics: [Nic; 2],
-    plant: Option<Plant>,
-    outage: Option<Outage>,
-}
-
-impl Subject {
-    /// A subject whose guests start from a tiny image that boots nothing.
-    pub fn new(driver: impl VirtDriver) -> Self {
-        let link = |bits| VolumeLink {
-            volume: VolumeId::from_u128(bits),
-            connection: Connection::Simulated,
-        };
-        Self {
-            driver: Arc::new(driver),
-            images: None,
-            template: None,
-            links: [link(1), link(2)],
-            nics: [1, 2].map(making::nic),
-            plant: None,
-            outage: None,
-        }
-    }
-
-    /// Starts guests from `image`, whose bytes `images` has, for hosts that really boot.
-    #[must_use]
-    pub fn with_image(mut self, images: Arc<dyn ImageStore>, image: Image) -> Self {
-        self.images = Some((images, image));
-        self
-    }
-
-    /// Makes guests like `template`; id and image are set by the suite.
-    #[must_use]
-    pub fn with_template(mut self, template: GuestSpec) -> Self {
-        self.template = Some(template);
-        self
-    }
-
-    /// Plugs these volumes, of which the first has the lower id, for hosts that really plug.
-    #[must_use]
-    pub fn with_volumes(mut self, links: [VolumeLink; 2]) -> Self {
-        self.links = links;
-        self
-    }
-
-    /// Plugs these interfaces, for hosts that really plug.
-    #[must_use]
-    pub fn with_nics(mut self, nics: [Nic; 2]) -> Self {
-        self.nics = nics;
-        self
-    }
-
-    /// Has a way to start guests behind the driver's back.
-    #[must_use]
-    pub fn with_plant(mut self, plant: Plant) -> Self {
-        self.plant = Some(plant);
-        self
-    }
-
-    /// Has a way to lose power. Nothing else may run on the host: every guest is shut down by it.
-    #[must_use]
-    pub fn with_outage(mut self, outage: Outage) -> Self {
-        self.outage = Some(outage);
-        self
-    }
-}
-
-impl<D: VirtDriver> From<D> for Subject {
-    fn from(driver: D) -> Self {
-        Self::new(driver)
-    }
-}
-
-impl std::fmt::Debug for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Subject").field(&self.driver).finish()
-    }
 }
 
 /// A guest that was made is there, runs, has had no reboot and no volume.
@@ -359,12 +269,14 @@ pub(crate) struct World {
     nics: [Nic; 2],
     plant: Option<Plant>,
     outage: Option<Outage>,
+    neighbour: Option<Arc<dyn VirtDriver>>,
     ids: [InstanceId; 3],
 }
 
 impl World {
     pub(crate) async fn new(subject: impl Into<Subject>, law: &str) -> Self {
-        let Subject { driver, images, template, links, nics, plant, outage } = subject.into();
+        let Subject { driver, images, template, links, nics, plant, outage, neighbour } =
+            subject.into();
         // Laws run at the same time, perhaps on one host, and of several drivers of it: each has
         // guests of its own.
         let mut chance = Seed::new(0).child(law).child(&driver.to_string()).chance();
@@ -376,11 +288,16 @@ impl World {
         };
         let template = template.unwrap_or_else(|| small_guest(ids[0], image.clone()));
         let template = GuestSpec { image, ..template };
-        Self { driver, images, template, links, nics, plant, outage, ids }
+        Self { driver, images, template, links, nics, plant, outage, neighbour, ids }
     }
 
     pub(crate) fn driver(&self) -> &dyn VirtDriver {
         self.driver.as_ref()
+    }
+
+    /// The host that guests are taken to, where it is another one.
+    fn neighbour(&self) -> Option<&dyn VirtDriver> {
+        self.neighbour.as_deref()
     }
 
     pub(crate) fn id(&self, number: usize) -> InstanceId {
@@ -464,6 +381,9 @@ impl World {
     pub(crate) async fn clean(&self) {
         for instance in self.ids {
             done(self.driver.remove(instance).await);
+            if let Some(neighbour) = self.neighbour() {
+                done(neighbour.remove(instance).await);
+            }
         }
     }
 }

@@ -130,16 +130,29 @@ impl DomainSpec {
         self
     }
 
+    /// What the name of a config drive's file ends with, after that of the root disk.
+    pub(crate) const CONFIG_DRIVE: &str = ".config";
+
     /// The same guest with a config drive after its own disks, on the same bus, so that whoever
     /// reads the system can read it; none where there is no room, as in a container.
     #[must_use]
     pub fn with_config_drive(mut self) -> Self {
         if let Some((root, target)) = self.disks.first().zip(self.free_target(&[])) {
-            let path = format!("{}.config", root.path);
+            let path = format!("{}{}", root.path, Self::CONFIG_DRIVE);
             let (role, format) = (DiskRole::Config, DiskFormat::Raw);
             let bus = root.bus;
             let (size_bytes, backing) = (None, None);
             self.disks.push(Disk { role, target, bus, path, format, size_bytes, backing });
+        }
+        self
+    }
+
+    /// The same guest with its disks in another folder.
+    #[must_use]
+    pub fn with_disks_in(mut self, folder: &str) -> Self {
+        for disk in &mut self.disks {
+            let file = disk.path.rsplit('/').next().unwrap_or_default();
+            disk.path = format!("{folder}/{file}");
         }
         self
     }

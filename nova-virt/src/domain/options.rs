@@ -112,6 +112,7 @@ pub struct DomainOptions {
     machine: Option<MachineType>,
     cpu: Option<CpuMode>,
     translation_cache: Option<MiB>,
+    shared: Option<String>,
 }
 
 impl DomainOptions {
@@ -126,18 +127,28 @@ impl DomainOptions {
     /// [`Invalid`] unless the directory is an absolute path without `.`, `..`, empty parts and
     /// control characters.
     pub fn new(hypervisor: Hypervisor, directory: impl Into<String>) -> Result<Self, Invalid> {
-        let directory = directory.into();
-        let part = |part: &str| !["", ".", ".."].contains(&part);
-        let plain = !directory.chars().any(char::is_control)
-            && directory.len() <= Self::DIRECTORY_BYTES_MAX
-            && directory.strip_prefix('/').is_some_and(|rest| rest.split('/').all(part));
-        if !plain {
-            let allowed = "an absolute path without '.', '..', empty parts, control characters";
-            return Err(Invalid::new("domain.directory", directory, allowed));
-        }
+        let directory = plain("domain.directory", directory.into())?;
         let (disk_bus, nic_model) = (DiskBus::Virtio, NicModel::Virtio);
-        let (machine, cpu, translation_cache) = (None, None, None);
-        Ok(Self { hypervisor, directory, disk_bus, nic_model, machine, cpu, translation_cache })
+        let (machine, cpu, translation_cache, shared) = (None, None, None, None);
+        Ok(Self {
+            hypervisor,
+            directory,
+            disk_bus,
+            nic_model,
+            machine,
+            cpu,
+            translation_cache,
+            shared,
+        })
+    }
+
+    /// Puts the disks of guests below this directory instead, which other hosts reach by the same
+    /// path: an NFS mount, say. Whole machines only.
+    ///
+    /// # Errors
+    /// [`Invalid`] as for [`new`](Self::new).
+    pub fn with_shared(self, directory: impl Into<String>) -> Result<Self, Invalid> {
+        Ok(Self { shared: Some(plain("domain.shared", directory.into())?), ..self })
     }
 
     /// Plugs disks into this bus, where the image does not ask for another.
@@ -220,6 +231,11 @@ impl DomainOptions {
         }
     }
 
+    /// The directory of disks that other hosts reach as well.
+    pub fn shared(&self) -> Option<&str> {
+        self.shared.as_deref()
+    }
+
     /// The directory of what belongs to guests.
     pub fn homes(&self) -> String {
         format!("{}/instances", self.directory)
@@ -239,4 +255,14 @@ impl DomainOptions {
     pub fn base_of(&self, content: &ImageContent) -> String {
         format!("{}/{}.image", self.bases(), content.sha256)
     }
+}
+
+/// A path that means the same to everybody who is told it.
+fn plain(field: &'static str, directory: String) -> Result<String, Invalid> {
+    let part = |part: &str| !["", ".", ".."].contains(&part);
+    let plain = !directory.chars().any(char::is_control)
+        && directory.len() <= DomainOptions::DIRECTORY_BYTES_MAX
+        && directory.strip_prefix('/').is_some_and(|rest| rest.split('/').all(part));
+    let allowed = "an absolute path without '.', '..', empty parts, control characters";
+    if plain { Ok(directory) } else { Err(Invalid::new(field, directory, allowed)) }
 }

@@ -54,6 +54,7 @@ use nova_core::domain::{ImageFormat, Invalid};
 pub use self::archive::{Archive, inspect_archive};
 pub(crate) use self::bytes::Bytes;
 pub use self::bytes::ReadSeek;
+use self::qcow2::Below;
 
 /// A format of disk images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -269,6 +270,24 @@ pub fn inspect(
     declared: Format,
     size_max: Option<u64>,
 ) -> Result<Disk, Refusal> {
+    look(file, declared, size_max, Below::Nothing)
+}
+
+/// The same for a qcow2 that lies over another file. Whatever name it gives that file is not looked
+/// at: so never let a program follow it, but say what lies below and of which format it is.
+///
+/// # Errors
+/// [`Refusal`] says what was found that must not be.
+pub fn inspect_overlay(file: &mut dyn ReadSeek, size_max: Option<u64>) -> Result<Disk, Refusal> {
+    look(file, Format::Qcow2, size_max, Below::Named)
+}
+
+fn look(
+    file: &mut dyn ReadSeek,
+    declared: Format,
+    size_max: Option<u64>,
+    below: Below,
+) -> Result<Disk, Refusal> {
     let mut bytes = Bytes::new(file)?;
     let found = shown(&mut bytes)?;
     if !declared.is_accepted() {
@@ -284,7 +303,7 @@ pub fn inspect(
         return Err(Refusal::Disguised { declared, found });
     }
     let virtual_size = match declared {
-        Format::Qcow2 => qcow2::disk(&mut bytes)?,
+        Format::Qcow2 => qcow2::disk(&mut bytes, below)?,
         Format::Vmdk => vmdk::disk(&mut bytes)?,
         Format::Vhd => vhd::disk(&mut bytes)?,
         Format::Vhdx => vhdx::disk(&mut bytes)?,

@@ -26,15 +26,33 @@ const ENCRYPTION: u32 = 0x0537_be77;
 const L1_ENTRIES_MAX: u64 = 32 << 17;
 const SNAPSHOTS_MAX: u32 = 65536;
 
-/// The size of the disk, of an image that names no other file.
-pub(super) fn disk(bytes: &mut Bytes<'_>) -> Result<u64, Refusal> {
+/// The longest name of a backing file.
+const BACKING_NAME_MAX: u32 = 1023;
+
+/// What an image may say of a backing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Below {
+    /// Nothing.
+    Nothing,
+    /// Any name: nobody follows it.
+    Named,
+}
+
+/// The size of the disk, of an image that names no other file but what may lie below it.
+pub(super) fn disk(bytes: &mut Bytes<'_>, below: Below) -> Result<u64, Refusal> {
     let head = bytes.header::<72>("qcow2 header", 0)?;
     let version = head.be32(4);
     if !(2..=3).contains(&version) {
         return Err(Refusal::Unknown { what: "qcow2 version", value: version.into() });
     }
-    if head.be64(8) != 0 || head.be32(16) != 0 {
-        return Err(Refusal::OtherFile("a backing file"));
+    match below {
+        Below::Nothing if head.be64(8) != 0 || head.be32(16) != 0 => {
+            return Err(Refusal::OtherFile("a backing file"));
+        }
+        Below::Named if head.be32(16) > BACKING_NAME_MAX => {
+            return Err(Refusal::Wrong("the name of its backing file is too long"));
+        }
+        Below::Nothing | Below::Named => {}
     }
     let cluster_bits = head.be32(20);
     if !(9..=21).contains(&cluster_bits) {
@@ -45,7 +63,7 @@ pub(super) fn disk(bytes: &mut Bytes<'_>) -> Result<u64, Refusal> {
         return Err(Refusal::Unknown { what: "qcow2 encryption", value });
     }
     let (extensions, extended) = if version == 3 { features(bytes)? } else { (72, false) };
-    look_at_extensions(bytes, extensions, 1 << cluster_bits)?;
+    look_at_extensions(bytes, extensions, 1 << cluster_bits, below)?;
     let size = head.be64(24);
     tables(bytes, &head, cluster_bits, size, extended)?;
     if head.be32(60) > SNAPSHOTS_MAX {
@@ -90,7 +108,12 @@ fn features(bytes: &mut Bytes<'_>) -> Result<(u64, bool), Refusal> {
 }
 
 /// Goes through the extensions, all of which lie in the first cluster.
-fn look_at_extensions(bytes: &mut Bytes<'_>, from: u64, cluster: u64) -> Result<(), Refusal> {
+fn look_at_extensions(
+    bytes: &mut Bytes<'_>,
+    from: u64,
+    cluster: u64,
+    below: Below,
+) -> Result<(), Refusal> {
     let mut at = from;
     let mut seen = Vec::new();
     while at + 8 <= cluster {
@@ -102,6 +125,7 @@ fn look_at_extensions(bytes: &mut Bytes<'_>, from: u64, cluster: u64) -> Result<
         match kind {
             END => return Ok(()),
             FEATURE_NAMES | BITMAPS => {}
+            BACKING_FORMAT if below == Below::Named => {}
             BACKING_FORMAT => return Err(Refusal::OtherFile("the format of a backing file")),
             DATA_FILE_NAME => return Err(Refusal::OtherFile("the name of a data file")),
             ENCRYPTION => {

@@ -73,6 +73,9 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// What went through an interface of an executing domain, by the name of the host's end.
     async fn card_traffic(&self, domain: DomainId, card: &str) -> Result<Traffic, LibvirtError>;
 
+    /// Sending domains to other daemons, where this connection knows how.
+    fn migrations(&self) -> Option<&dyn Migrations>;
+
     /// Copying disks of domains that execute, if this connection can ask for it.
     fn copying(&self) -> Option<&dyn CopyDisks>;
 
@@ -89,6 +92,55 @@ pub(crate) trait CopyDisks: Send + Sync {
     /// How the last longer work on a domain is.
     async fn job(&self, domain: DomainId) -> Result<Job, LibvirtError>;
 }
+
+/// The phases in which a domain goes from one daemon to another, each asked for by its own name.
+///
+/// The domain is frozen at its source from the end of [`perform`](Self::perform) on. What is said
+/// between the phases, the cookies, is the daemons' own.
+#[async_trait]
+pub(crate) trait Migrations: Send + Sync {
+    /// At the source: how the domain is to be made at the destination, as XML, and a cookie.
+    async fn begin(
+        &self,
+        domain: DomainId,
+        copied: &Copied,
+    ) -> Result<(Vec<u8>, String), LibvirtError>;
+
+    /// At the destination: makes a domain that waits for its memory, which comes to an address
+    /// such as `tcp://192.0.2.1`. A cookie, and the address with everything. The domain ends with
+    /// the connection, unless it is finished.
+    async fn prepare(
+        &self,
+        xml: &str,
+        at: &str,
+        cookie: &[u8],
+        copied: &Copied,
+    ) -> Result<(Vec<u8>, String), LibvirtError>;
+
+    /// At the source: copies everything, and returns when all is copied, with a cookie. When it
+    /// fails the domain goes on.
+    async fn perform(
+        &self,
+        domain: DomainId,
+        at: &str,
+        cookie: &[u8],
+        copied: &Copied,
+    ) -> Result<Vec<u8>, LibvirtError>;
+
+    /// At the destination: the domain with this name is complete, and frozen.
+    async fn finish(&self, name: &str, cookie: &[u8], copied: &Copied) -> Result<(), LibvirtError>;
+
+    /// At the source: it did not arrive, and goes on as before.
+    async fn take_back(&self, domain: DomainId, copied: &Copied) -> Result<(), LibvirtError>;
+
+    /// At the source: ends what is being performed.
+    async fn abort(&self, domain: DomainId) -> Result<(), LibvirtError>;
+}
+
+/// The disks that are copied along with the memory, by their targets; none where both hosts reach
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copied(pub(crate) Option<Vec<String>>);
 
 /// What the daemon's driver for a kind of hypervisor understands beyond what all of them do.
 #[derive(Debug, Clone, Copy)]

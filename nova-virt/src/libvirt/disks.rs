@@ -43,8 +43,43 @@ pub(super) fn make(disk: &Disk) -> io::Result<()> {
 pub(super) fn copy(disk: &Disk, into: &Path, format: DiskFormat) -> io::Result<()> {
     // Reading a whole disk takes as long as it takes: only memory is limited.
     let mut tool = limited(&[tools::MEMORY], "convert");
-    tool.args(["-q", "-f", word(disk.format), "-O", word(format), &disk.path]).arg(into);
+    tool.args(["-q", "-O", word(format), &chain(disk)]).arg(into);
     run(tool)
+}
+
+/// Grows a disk that is not in use.
+pub(super) fn grow(disk: &Disk, size: u64) -> io::Result<()> {
+    if disk.format == DiskFormat::Raw {
+        return std::fs::OpenOptions::new().write(true).open(&disk.path)?.set_len(size);
+    }
+    let mut tool = qemu_img("resize");
+    tool.args(["-q", &chain(disk), &size.to_string()]);
+    run(tool)
+}
+
+/// Writes into a disk what lies below it, whatever it said before. Nothing is opened but itself.
+pub(super) fn lay_over(disk: &Disk) -> io::Result<()> {
+    let Some(Backing { path, format }) = &disk.backing else { return Ok(()) };
+    let mut tool = qemu_img("rebase");
+    tool.args(["-q", "-u", "-f", word(disk.format), "-F", word(*format), "-b", path, &disk.path]);
+    run(tool)
+}
+
+/// A disk as tools open it: with everything that lies below it said, so that nothing is looked up
+/// in the file.
+fn chain(disk: &Disk) -> String {
+    let file = |path: &str| serde_json::json!({ "driver": "file", "filename": path });
+    let mut chain = serde_json::json!({ "driver": word(disk.format), "file": file(&disk.path) });
+    if let Some(Backing { path, format }) = &disk.backing {
+        let mut below = serde_json::json!({ "driver": word(*format), "file": file(path) });
+        if *format == DiskFormat::Qcow2 {
+            below["backing"] = serde_json::Value::Null;
+        }
+        chain["backing"] = below;
+    } else if disk.format == DiskFormat::Qcow2 {
+        chain["backing"] = serde_json::Value::Null;
+    }
+    format!("json:{chain}")
 }
 
 fn qemu_img(verb: &str) -> Command {

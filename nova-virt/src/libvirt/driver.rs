@@ -51,17 +51,10 @@ impl VirtDriver for LibvirtHost {
     async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
         let turn = self.turn(spec.instance).await;
         let inner = std::sync::Arc::clone(&self.inner);
-        let record = inner.record(spec.instance).await?;
-        let made = record.as_ref().is_some_and(|record| record.whole);
-        // One that somebody else made is left as it is; of one that was made by half, the rest
-        // is made, from the beginning.
-        if made || (record.is_none() && inner.state(spec.instance).await?.is_some()) {
-            return Ok(());
-        }
+        let Some(half) = inner.is_to_be_made(spec.instance).await? else { return Ok(()) };
         let size_max = (spec.root_disk.0 > 0).then(|| spec.root_disk.to_bytes());
         let bases = inner.fetch(spec, &spec.image, size_max, images).await?;
         let config = inner.config(spec).await?;
-        let half = record.is_some();
         let record = Record::new(spec.clone());
         to_its_end(turn, "make a guest", async move {
             if half {
@@ -79,7 +72,7 @@ impl VirtDriver for LibvirtHost {
 
     async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.alone(instance, "start a guest", |inner| async move {
-            match inner.existing(instance).await? {
+            match inner.arrived(instance, "start a guest").await? {
                 (DomainState::Running | DomainState::Paused, _) => Ok(()),
                 (DomainState::Off, Some(mut record)) => inner.begin(&mut record).await,
                 (DomainState::Off, None) => {
@@ -93,11 +86,14 @@ impl VirtDriver for LibvirtHost {
 
     async fn stop(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.alone(instance, "stop a guest", |inner| async move {
-            match inner.existing(instance).await?.0 {
-                DomainState::Off => Ok(()),
+            let (state, record) = inner.existing(instance).await?;
+            let coming = record.and_then(|record| record.coming.map(|coming| (record, coming)));
+            match (state, coming) {
+                (DomainState::Off, _) => Ok(()),
+                (_, Some((record, coming))) => inner.lose(record, coming).await,
                 // It hears nothing.
-                DomainState::Paused => inner.end(instance).await,
-                DomainState::Running => inner.shut_down(instance).await,
+                (DomainState::Paused, None) => inner.end(instance).await,
+                (DomainState::Running, None) => inner.shut_down(instance).await,
             }
         })
         .await
@@ -123,11 +119,11 @@ impl VirtDriver for LibvirtHost {
     }
 
     fn moving(&self) -> Option<&dyn MoveGuests> {
-        None
+        self.inner.reaches_others().then_some(self as &dyn MoveGuests)
     }
 
     fn live(&self) -> Option<&dyn LiveMigrate> {
-        None
+        self.inner.sends_guests().then_some(self as &dyn LiveMigrate)
     }
 
     fn snapshots(&self) -> Option<&dyn SnapshotGuests> {
@@ -179,8 +175,10 @@ impl LibvirtHost {
         wanted: DomainState,
         operation: &'static str,
     ) -> Result<(), VirtError> {
+        // Whoever says how it is to be from now on has no other plans for it.
+        self.take_back(instance).await?;
         self.alone(instance, operation, move |inner| async move {
-            let (state, _) = inner.existing(instance).await?;
+            let (state, record) = inner.arrived(instance, operation).await?;
             let domain = domain_of(instance);
             let done = match (state, wanted) {
                 (DomainState::Off, _) => {
@@ -191,7 +189,14 @@ impl LibvirtHost {
                 (_, DomainState::Paused) => inner.daemon().suspend(domain).await,
                 (_, _) => inner.daemon().resume(domain).await,
             };
-            done.map_err(host(operation))
+            done.map_err(host(operation))?;
+            match record {
+                Some(mut record) if wanted == DomainState::Running && record.stiff.is_some() => {
+                    record.stiff = None;
+                    inner.save(&record).await
+                }
+                _ => Ok(()),
+            }
         })
         .await
     }

@@ -1,18 +1,24 @@
 //! A host whose guests a libvirt daemon runs.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nova_core::clock::Clock;
 use nova_core::domain::{InstanceId, PowerState};
-use nova_core::port::{Connection, Guest, VirtError};
+use nova_core::port::{Connection, Guest, ImageStore, VirtError};
 
 use super::Libvirtd;
 use super::config_drive::GuestFiles;
 use super::daemon::{DomainId, DomainState};
 use super::definition::VolumeSource;
+use super::live::Incoming;
+use super::offer::Offers;
 use super::record::{Record, Records};
+use super::seal::Secret;
+use super::sending::Sendings;
+use super::storage::Storage;
 use super::turns::{Turn, Turns};
 use crate::cache::ImageCache;
 use crate::domain::{DomainOptions, Hypervisor};
@@ -50,7 +56,13 @@ pub(super) struct Inner {
     /// What confines machines here, once it was asked.
     pub(super) confined_by: Mutex<Option<Option<String>>>,
     pub(super) guest_files: Option<Arc<dyn GuestFiles>>,
-    turns: Turns,
+    /// What secrets of this host follow from.
+    pub(super) key: Secret,
+    pub(super) storage: Option<Storage>,
+    pub(super) offers: Option<Offers>,
+    pub(super) incoming: Option<Incoming>,
+    pub(super) sendings: Sendings,
+    pub(super) turns: Turns,
 }
 
 impl LibvirtHost {
@@ -70,19 +82,26 @@ impl LibvirtHost {
     ) -> Result<Self, FileError> {
         let cache = ImageCache::at(options.bases(), Arc::clone(&clock))?;
         let records = Records::at(Path::new(&options.homes()))?;
-        let (patience, turns) = (Self::PATIENCE, Turns::default());
-        let first_user = None;
+        let key = records.key();
+        let key = Secret::at(&key).map_err(FileError::io(&key, "keep a secret"))?;
+        let name = &key.child(&[b"host"]).to_hex()[..32];
+        let storage = options.shared().map(|shared| Storage::at(Path::new(shared), name));
         let inner = Inner {
             libvirtd,
             options,
             cache,
             records,
             clock,
-            patience,
-            first_user,
+            patience: Self::PATIENCE,
+            first_user: None,
             guest_files: None,
             confined_by: Mutex::default(),
-            turns,
+            key,
+            storage,
+            offers: None,
+            incoming: None,
+            sendings: Sendings::default(),
+            turns: Turns::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -99,6 +118,23 @@ impl LibvirtHost {
     #[must_use]
     pub fn with_users(self, first: u32) -> Self {
         self.with(|inner| inner.first_user = Some(first))
+    }
+
+    /// Offers the disks of packed guests at this address, to other hosts that were given the
+    /// parcel; with port 0, at any port. Who else listens to that network can read them, but not
+    /// change them. Whole machines only.
+    #[must_use]
+    pub fn with_address(self, address: SocketAddr) -> Self {
+        self.with(|inner| inner.offers = Some(Offers::at(address)))
+    }
+
+    /// Takes guests in while they run elsewhere, and sends its own: their memory comes to this
+    /// address of the host, and the images that they were made of come from `images`. Hosts agree
+    /// on the rest at the address that [`with_address`](Self::with_address) gives them, which it
+    /// takes as well. What is sent can be read by who listens to that network.
+    #[must_use]
+    pub fn with_incoming(self, address: IpAddr, images: Arc<dyn ImageStore>) -> Self {
+        self.with(|inner| inner.incoming = Some(Incoming { address, images }))
     }
 
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -204,12 +240,8 @@ impl Inner {
     ) -> Result<Option<Guest>, VirtError> {
         let state = self.state(instance).await?;
         let record = self.record(instance).await?;
-        let power = match (state, &record) {
-            (Some(state), _) => power(state),
-            // Its definition was lost; it is defined again before it starts.
-            (None, Some(record)) if record.whole => PowerState::Shutdown,
-            (None, _) => return Ok(None),
-        };
+        let Some(state) = seen(state, record.as_ref()) else { return Ok(None) };
+        let power = power(state);
         let (boot, volumes) = match record {
             Some(record) => (record.boot, record.volumes.into_keys().collect()),
             None => (0, Vec::new()),
@@ -224,13 +256,23 @@ impl Inner {
     ) -> Result<(DomainState, Option<Record>), VirtError> {
         let state = self.state(instance).await?;
         let record = self.record(instance).await?;
-        match state {
+        match seen(state, record.as_ref()) {
             Some(state) => Ok((state, record)),
-            None if record.as_ref().is_some_and(|record| record.whole) => {
-                Ok((DomainState::Off, record))
-            }
             None => Err(VirtError::NoSuchGuest { instance }),
         }
+    }
+
+    /// The same for what a guest cannot be asked while it is still to come from elsewhere.
+    pub(super) async fn arrived(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        operation: &'static str,
+    ) -> Result<(DomainState, Option<Record>), VirtError> {
+        let (state, record) = self.existing(instance).await?;
+        if record.as_ref().is_some_and(|record| record.coming.is_some()) {
+            return Err(VirtError::WrongPower { instance, power: power(state), operation });
+        }
+        Ok((state, record))
     }
 
     /// The same for what only a guest can be asked that this driver made.
@@ -239,7 +281,7 @@ impl Inner {
         instance: InstanceId,
         operation: &'static str,
     ) -> Result<(DomainState, Record), VirtError> {
-        match self.existing(instance).await? {
+        match self.arrived(instance, operation).await? {
             (state, Some(record)) => Ok((state, record)),
             (_, None) => Err(host(operation)("somebody else made the guest")),
         }
@@ -253,6 +295,22 @@ impl Inner {
     /// Whether this is a host of whole machines, with disks.
     pub(super) fn has_disks(&self) -> bool {
         matches!(self.options.hypervisor(), Hypervisor::Kvm | Hypervisor::Qemu)
+    }
+}
+
+/// How a guest is whose domain is in this state, or is none, and of which this is kept.
+fn seen(state: Option<DomainState>, record: Option<&Record>) -> Option<DomainState> {
+    match (state, record.filter(|record| record.whole)) {
+        (state, Some(Record { coming: Some(coming), .. })) => {
+            // Before its source says how it is made there is nothing of it but a promise.
+            let here = matches!(state, Some(DomainState::Running | DomainState::Paused));
+            let waits = !coming.lost && (here || !coming.prepared);
+            Some(if waits { DomainState::Paused } else { DomainState::Off })
+        }
+        (Some(state), _) => Some(state),
+        // Its definition was lost; it is defined again before it starts.
+        (None, Some(_)) => Some(DomainState::Off),
+        (None, None) => None,
     }
 }
 

@@ -17,7 +17,8 @@ use virt::error::{Error, ErrorNumber, clear_error_callback};
 use virt_sys as sys;
 
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Traffic, Which,
+    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Migrations, Traffic,
+    Which,
 };
 
 /// Calls under way at a time, each on a thread of its own; more wait. A daemon that nobody told
@@ -338,6 +339,10 @@ impl Daemon for Library {
             bytes_out: counted(stats.tx_bytes),
             count_out: counted(stats.tx_packets),
         })
+    }
+
+    fn migrations(&self) -> Option<&dyn Migrations> {
+        None
     }
 
     fn copying(&self) -> Option<&dyn CopyDisks> {

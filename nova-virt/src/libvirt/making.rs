@@ -29,6 +29,12 @@ impl Inner {
         if record.config_drive {
             domain = domain.with_config_drive();
         }
+        if let Some(number) = record.place {
+            let missing = "its disks are in a storage that this host does not share any more";
+            let storage = self.storage.as_ref().ok_or_else(|| host("describe a guest")(missing))?;
+            let folder = storage.folder(record.spec.instance, number);
+            domain = domain.with_disks_in(&folder.to_string_lossy());
+        }
         if let Some(machine) = &record.machine {
             domain =
                 domain.on_machine(MachineType::new(machine).map_err(host("describe a guest"))?);
@@ -67,6 +73,10 @@ impl Inner {
     }
 
     async fn try_begin(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
+        if record.leaving.take().is_some() {
+            // That was another life.
+            self.save(record).await?;
+        }
         self.define(record).await?;
         let domain = domain_of(record.spec.instance);
         match self.daemon().start(domain).await {
@@ -79,15 +89,19 @@ impl Inner {
         }
     }
 
-    pub(super) async fn define(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
-        let spec = self.domain(record)?;
+    /// What the definition of a guest says beside what it is.
+    pub(super) async fn extras(&self, record: &Record) -> Result<Extras, VirtError> {
         let volumes = record.volumes.iter().filter_map(|(volume, plugged)| {
             let (source, target) = (source_of(&plugged.connection)?, plugged.target.clone());
             Some(VolumeDisk { volume: *volume, source, target })
         });
-        let volumes = volumes.collect();
         let confined_by = self.confined_by().await.map_err(host("ask what the host is"))?;
-        let extras = Extras { volumes, first_user: self.first_user, confined_by };
+        Ok(Extras { volumes: volumes.collect(), first_user: self.first_user, confined_by })
+    }
+
+    pub(super) async fn define(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
+        let spec = self.domain(record)?;
+        let extras = self.extras(record).await?;
         let tree = definition(&spec, &extras).map_err(host("describe a guest"))?;
         let xml = tree.write().map_err(host("describe a guest"))?;
         self.daemon().define(&xml).await.map_err(host("define a guest"))?;
@@ -112,6 +126,34 @@ impl Inner {
             Some(known) => known.files(spec).await.map_err(host("ask what a guest is told")),
             None => Ok(None),
         }
+    }
+
+    /// Whether a guest is to be made, and half of it is there; none when all of it is.
+    pub(super) async fn is_to_be_made(
+        self: &Arc<Self>,
+        guest: InstanceId,
+    ) -> Result<Option<bool>, VirtError> {
+        Ok(match self.record(guest).await? {
+            // One that somebody else made is left as it is.
+            None => self.state(guest).await?.is_none().then_some(false),
+            // The rest is made, from the beginning.
+            Some(record) => (!record.whole).then_some(true),
+        })
+    }
+
+    /// A new place for a guest's disks in the storage that hosts share, where there is one.
+    pub(super) async fn place(
+        self: &Arc<Self>,
+        guest: InstanceId,
+    ) -> Result<Option<u32>, VirtError> {
+        let take = move |inner: &Inner| {
+            let Some(storage) = inner.storage.as_ref().filter(|_| inner.has_disks()) else {
+                return Ok(None);
+            };
+            let failed = FileError::io(storage.directory(), "make a place for a guest's disks");
+            storage.take(guest).map(Some).map_err(failed)
+        };
+        self.files("make a place for a guest's disks", take).await
     }
 
     /// Makes a new guest whole and running.
@@ -140,6 +182,7 @@ impl Inner {
         let guest = record.spec.instance;
         record.kernel = bases.kernel();
         record.config_drive = config.is_some();
+        record.place = self.place(guest).await?;
         self.save(record).await?;
         let domain = self.domain(record)?;
         let first_user = self.first_user.unwrap_or_default();
@@ -183,6 +226,10 @@ impl Inner {
             _ => {}
         }
         self.files("remove a guest's files", move |inner| {
+            if let Some(storage) = &inner.storage {
+                let failed = FileError::io(storage.directory(), "give up a guest's disks");
+                storage.leave(guest).map_err(failed)?;
+            }
             inner.records.remove(guest)?;
             inner.cache.let_go(guest)
         })

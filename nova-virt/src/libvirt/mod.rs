@@ -11,15 +11,20 @@ mod daemon;
 mod definition;
 mod disks;
 mod driver;
+mod extents;
 mod facts;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod host;
+mod incoming;
 mod interfaces;
 #[cfg(feature = "libvirt")]
 mod library;
+mod live;
 mod making;
 mod measuring;
+mod moving;
+mod offer;
 mod plugging;
 mod power;
 mod record;
@@ -27,7 +32,10 @@ mod rescue;
 mod rootfs;
 #[cfg(feature = "libvirt-native")]
 mod rpc;
+mod seal;
+mod sending;
 mod snapshot;
+mod storage;
 mod telling;
 mod tools;
 mod turns;

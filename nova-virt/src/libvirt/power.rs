@@ -99,7 +99,7 @@ impl Inner {
     }
 
     /// The hypervisor's number for the life that a guest lives; none when it is shut down.
-    async fn life(&self, guest: InstanceId) -> Result<Option<u32>, VirtError> {
+    pub(super) async fn life(&self, guest: InstanceId) -> Result<Option<u32>, VirtError> {
         match self.daemon().description(domain_of(guest), Which::Current).await {
             Ok(xml) => Ok(Element::read(&xml).and_then(|tree| tree.get("id")?.parse().ok())),
             Err(error) if error.is_no_domain() => Ok(None),

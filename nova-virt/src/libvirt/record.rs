@@ -36,6 +36,20 @@ pub(super) struct Record {
     /// The volumes that are plugged in.
     #[serde(default)]
     pub(super) volumes: BTreeMap<VolumeId, Plugged>,
+    /// The number of its folder in the storage that hosts share; none when its disks lie beside
+    /// this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<u32>,
+    /// What is still to come of it from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) coming: Option<Coming>,
+    /// How it is being sent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) leaving: Option<Leaving>,
+    /// The life in which it was sent while it was frozen, and came back. Its hypervisor does not
+    /// send it again before it has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stiff: Option<u32>,
     /// What it was rescued with, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rescue: Option<Rescue>,
@@ -56,6 +70,32 @@ pub(super) struct KernelFiles {
     pub(super) kernel: ImageContent,
     pub(super) ramdisk: Option<ImageContent>,
     pub(super) command_line: String,
+}
+
+/// A guest that is expected from elsewhere.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Coming {
+    /// Whether its disks come with its memory; otherwise both hosts reach them.
+    pub(super) copied: bool,
+    /// Whether something was made for its memory: when that is gone, its memory is.
+    pub(super) prepared: bool,
+    /// Whether it was shut down.
+    pub(super) lost: bool,
+    /// Whether it was tried to complete it.
+    pub(super) finishing: bool,
+}
+
+/// A guest that is sent elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Leaving {
+    /// The hypervisor's number for the life in which it was sent: in a later one it is not.
+    pub(super) life: u32,
+    /// Whether it ran before.
+    pub(super) ran: bool,
+    /// Whether its disks were copied.
+    pub(super) copied: bool,
+    /// What its destination has to be told, once everything was copied.
+    pub(super) cookie: Option<String>,
 }
 
 /// A volume that is plugged in.
@@ -85,6 +125,10 @@ impl Record {
             kernel: None,
             config_drive: false,
             volumes: BTreeMap::new(),
+            place: None,
+            coming: None,
+            leaving: None,
+            stiff: None,
             rescue: None,
         }
     }
@@ -100,6 +144,11 @@ impl Records {
     /// Those below `directory`, which is made when it is not there.
     pub(super) fn at(directory: &Path) -> Result<Self, FileError> {
         Ok(Self { directory: files::directory(directory)? })
+    }
+
+    /// The file of what only this host knows.
+    pub(super) fn key(&self) -> PathBuf {
+        self.directory.join("key")
     }
 
     /// The directory of everything that belongs to a guest.

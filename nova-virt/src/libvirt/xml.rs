@@ -73,6 +73,10 @@ impl Element {
         self.attributes.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    pub(crate) fn children_mut(&mut self) -> &mut Vec<Self> {
+        &mut self.children
+    }
+
     pub(crate) fn children(&self) -> &[Self] {
         &self.children
     }

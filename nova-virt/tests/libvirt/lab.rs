@@ -175,11 +175,15 @@ fn nics(kind: u8) -> [Nic; 2] {
     })
 }
 
+/// The guest's disk, without its holes.
+pub(crate) fn qcow2() -> Vec<u8> {
+    std::fs::read(guest_file("disk.qcow2")).unwrap()
+}
+
 /// A host whose guests boot the guest's disk under QEMU, and what such a guest is.
 pub(crate) async fn qemu_host(way: Way) -> (LibvirtHost, Arc<dyn ImageStore>, GuestSpec) {
     let host = host(way.to("qemu:///system"), Hypervisor::Qemu, Duration::from_secs(60));
-    let disk = std::fs::read(guest_file("disk.qcow2")).unwrap();
-    let (images, image) = image(disk, ImageFormat::Qcow2).await;
+    let (images, image) = image(qcow2(), ImageFormat::Qcow2).await;
     (host, images, spec(image, 128))
 }
 

@@ -7,10 +7,18 @@
 mod abilities;
 #[cfg(feature = "libvirt-native")]
 mod alone;
+#[cfg(feature = "libvirt-native")]
+mod cloud;
 mod connections;
+#[cfg(feature = "libvirt-native")]
+mod hosts;
 mod lab;
 #[cfg(feature = "libvirt-native")]
+mod live;
+#[cfg(feature = "libvirt-native")]
 mod lost;
+#[cfg(feature = "libvirt-native")]
+mod moves;
 mod options;
 #[cfg(feature = "libvirt-native")]
 mod proxy;

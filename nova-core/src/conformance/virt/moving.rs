@@ -1,7 +1,8 @@
 //! The laws of hosts that take guests to other hosts.
 //!
-//! A guest is taken to the host that it was on. That says nothing about the way between hosts,
-//! which only two of them can show; it says what a parcel holds.
+//! A guest is taken to the neighbour that the subject has. Without one it is taken to the host that
+//! it was on, after it was removed there: that says nothing about the way between hosts, but what
+//! a parcel holds.
 
 use super::{Subject, World, done};
 use crate::domain::{PowerState, Reboot};
@@ -51,13 +52,28 @@ pub async fn a_guest_is_unpacked_as_it_was_packed(subject: impl Into<Subject>) {
     done(world.driver().reboot(guest, Reboot::Hard, 3).await);
     done(world.driver().stop(guest).await);
     let parcel = done(moving.pack(guest).await);
-    done(world.driver().remove(guest).await);
-    done(moving.unpack(&world.spec(0), &parcel, world.images.as_ref()).await);
     let expected =
         Guest { instance: guest, power: PowerState::Shutdown, boot: 3, volumes: Vec::new() };
-    assert_eq!(world.guest(guest).await, Some(expected));
-    done(world.driver().start(guest).await);
-    assert_eq!(world.power(guest).await, PowerState::Running);
+    let there = match world.neighbour() {
+        Some(there) => there,
+        None => {
+            done(world.driver().remove(guest).await);
+            world.driver()
+        }
+    };
+    let unpacking = there.moving().unwrap_or_else(|| panic!("{there} takes no guests"));
+    done(unpacking.unpack(&world.spec(0), &parcel, world.images.as_ref()).await);
+    assert_eq!(done(there.guest(guest).await), Some(expected.clone()));
+    if world.neighbour().is_some() {
+        // Where it was it is as it was, and what it has there is its own: either goes without the
+        // other.
+        assert_eq!(world.guest(guest).await, Some(expected));
+        done(world.driver().start(guest).await);
+        assert_eq!(world.power(guest).await, PowerState::Running);
+        done(world.driver().remove(guest).await);
+    }
+    done(there.start(guest).await);
+    assert_eq!(done(there.guest(guest).await).map(|guest| guest.power), Some(PowerState::Running));
     world.clean().await;
 }
 

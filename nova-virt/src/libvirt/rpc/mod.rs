@@ -4,6 +4,7 @@
 //! was lost is made anew by the next call.
 
 mod link;
+mod migration;
 mod procedures;
 mod xdr;
 
@@ -21,7 +22,8 @@ use self::link::{Link, Told};
 use self::procedures as ask;
 use self::xdr::{Reader, Writer};
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Traffic, Which,
+    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Migrations,
+    Traffic, Which,
 };
 use super::host::guest_of;
 use crate::domain::DomainSpec;
@@ -314,6 +316,10 @@ impl Daemon for Rpc {
         let _errors_and_drops = (answer.count()?, answer.count()?);
         let (bytes_out, count_out) = (answer.count()?, answer.count()?);
         Ok(Traffic { bytes_in, count_in, bytes_out, count_out })
+    }
+
+    fn migrations(&self) -> Option<&dyn Migrations> {
+        Some(self)
     }
 
     fn copying(&self) -> Option<&dyn CopyDisks> {

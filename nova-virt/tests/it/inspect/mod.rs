@@ -4,6 +4,7 @@ pub(crate) mod archives;
 mod genuine;
 mod hostile;
 mod makers;
+mod overlays;
 mod random;
 
 use std::io::Cursor;
