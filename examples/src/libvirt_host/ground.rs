@@ -176,8 +176,10 @@ impl Ground {
         self.stop().await;
         let guests = self.folder.path().join("hosts");
         let homes = ["machines", "containers"].map(|host| guests.join(host).join("instances"));
-        let empty =
-            |home: &PathBuf| std::fs::read_dir(home).is_ok_and(|mut all| all.next().is_none());
+        let empty = |home: &PathBuf| {
+            std::fs::read_dir(home)
+                .is_ok_and(|mut all| all.all(|one| one.is_ok_and(|one| !one.path().is_dir())))
+        };
         let mut checks = vec![("no guest has left a file".to_owned(), homes.iter().all(empty))];
         ip(&["link", "del", NEAR])?;
         ip(&["netns", "del", OUTSIDE])?;

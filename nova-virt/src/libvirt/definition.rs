@@ -65,10 +65,6 @@ pub(super) fn definition(domain: &DomainSpec, extras: &Extras) -> Result<Element
         .with_all(cpu_tune(domain))
         .with_all(numa_tune(domain))
         .with(os(domain));
-    if container {
-        // Without it one that has no interface has all of the host's.
-        root = root.with(Element::new("features").with(Element::new("privnet")));
-    }
     if let (true, Some(first)) = (container, extras.first_user) {
         let map = |kind: &str| {
             Element::new(kind).attr("start", 0).attr("target", first).attr("count", USERS)

@@ -9,7 +9,7 @@ use nova_core::port::{GuestSpec, VirtError};
 
 use super::bases::Bases;
 use super::config_drive;
-use super::daemon::{DomainState, LibvirtError, Which};
+use super::daemon::{DomainState, Which};
 use super::definition::{Extras, VolumeDisk, definition};
 use super::disks;
 use super::host::{Inner, domain_of, host, no_room, source_of};
@@ -79,13 +79,18 @@ impl Inner {
         }
         self.define(record).await?;
         let domain = domain_of(record.spec.instance);
-        match self.daemon().start(domain).await {
-            // Somebody else was faster.
-            Err(error) if error.is_wrong_state() => match self.daemon().state(domain).await {
-                Ok(Some(DomainState::Running)) => Ok(()),
-                _ => Err(host("start a guest")(error)),
-            },
-            other => other.map_err(host("start a guest")),
+        let started = self.daemon().start(domain).await;
+        match (started, self.daemon().state(domain).await) {
+            // Perhaps somebody else was faster.
+            (Ok(()), Ok(Some(DomainState::Running))) => Ok(()),
+            (Err(error), Ok(Some(DomainState::Running))) if error.is_wrong_state() => Ok(()),
+            // What an earlier life of it still had to say came late.
+            (Ok(()), Ok(Some(DomainState::Paused))) => {
+                self.daemon().resume(domain).await.map_err(host("start a guest"))
+            }
+            // One that ended at once was started, too.
+            (Ok(()), Ok(_)) => Ok(()),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(host("start a guest")(error)),
         }
     }
 
@@ -219,11 +224,23 @@ impl Inner {
             record.whole = false;
             self.save(&record).await?;
         }
-        self.end(guest).await?;
-        let gone = |error: &LibvirtError| error.is_no_domain();
-        match self.daemon().undefine(domain_of(guest)).await {
-            Err(error) if !gone(&error) => return Err(host("forget a guest")(error)),
-            _ => {}
+        let domain = domain_of(guest);
+        let is_gone = || async {
+            // A start that somebody asked for before may be under way, and show only when it is
+            // through.
+            match self.daemon().destroy(domain).await {
+                Err(error) if !(error.is_no_domain() || error.is_wrong_state()) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+            match self.daemon().undefine(domain).await {
+                Err(error) if !(error.is_no_domain() || error.is_wrong_state()) => Err(error),
+                _ => Ok(self.daemon().state(domain).await?.is_none()),
+            }
+        };
+        if !self.wait_until(guest, is_gone).await? {
+            return Err(host("forget a guest")("it comes again and again"));
         }
         self.files("remove a guest's files", move |inner| {
             if let Some(storage) = &inner.storage {

@@ -60,7 +60,8 @@ async fn what_was_written_goes_along_and_disks_grow() {
     }
     let [from, to] = two(Pair::Offered);
     let (images, image) = lab::image(lab::qcow2(), ImageFormat::Qcow2).await;
-    let small = GuestSpec { ephemeral_disk: GiB(1), ..lab::spec(image, 128) };
+    let instance = nova_core::domain::InstanceId::from_u128(0x71);
+    let small = GuestSpec { instance, ephemeral_disk: GiB(1), ..lab::spec(image, 128) };
     let parcel = packed(&from, &small, &*images).await;
     let large = GuestSpec { root_disk: GiB(3), ephemeral_disk: GiB(2), ..small.clone() };
     let unpacking = to.driver.moving().unwrap();
@@ -92,7 +93,8 @@ async fn disks_are_only_for_who_has_the_parcel_and_only_as_they_were_packed() {
     }
     let [from, to] = two(Pair::Offered);
     let (images, image) = lab::image(lab::qcow2(), ImageFormat::Qcow2).await;
-    let spec = GuestSpec { ephemeral_disk: GiB(1), ..lab::spec(image, 128) };
+    let instance = nova_core::domain::InstanceId::from_u128(0x72);
+    let spec = GuestSpec { instance, ephemeral_disk: GiB(1), ..lab::spec(image, 128) };
     let parcel = packed(&from, &spec, &*images).await;
     let unpacking = to.driver.moving().unwrap();
     let changed = |what: &str, by: &str| {
@@ -101,7 +103,7 @@ async fn disks_are_only_for_who_has_the_parcel_and_only_as_they_were_packed() {
         Parcel { disks, ..parcel.clone() }
     };
     let secret = parcel.disks.split("\"secret\":\"").nth(1).unwrap()[..64].to_owned();
-    let other = nova_core::domain::InstanceId::from_u128(2);
+    let other = nova_core::domain::InstanceId::from_u128(0x73);
     for (wrong, spec) in [
         (changed(&secret, &"0".repeat(64)), &spec),
         (changed("\"bytes\":1073741824", "\"bytes\":1073741823"), &spec),
@@ -111,7 +113,10 @@ async fn disks_are_only_for_who_has_the_parcel_and_only_as_they_were_packed() {
     ] {
         let refused = unpacking.unpack(spec, &wrong, &*images).await;
         assert!(refused.is_err(), "{wrong:?}");
-        assert_eq!(to.driver.guests().await.unwrap(), []);
+        // Others may have guests there.
+        for guest in [instance, other] {
+            assert_eq!(to.driver.guest(guest).await.unwrap(), None);
+        }
     }
     // A guest that runs again is not as it was packed.
     from.driver.start(spec.instance).await.unwrap();

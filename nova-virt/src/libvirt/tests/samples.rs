@@ -108,7 +108,7 @@ pub(super) fn all() -> Vec<Sample> {
     (full.ephemeral_disk, full.swap) = (GiB(2), MiB(64));
     full.nics.push(nic(2));
     let small = options(Qemu).with_translation_cache(MiB(32)).with_cpu(CpuMode::HostModel);
-    let volumes = vec![volume(1, "vdd"), volume(2, "vde")];
+    let volumes = vec![volume(1, "vde"), volume(2, "vdf")];
 
     let kernel = Boot::Kernel {
         kernel: options(Qemu).base_of(&image(ImageFormat::Raw).content),
