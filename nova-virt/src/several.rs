@@ -10,10 +10,10 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Mac, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, ConsoleStream, Guest, GuestChange, GuestSpec, GuestUse, HearChanges, ImageStore,
-    Invitation, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel, PauseGuests,
-    PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver,
-    VirtError, VolumeLink,
+    AttachVolumes, CACHED_IMAGES_MAX, CacheImages, ConsoleStream, Guest, GuestChange, GuestSpec,
+    GuestUse, HearChanges, ImageStore, Invitation, LiveMigrate, MeasureGuests, MoveGuests, Nic,
+    OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
+    TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// Which images a hypervisor starts.
@@ -223,6 +223,10 @@ impl VirtDriver for Several {
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         self.can(|driver| driver.interfaces().is_some()).then_some(self as &dyn PlugInterfaces)
     }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        self.can(|driver| driver.caching().is_some()).then_some(self as &dyn CacheImages)
+    }
 }
 
 #[async_trait]
@@ -387,6 +391,27 @@ impl HearChanges for Hearing {
             }
         }
         None
+    }
+}
+
+/// The newest ones of each, in turns.
+#[async_trait]
+impl CacheImages for Several {
+    async fn cached_images(&self) -> Result<Vec<String>, VirtError> {
+        let mut lists = Vec::new();
+        for caching in self.all().filter_map(|driver| driver.caching()) {
+            lists.push(caching.cached_images().await?);
+        }
+        let mut all: Vec<String> = Vec::new();
+        for turn in 0..lists.iter().map(Vec::len).max().unwrap_or(0) {
+            for image in lists.iter().filter_map(|list| list.get(turn)) {
+                if !all.contains(image) {
+                    all.push(image.clone());
+                }
+            }
+        }
+        all.truncate(CACHED_IMAGES_MAX);
+        Ok(all)
     }
 }
 

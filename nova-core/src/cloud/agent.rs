@@ -5,6 +5,7 @@
 
 mod alone;
 mod answers;
+mod images;
 mod live;
 
 use std::collections::BTreeMap;

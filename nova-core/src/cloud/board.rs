@@ -111,9 +111,11 @@ fn row(view: &View, id: HostId) -> Option<HostState> {
     row.admission = host.admission.clone();
     row.guest_kinds = Arc::from(host.guest_kinds.as_slice());
     row.hypervisor_version = Some(host.hypervisor_version).filter(|version| *version > 0);
-    if !host.traits.is_empty() {
+    let images = view.host_images.get(&keys::host_images(id));
+    let images = images.map(|found| Arc::clone(&found.value.images)).unwrap_or_default();
+    if !host.traits.is_empty() || !images.is_empty() {
         let traits = host.traits.clone();
-        row.report = Arc::new(HostReport { traits, ..HostReport::default() });
+        row.report = Arc::new(HostReport { traits, images, ..HostReport::default() });
     }
     row.aggregates = view.aggregates_of(id);
     row.set_classes(host.classes.clone());

@@ -25,6 +25,8 @@ pub(crate) fn question(
     let mut request = RequestSpec::new(instance.id, instance.project.clone(), flavor);
     let image = view.images.get(&keys::image(instance.source()));
     request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
+    let whole = image.filter(|image| image.value.is_whole());
+    request.image_sha256 = whole.map(|image| image.value.content.sha256.clone());
     request.image_id = Some(instance.source());
     let (numa, pci) = devices(&instance.flavor, &request.image, aliases)?;
     (request.numa, request.pci) = (numa.map(Arc::new), pci);

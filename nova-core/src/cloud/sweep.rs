@@ -32,6 +32,8 @@ impl Hand {
     /// Sweeps again and again, and looks in between at the guests that the host tells of.
     pub(crate) async fn keep_sweeping(self: Arc<Self>, mut heard: Heard) {
         loop {
+            // What could not be told now is told after the next sweep.
+            drop(self.tell_images().await);
             let next = self.ports.clock.now().after(self.options.sweep_interval);
             while let Some(guests) = self.told(&mut heard, next).await {
                 for id in guests {

@@ -18,7 +18,7 @@ use crate::domain::{
     SecurityGroup, ServerGroup, ServerGroupId, Volume,
 };
 use crate::store::record::{
-    Beat, Claim, LateImage, Ledger, Lingering, OpenOperation, ProjectQuota, keys,
+    Beat, Claim, HostImages, LateImage, Ledger, Lingering, OpenOperation, ProjectQuota, keys,
 };
 use crate::store::{
     Change, Event, Key, Prefix, Record, Revision, Scan, Store, StoreError, StoreExt as _, Txn,
@@ -84,13 +84,14 @@ macro_rules! view {
                 Ok(())
             }
 
-            /// How many records of each kind there are, without ledgers, signs of life and what
-            /// operations leave while they last.
+            /// How many records of each kind there are, without ledgers, signs of life, what hosts
+            /// have at hand and what operations leave while they last.
             pub(crate) fn count(&self) -> BTreeMap<&'static str, usize> {
                 let mut counts = BTreeMap::new();
                 $(counts.insert(<$record as Record>::TABLE, self.$field.len());)+
                 counts.remove(Ledger::TABLE);
                 counts.remove(Beat::TABLE);
+                counts.remove(HostImages::TABLE);
                 counts.remove(OpenOperation::TABLE);
                 counts.remove(LateImage::TABLE);
                 counts
@@ -114,6 +115,7 @@ view! {
     ledgers: Ledger,
     hosts: Host,
     beats: Beat,
+    host_images: HostImages,
     aggregates: Aggregate,
     flavors: Flavor,
     images: Image,
@@ -253,6 +255,9 @@ impl View {
         }
         if let Some(host) = self.hosts.get(&change.key) {
             self.board.soil(host.value.id);
+        }
+        if let Some(images) = self.host_images.get(&change.key) {
+            self.board.soil(images.value.host);
         }
     }
 

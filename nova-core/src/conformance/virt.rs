@@ -6,6 +6,7 @@
 //! where other guests live.
 
 mod attaching;
+mod caching;
 mod consoles;
 mod interfaces;
 mod making;
@@ -18,6 +19,7 @@ mod subject;
 mod telling;
 
 pub use attaching::*;
+pub use caching::*;
 pub use consoles::*;
 pub use interfaces::*;
 pub use measuring::*;
@@ -80,6 +82,7 @@ macro_rules! virt_laws {
                 an_open_console_answers,
                 what_a_guest_used_only_grows,
                 plug_and_unplug_are_repeatable,
+                the_image_of_a_guest_is_cached,
             ]
         );
     };

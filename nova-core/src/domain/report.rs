@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::domain::TraitName;
 
@@ -26,4 +27,7 @@ pub struct HostReport {
     pub stats: BTreeMap<String, String>,
     /// What monitors measure, by name, such as `cpu.frequency`.
     pub metrics: BTreeMap<String, i64>,
+    /// What the images hold that it has, as SHA-256 in lower-case hex; at most
+    /// [`CACHED_IMAGES_MAX`](crate::port::CACHED_IMAGES_MAX). They were there a while ago.
+    pub images: Arc<BTreeSet<String>>,
 }

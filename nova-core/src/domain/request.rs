@@ -141,6 +141,9 @@ pub struct RequestSpec {
     /// The image they start from; none when they start from a volume.
     #[serde(default)]
     pub image_id: Option<ImageId>,
+    /// What that image holds, as SHA-256 in lower-case hex; none where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_sha256: Option<String>,
     /// What the host is wanted for.
     #[serde(default)]
     pub purpose: Purpose,
@@ -205,6 +208,7 @@ impl RequestSpec {
             tried: BTreeSet::new(),
             among: 1,
             image_id: None,
+            image_sha256: None,
             purpose: Purpose::Place,
             destination: None,
             ignore_hosts: Vec::new(),

@@ -16,7 +16,7 @@ use crate::domain::{
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
-    AttachVolumes, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
+    AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
     ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel,
     PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
     VirtDriver, VirtError, VolumeLink,
@@ -35,6 +35,8 @@ pub struct MemoryHost {
     pci: Vec<PciDevice>,
     guests: Mutex<BTreeMap<InstanceId, Kept>>,
     herald: Herald,
+    /// What was fetched, the one that was used last first.
+    fetched: Mutex<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -77,8 +79,8 @@ impl Kept {
 impl MemoryHost {
     /// A host without guests that says it has `total`.
     pub fn new(total: Resources) -> Self {
-        let (traits, classes, guests, herald) = Default::default();
-        Self { total, traits, classes, numa: None, pci: Vec::new(), guests, herald }
+        let (traits, classes, guests, herald, fetched) = Default::default();
+        Self { total, traits, classes, numa: None, pci: Vec::new(), guests, herald, fetched }
     }
 
     /// Sets which traits it says it has; none by default.
@@ -230,6 +232,7 @@ impl VirtDriver for MemoryHost {
         }
         let fetched = fetch(&spec.image, images).await;
         let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
+        self.keeps(&spec.image.content.sha256);
         self.put(instance, || Kept {
             disk,
             assigned: spec.assigned.clone(),
@@ -327,6 +330,10 @@ impl VirtDriver for MemoryHost {
     }
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        Some(self)
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
         Some(self)
     }
 }

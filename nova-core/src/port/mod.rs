@@ -23,10 +23,10 @@ pub use network::{
 };
 pub use scheduler::{NoValidHost, Scheduler};
 pub use virt::{
-    AttachVolumes, CONSOLE_BYTES_MAX, Console, ConsoleStream, DiskUse, Guest, GuestChange,
-    GuestSpec, GuestUse, HearChanges, Herald, MeasureGuests, MoveGuests, Nic, NicUse, OpenConsoles,
-    Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CACHED_IMAGES_MAX, CONSOLE_BYTES_MAX, CacheImages, Console, ConsoleStream,
+    DiskUse, Guest, GuestChange, GuestSpec, GuestUse, HearChanges, Herald, MeasureGuests,
+    MoveGuests, Nic, NicUse, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
     CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,

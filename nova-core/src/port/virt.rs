@@ -1,10 +1,12 @@
 //! What runs on a host.
 
+mod caching;
 mod console;
 mod interfaces;
 mod measuring;
 mod telling;
 
+pub use caching::{CACHED_IMAGES_MAX, CacheImages};
 pub use console::{CONSOLE_BYTES_MAX, Console, ConsoleStream, OpenConsoles, ReadConsoles};
 pub use interfaces::PlugInterfaces;
 pub use measuring::{DiskUse, GuestUse, MeasureGuests, NicUse};
@@ -129,6 +131,7 @@ pub struct Parcel {
 ///   [`ReadConsoles`]), `an_open_console_answers` (of [`OpenConsoles`]);
 /// - `what_a_guest_used_only_grows` (of [`MeasureGuests`]);
 /// - `plug_and_unplug_are_repeatable` (of [`PlugInterfaces`]);
+/// - `the_image_of_a_guest_is_cached` (of [`CacheImages`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -212,6 +215,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Plugging interfaces, where this host can.
     fn interfaces(&self) -> Option<&dyn PlugInterfaces>;
+
+    /// Telling which images are here, where this host keeps any.
+    fn caching(&self) -> Option<&dyn CacheImages>;
 }
 
 /// Freezes guests in memory.
@@ -454,6 +460,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         (**self).interfaces()
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        (**self).caching()
     }
 }
 

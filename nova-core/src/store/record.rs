@@ -9,6 +9,7 @@
 //! | `lingering` | `lingering/<instance>` | [`Lingering`] |
 //! | `late-image` | `late-image/<host>/<image>` | [`LateImage`] |
 //! | `beat` | `beat/<host>` | [`Beat`] |
+//! | `host-images` | `host-images/<host>` | [`HostImages`] |
 //! | `aggregate` | `aggregate/<id>` | [`Aggregate`] |
 //! | `flavor` | `flavor/<name>` | [`Flavor`] |
 //! | `image` | `image/<id>` | [`Image`] |
@@ -33,7 +34,9 @@
 //! a project, or that adds a range of addresses, so that two of them that were decided on the
 //! same reading conflict.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::{
@@ -94,6 +97,7 @@ records! {
     Host, "host", |h| [h.id.to_string()];
     NameClaim, "host-name", |n| [n.name.as_str()];
     Beat, "beat", |b| [b.host.to_string()];
+    HostImages, "host-images", |i| [i.host.to_string()];
     Aggregate, "aggregate", |a| [a.id.to_string()];
     Flavor, "flavor", |f| [f.name().as_str()];
     Image, "image", |i| [i.id.to_string()];
@@ -199,6 +203,15 @@ pub struct Beat {
     pub unready: Option<String>,
 }
 
+/// Which images a host has, as its agent last found them: a hint for whoever chooses a host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HostImages {
+    /// The host.
+    pub host: HostId,
+    /// What they hold; see [`HostReport::images`](crate::domain::HostReport::images).
+    pub images: Arc<BTreeSet<String>>,
+}
+
 /// A guest that its server has given up, on hosts that could not be asked whether it is gone: the
 /// server was deleted, or a move of it is over or was given up.
 ///
@@ -290,11 +303,11 @@ pub struct Request {
 pub mod keys {
     use super::{
         AggregateId, Beat, Claim, CloudMeta, FixedIp, Flavor, FlavorName, FloatingIp, FloatingPool,
-        Host, HostId, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key, KeyPair,
-        KeyPairName, LateImage, Lingering, Mac, MacClaim, NameClaim, Network, NetworkId, OpId,
-        OpenOperation, Operation, PoolName, Port, Prefix, ProjectId, ProjectQuota, Record, Request,
-        RequestId, SecurityGroup, SecurityGroupId, ServerGroup, ServerGroupId, VlanClaim, VlanId,
-        Volume, VolumeId, address_part,
+        Host, HostId, HostImages, HostName, Image, ImageId, Instance, InstanceId, IpAddr, Key,
+        KeyPair, KeyPairName, LateImage, Lingering, Mac, MacClaim, NameClaim, Network, NetworkId,
+        OpId, OpenOperation, Operation, PoolName, Port, Prefix, ProjectId, ProjectQuota, Record,
+        Request, RequestId, SecurityGroup, SecurityGroupId, ServerGroup, ServerGroupId, VlanClaim,
+        VlanId, Volume, VolumeId, address_part,
     };
     use crate::domain::Aggregate;
 
@@ -317,6 +330,8 @@ pub mod keys {
         host_name(name: &HostName), NameClaim, [name.as_str()];
         /// Of a [`Beat`].
         beat(host: HostId), Beat, [host.to_string()];
+        /// Of a [`HostImages`].
+        host_images(host: HostId), HostImages, [host.to_string()];
         /// Of an [`Aggregate`].
         aggregate(id: AggregateId), Aggregate, [id.to_string()];
         /// Of a [`Flavor`].

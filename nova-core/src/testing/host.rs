@@ -13,9 +13,9 @@ use crate::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MeasureGuests,
-    MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
-    SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
+    MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -205,6 +205,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         self.driver.interfaces().is_some().then_some(self as &dyn PlugInterfaces)
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        self.driver.caching().is_some().then_some(self as &dyn CacheImages)
     }
 }
 

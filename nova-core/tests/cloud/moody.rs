@@ -11,9 +11,9 @@ use nova_core::clock::Clock;
 use nova_core::domain::{HostFacts, HostId, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests, OpenConsoles,
-    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
-    VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests,
+    OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
+    TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -232,6 +232,10 @@ impl VirtDriver for Moody {
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         self.host.interfaces()
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        self.host.caching()
     }
 }
 

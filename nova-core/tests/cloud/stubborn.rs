@@ -11,9 +11,9 @@ use nova_core::domain::{
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate, MeasureGuests,
-    MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
-    SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
+    MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// What goes wrong.
@@ -203,6 +203,10 @@ impl VirtDriver for Stubborn {
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         self.host.interfaces()
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        self.host.caching()
     }
 }
 

@@ -9,6 +9,7 @@ mod cpu;
 mod cross_cell_move;
 mod disk;
 mod hypervisor_version;
+mod image_cached;
 mod image_props;
 mod io_ops;
 mod metrics;
@@ -23,6 +24,7 @@ pub use cpu::Cpu;
 pub use cross_cell_move::CrossCellMove;
 pub use disk::Disk;
 pub use hypervisor_version::HypervisorVersion;
+pub use image_cached::ImageCached;
 pub use image_props::ImageProps;
 pub use io_ops::IoOps;
 pub use metrics::Metrics;
@@ -33,12 +35,13 @@ pub use soft_affinity::SoftAffinity;
 pub use soft_anti_affinity::SoftAntiAffinity;
 
 /// Their names, sorted; those that [`named`] knows.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "build-failure",
     "cpu",
     "cross-cell-move",
     "disk",
     "hypervisor-version",
+    "image-cached",
     "image-props",
     "io-ops",
     "metrics",
@@ -62,6 +65,7 @@ pub fn named(
         "cross-cell-move" => Arc::new(CrossCellMove),
         "disk" => Arc::new(Disk),
         "hypervisor-version" => Arc::new(HypervisorVersion),
+        "image-cached" => Arc::new(ImageCached),
         "image-props" => {
             let ratios = options.image_props_weight_setting.iter();
             Arc::new(ImageProps {

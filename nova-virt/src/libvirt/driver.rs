@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use nova_core::domain::{HostFacts, InstanceId, Reboot};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageStore, LiveMigrate, MeasureGuests, MoveGuests,
-    OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
-    TellChanges, VirtDriver, VirtError,
+    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, LiveMigrate, MeasureGuests,
+    MoveGuests, OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
+    SnapshotGuests, TellChanges, VirtDriver, VirtError,
 };
 
 use super::daemon::{DomainId, DomainState};
@@ -154,6 +154,10 @@ impl VirtDriver for LibvirtHost {
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         self.inner.is_real().then_some(self as &dyn PlugInterfaces)
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        Some(self)
     }
 }
 

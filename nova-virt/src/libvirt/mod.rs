@@ -4,6 +4,7 @@
 //! which can do all that the driver can, and through libvirt's own library (`libvirt`).
 
 mod bases;
+mod caching;
 mod choice;
 mod config_drive;
 mod console;

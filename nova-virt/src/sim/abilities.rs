@@ -1,10 +1,11 @@
-//! What a simulated host can do besides: tell of changes, keep consoles, count, plug interfaces.
+//! What a simulated host can do besides: tell of changes, keep consoles, count, plug interfaces,
+//! tell which images it has.
 
 use async_trait::async_trait;
 use nova_core::domain::{InstanceId, Mac, PowerState};
 use nova_core::port::{
-    ConsoleStream, GuestUse, HearChanges, MeasureGuests, Nic, NicUse, OpenConsoles, PlugInterfaces,
-    ReadConsoles, TellChanges, VirtError,
+    CacheImages, ConsoleStream, GuestUse, HearChanges, MeasureGuests, Nic, NicUse, OpenConsoles,
+    PlugInterfaces, ReadConsoles, TellChanges, VirtError,
 };
 use tokio::io::SimplexStream;
 
@@ -17,6 +18,13 @@ const TYPED_MAX: usize = 4096;
 impl TellChanges for SimHost {
     fn changes(&self) -> Box<dyn HearChanges> {
         self.machine.herald.listen()
+    }
+}
+
+#[async_trait]
+impl CacheImages for SimHost {
+    async fn cached_images(&self) -> Result<Vec<String>, VirtError> {
+        self.call(Verb::CachedImages, |state| Ok(state.cached_images())).await
     }
 }
 

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate, MeasureGuests,
-    MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
-    SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CacheImages, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate,
+    MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -120,6 +120,10 @@ impl VirtDriver for SimHost {
     }
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
+        Some(self)
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
         Some(self)
     }
 }

@@ -196,6 +196,7 @@ impl SimHost {
         self.machine.change(|state| {
             state.guests.clear();
             state.images.clear();
+            state.used_images.clear();
         })
     }
 

@@ -70,11 +70,13 @@ pub enum Verb {
     Unplug,
     /// Which interfaces are plugged in.
     Plugged,
+    /// Which images are here.
+    CachedImages,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -104,6 +106,7 @@ impl Verb {
         Self::Plug,
         Self::Unplug,
         Self::Plugged,
+        Self::CachedImages,
     ];
 
     /// What it does, as it follows "cannot".
@@ -138,6 +141,7 @@ impl Verb {
             Self::Plug => "plug an interface in",
             Self::Unplug => "pull an interface out",
             Self::Plugged => "tell which interfaces are plugged in",
+            Self::CachedImages => "list images",
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What is true on a simulated host, and what each verb makes of it: plain functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nova_core::domain::{
     AllocationRatio, HostName, ImageContent, ImageId, InstanceId, PowerState, Resources, VolumeId,
 };
 use nova_core::port::{
-    CONSOLE_BYTES_MAX, Connection, Guest, GuestSpec, Nic, Parcel, VirtError, VolumeLink,
+    CACHED_IMAGES_MAX, CONSOLE_BYTES_MAX, Connection, Guest, GuestSpec, Nic, Parcel, VirtError,
+    VolumeLink,
 };
 
 use super::live::Passage;
@@ -25,6 +26,9 @@ pub(super) struct State {
     /// What is written on the disks that those of them hold that were taken of guests.
     #[serde(default)]
     pub(super) written: BTreeMap<ImageId, String>,
+    /// What the images hold that guests were made of, the one that was used last first.
+    #[serde(default)]
+    pub(super) used_images: Vec<String>,
     /// How often power was lost: a call that began before did not survive it.
     #[serde(skip)]
     pub(super) outages: u64,
@@ -69,6 +73,7 @@ impl State {
             guests: BTreeMap::new(),
             images: BTreeMap::new(),
             written: BTreeMap::new(),
+            used_images: Vec::new(),
             outages: 0,
             boots: 0,
             image_downloads: 0,
@@ -121,12 +126,28 @@ impl State {
         let instance = spec.instance;
         if !self.guests.contains_key(&instance) {
             self.boots += 1;
+            self.uses_image(&spec.image.content.sha256);
             let disk = self.written.get(&spec.image.id).cloned().unwrap_or_default();
             let mut guest = SimGuest { disk, ..SimGuest::new(size(&spec), Some(spec)) };
             guest.boots();
             self.guests.insert(instance, guest);
         }
         Ok(())
+    }
+
+    fn uses_image(&mut self, sha256: &str) {
+        self.used_images.retain(|known| known != sha256);
+        self.used_images.insert(0, sha256.to_owned());
+        self.used_images.truncate(CACHED_IMAGES_MAX);
+    }
+
+    /// What the images hold that are here, those first of which guests were made last.
+    pub(super) fn cached_images(&self) -> Vec<String> {
+        let others = self.images.values().map(|content| content.sha256.as_str());
+        let others: BTreeSet<&str> =
+            others.filter(|other| self.used_images.iter().all(|used| used != other)).collect();
+        let all = self.used_images.iter().map(String::as_str).chain(others);
+        all.take(CACHED_IMAGES_MAX).map(str::to_owned).collect()
     }
 
     /// Starts a guest that nobody asked the driver for, unless it is there.

@@ -126,6 +126,7 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.plug(id(1), &nic).await.err(),
             host.unplug(id(1), nic.mac).await.err(),
             host.plugged(id(1)).await.err(),
+            host.cached_images().await.err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());
         for error in errors {

@@ -13,9 +13,10 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation, LiveMigrate,
-    MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    AttachVolumes, CacheImages, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
+    LiveMigrate, MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces,
+    ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
+    VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, Several, SimHost, SimOptions};
@@ -226,6 +227,17 @@ impl VirtDriver for Reopened {
 
     fn interfaces(&self) -> Option<&dyn PlugInterfaces> {
         Some(self)
+    }
+
+    fn caching(&self) -> Option<&dyn CacheImages> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl CacheImages for Reopened {
+    async fn cached_images(&self) -> Result<Vec<String>, VirtError> {
+        self.host().cached_images().await
     }
 }
 

@@ -161,6 +161,7 @@ impl Admin {
             txn.remove(host);
             txn.write(Write::Remove(keys::host_name(&host.value.name)));
             txn.write(Write::Remove(keys::beat(id)));
+            txn.write(Write::Remove(keys::host_images(id)));
             // A claim that is being made right now touches the ledger, and conflicts.
             match view.ledger(&keys::host_ledger(id)) {
                 Some(ledger) => txn.remove(ledger),

@@ -1,4 +1,7 @@
-//! What a host in memory can do besides: tell of changes, keep consoles, count, plug interfaces.
+//! What a host in memory can do besides: tell of changes, keep consoles, count, plug interfaces,
+//! remember images.
+
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use tokio::io::SimplexStream;
@@ -6,8 +9,8 @@ use tokio::io::SimplexStream;
 use super::{Kept, MemoryHost};
 use crate::domain::{InstanceId, Mac, PowerState};
 use crate::port::{
-    CONSOLE_BYTES_MAX, ConsoleStream, GuestUse, HearChanges, MeasureGuests, Nic, NicUse,
-    OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtError,
+    CACHED_IMAGES_MAX, CONSOLE_BYTES_MAX, CacheImages, ConsoleStream, GuestUse, HearChanges,
+    MeasureGuests, Nic, NicUse, OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtError,
 };
 
 /// Bytes that were typed at a console and not read yet; who types more waits.
@@ -32,6 +35,23 @@ impl MemoryHost {
         if let Some(guest) = self.guests().get_mut(&instance) {
             guest.writes(bytes);
         }
+    }
+}
+
+impl MemoryHost {
+    /// Remembers that it has fetched an image.
+    pub(super) fn keeps(&self, sha256: &str) {
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        fetched.retain(|known| known != sha256);
+        fetched.insert(0, sha256.to_owned());
+        fetched.truncate(CACHED_IMAGES_MAX);
+    }
+}
+
+#[async_trait]
+impl CacheImages for MemoryHost {
+    async fn cached_images(&self) -> Result<Vec<String>, VirtError> {
+        Ok(self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::{ChaosHost, unable};
 use crate::domain::{InstanceId, Mac};
 use crate::port::{
-    ConsoleStream, GuestChange, GuestUse, HearChanges, MeasureGuests, Nic, OpenConsoles,
-    PlugInterfaces, ReadConsoles, TellChanges, VirtDriver, VirtError,
+    CacheImages, ConsoleStream, GuestChange, GuestUse, HearChanges, MeasureGuests, Nic,
+    OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtDriver, VirtError,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -38,6 +38,15 @@ impl HearChanges for ChaosChanges {
             }
             self.process.note(format_args!("{change:?} is not told"));
         }
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> CacheImages for ChaosHost<D> {
+    async fn cached_images(&self) -> Result<Vec<String>, VirtError> {
+        let caching = self.driver.caching().ok_or_else(unable)?;
+        self.reach("list images").await?;
+        caching.cached_images().await
     }
 }
 
