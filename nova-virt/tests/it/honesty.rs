@@ -10,10 +10,10 @@ use nova_core::domain::{
 };
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
-    AttachVolumes as _, Connection, ImageError, Invitation, LiveMigrate as _, MeasureGuests as _,
-    MoveGuests as _, Nic, OpenConsoles as _, Parcel, PauseGuests as _, PlugInterfaces as _,
-    ReadConsoles as _, RescueGuests as _, SnapshotGuests as _, Transfer, VirtDriver as _,
-    VirtError, VolumeLink,
+    AttachVolumes as _, CacheImages as _, Connection, ImageError, Invitation, LiveMigrate as _,
+    MeasureGuests as _, MoveGuests as _, Nic, OpenConsoles as _, Parcel, PauseGuests as _,
+    PlugInterfaces as _, ReadConsoles as _, RescueGuests as _, SnapshotGuests as _, Transfer,
+    VirtDriver as _, VirtError, VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
