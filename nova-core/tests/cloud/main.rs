@@ -4,6 +4,7 @@ mod anew;
 mod apart;
 mod behind;
 mod broken;
+mod caching;
 mod cells;
 mod chaos;
 mod classes;
