@@ -79,6 +79,9 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// Copying disks of domains that execute, if this connection can ask for it.
     fn copying(&self) -> Option<&dyn CopyDisks>;
 
+    /// Whether this connection is told of what others change.
+    fn is_told(&self) -> bool;
+
     /// What changes from now on, as far as this connection is told.
     fn changes(&self) -> broadcast::Receiver<Change>;
 }

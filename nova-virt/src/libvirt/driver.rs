@@ -136,7 +136,7 @@ impl VirtDriver for LibvirtHost {
     }
 
     fn telling(&self) -> Option<&dyn TellChanges> {
-        Some(self)
+        self.inner.daemon().is_told().then_some(self as &dyn TellChanges)
     }
 
     fn reading(&self) -> Option<&dyn ReadConsoles> {

@@ -349,6 +349,10 @@ impl Daemon for Library {
         None
     }
 
+    fn is_told(&self) -> bool {
+        false
+    }
+
     /// Only that there is a new connection, and what was done over this one. Whoever waits for
     /// something else has to look.
     fn changes(&self) -> broadcast::Receiver<Change> {

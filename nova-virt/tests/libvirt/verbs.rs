@@ -13,8 +13,10 @@ use nova_virt::libvirt::{LibvirtHost, Libvirtd};
 
 use crate::lab;
 
-/// The guest.
+/// The guest of most tests.
 pub(crate) const GUEST: InstanceId = InstanceId::from_u128(0xabc);
+/// The guest of those that run at the same time on the same daemon.
+const OTHER_GUEST: InstanceId = InstanceId::from_u128(0xdef);
 const COPY: ImageId = ImageId::from_u128(0xc0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub(crate) struct Place {
     images: DirImageStore,
     spec: GuestSpec,
     link: VolumeLink,
+    guest: InstanceId,
     /// What lies here belongs to guests.
     pub(crate) homes: std::path::PathBuf,
 }
@@ -86,42 +89,44 @@ impl Place {
         if images.content(image.id).await.unwrap().is_none() {
             images.put(image.id, Box::new(std::io::Cursor::new(bytes))).await.unwrap();
         }
-        let spec = GuestSpec { instance: GUEST, ..lab::spec(image, memory) };
+        let killed = folder.file_name().unwrap().to_str().unwrap().starts_with("killed");
+        let guest = if killed { OTHER_GUEST } else { GUEST };
+        let spec = GuestSpec { instance: guest, ..lab::spec(image, memory) };
         let path = folder.join("volume").to_str().unwrap().to_owned();
         std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
         let connection = nova_core::port::Connection::File { path };
         let link = VolumeLink { volume: nova_core::domain::VolumeId::from_u128(1), connection };
-        Self { host, images, spec, link, homes }
+        Self { host, images, spec, link, guest, homes }
     }
 
     pub(crate) async fn ask(&self, verb: Verb, boot: u64) -> Result<(), VirtError> {
         let host = &self.host;
         match verb {
             Create => host.create(&self.spec, &self.images).await,
-            Pause => host.pausing().unwrap().pause(GUEST).await,
-            Unpause => host.pausing().unwrap().unpause(GUEST).await,
-            Reboot => host.reboot(GUEST, Reboot::Hard, boot).await,
-            Stop => host.stop(GUEST).await,
-            Start => host.start(GUEST).await,
-            Attach => host.volumes().unwrap().attach(GUEST, &self.link).await,
+            Pause => host.pausing().unwrap().pause(self.guest).await,
+            Unpause => host.pausing().unwrap().unpause(self.guest).await,
+            Reboot => host.reboot(self.guest, Reboot::Hard, boot).await,
+            Stop => host.stop(self.guest).await,
+            Start => host.start(self.guest).await,
+            Attach => host.volumes().unwrap().attach(self.guest, &self.link).await,
             Snapshot => {
                 let taking = host.snapshots().unwrap();
-                taking.snapshot(GUEST, COPY, ImageFormat::Qcow2, &self.images).await.map(drop)
+                taking.snapshot(self.guest, COPY, ImageFormat::Qcow2, &self.images).await.map(drop)
             }
             Rescue => {
                 let image = &self.spec.image;
-                host.rescuing().unwrap().rescue(GUEST, image, &self.images).await
+                host.rescuing().unwrap().rescue(self.guest, image, &self.images).await
             }
-            Unrescue => host.rescuing().unwrap().unrescue(GUEST).await,
-            Remove => host.remove(GUEST).await,
+            Unrescue => host.rescuing().unwrap().unrescue(self.guest).await,
+            Remove => host.remove(self.guest).await,
         }
     }
 
     /// The guest is as it is when this was done.
     pub(crate) async fn check(&self, verb: Verb, boot: u64) {
-        let guest = self.host.guest(GUEST).await.unwrap();
+        let guest = self.host.guest(self.guest).await.unwrap();
         let listed = self.host.guests().await.unwrap();
-        let listed = listed.into_iter().find(|guest| guest.instance == GUEST);
+        let listed = listed.into_iter().find(|guest| guest.instance == self.guest);
         assert_eq!(guest, listed, "{verb:?}");
         let expected = match verb {
             Remove => None,
@@ -141,7 +146,7 @@ impl Place {
             Attach => assert_eq!(guest.volumes, [self.link.volume]),
             Snapshot => assert!(self.images.content(COPY).await.unwrap().is_some()),
             Rescue | Unrescue => {
-                let rescued = self.host.rescuing().unwrap().rescued(GUEST).await.unwrap();
+                let rescued = self.host.rescuing().unwrap().rescued(self.guest).await.unwrap();
                 assert_eq!(rescued, verb == Rescue);
             }
             _ => {}
@@ -167,7 +172,7 @@ impl Place {
                 // Nobody in it gives it up.
                 self.ask(Stop, 0).await.unwrap();
                 let volumes = self.host.volumes().unwrap();
-                volumes.detach(GUEST, self.link.volume).await.unwrap();
+                volumes.detach(self.guest, self.link.volume).await.unwrap();
                 &[Start]
             }
             Reboot => &[],

@@ -326,6 +326,10 @@ impl Daemon for Rpc {
         Some(self)
     }
 
+    fn is_told(&self) -> bool {
+        true
+    }
+
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
