@@ -110,12 +110,16 @@ impl Ledger {
                     files::remove(&path)?;
                 }
             }
-            let described = self.descriptions()?;
-            let mut leftovers = self.parts.list()?;
-            leftovers.retain(|part| {
-                let description = described.get(&part.volume);
-                !description.is_some_and(|description| description.has(*part))
-            });
+            let mut leftovers = Vec::new();
+            for part in self.parts.list()? {
+                match self.load(part.volume) {
+                    Ok(Some(description)) if description.has(part) => {}
+                    Ok(_) => leftovers.push(part),
+                    Err(error @ FileError::Io { .. }) => return Err(error.into_io()),
+                    // What it says does not read: this may be its volume.
+                    Err(_) => {}
+                }
+            }
             self.parts.remove(&leftovers)
         };
         clean().map_err(FileError::io(&self.directory, "remove leftovers"))

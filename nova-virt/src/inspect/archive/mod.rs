@@ -12,9 +12,9 @@ use super::bytes::{Bytes, ReadSeek};
 use super::{Format, Refusal, shown};
 
 pub(crate) use self::entries::Entries;
-#[cfg(feature = "libvirt-native")]
+#[cfg(any(feature = "libvirt", feature = "libvirt-native"))]
 pub(crate) use self::entries::{Entry, Kind, Run};
-#[cfg(feature = "libvirt-native")]
+#[cfg(any(feature = "libvirt", feature = "libvirt-native"))]
 pub(crate) use self::tree::parent;
 
 /// How many users a container has; an archive has no files of others.
