@@ -4,6 +4,8 @@
 //!
 //! - [`sim`]: [`SimHost`], a driver for hosts that are not there. It keeps what is true on a host
 //!   and can be full, slow, unreliable and without power; [`Fleet`] makes many of them;
+//! - `libvirt` (features `libvirt-native` and `libvirt`): a driver for hosts on which a libvirt daemon
+//!   runs machines or containers;
 //! - [`images`]: [`DirImageStore`], images in a directory, and images over HTTP (feature
 //!   `http-images`);
 //! - [`volumes`]: [`FileVolumes`], volumes as sparse files in a directory;
