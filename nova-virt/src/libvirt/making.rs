@@ -228,12 +228,7 @@ impl Inner {
         let is_gone = || async {
             // A start that somebody asked for before may be under way, and show only when it is
             // through.
-            match self.daemon().destroy(domain).await {
-                Err(error) if !(error.is_no_domain() || error.is_wrong_state()) => {
-                    return Err(error);
-                }
-                _ => {}
-            }
+            self.destroy(guest).await?;
             match self.daemon().undefine(domain).await {
                 Err(error) if !(error.is_no_domain() || error.is_wrong_state()) => Err(error),
                 _ => Ok(self.daemon().state(domain).await?.is_none()),

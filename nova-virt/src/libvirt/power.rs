@@ -18,9 +18,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 impl Inner {
     /// Ends a guest at once, if it executes.
     pub(super) async fn end(&self, guest: InstanceId) -> Result<(), VirtError> {
+        self.destroy(guest).await.map_err(host("end a guest"))
+    }
+
+    /// The same in the daemon's words.
+    pub(super) async fn destroy(&self, guest: InstanceId) -> Result<(), LibvirtError> {
         match self.daemon().destroy(domain_of(guest)).await {
             Err(error) if error.is_no_domain() || error.is_wrong_state() => Ok(()),
-            other => other.map_err(host("end a guest")),
+            other => other,
         }
     }
 
