@@ -1,26 +1,28 @@
 //! The images that a host has: each downloaded once, looked at before it is used, and kept for as
 //! long as anybody needs it.
 
+mod convert;
+mod fetch;
 mod shelf;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nova_core::clock::{Clock, Timestamp};
-use nova_core::domain::{Image, ImageContent, ImageId, InstanceId};
+use nova_core::domain::{Image, ImageContent, ImageFormat, ImageId, InstanceId};
 use nova_core::port::{ImageError, ImageStore};
 
+pub use self::convert::{Conversion, ConversionError};
 pub(crate) use self::shelf::is_checksum;
-use self::shelf::{Note, Shelf, Stamp};
+use self::shelf::{Converted, Note, Shelf, Stamp};
 use crate::digest;
-use crate::files::{self, FORMAT, FileError};
-use crate::inspect::{Disk, Format, inspect, inspect_archive};
+use crate::files::{self, FileError};
+use crate::inspect::{Disk, Format, Refusal, inspect, inspect_archive};
 
 /// The images of one host, in a directory that is its alone.
 ///
@@ -30,6 +32,9 @@ use crate::inspect::{Disk, Format, inspect, inspect_archive};
 /// - What was downloaded is measured against what was registered and [inspected](crate::inspect)
 ///   before anybody is given it. A file that was changed since is measured again, and replaced
 ///   when it is not what it was.
+/// - Where [conversions](Self::with_conversion) are wanted, an image whose format no hypervisor starts
+///   from is converted before it is kept, and what was made of it is inspected in its turn. It is
+///   still found by what it held before.
 /// - An image is in use while a [`Base`] of it is held, and while a guest [keeps](Self::keep) it,
 ///   which outlives the process. What is in use is never removed; what is not goes when nobody has
 ///   used it for a while, or when its room is needed.
@@ -40,6 +45,7 @@ pub struct ImageCache {
     inner: Arc<Inner>,
     idle: Duration,
     room: Option<u64>,
+    conversion: Option<Conversion>,
 }
 
 #[derive(Debug)]
@@ -75,7 +81,7 @@ impl Base {
         &self.path
     }
 
-    /// What kind of disk it is, as it was inspected; none for an archive of files.
+    /// What kind of disk the file is, as it was inspected; none for an archive of files.
     pub fn disk(&self) -> Option<Disk> {
         self.disk
     }
@@ -118,6 +124,8 @@ pub struct Cached {
     pub content: ImageContent,
     /// When it was last asked for, give or take a tenth of the time after which it may go.
     pub used_at: Timestamp,
+    /// How many bytes its file has here, which are others where it was converted.
+    pub file_bytes: u64,
     /// Whether it is in use.
     pub in_use: bool,
 }
@@ -140,7 +148,7 @@ impl ImageCache {
     pub fn at(directory: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, FileError> {
         let shelf = Shelf::at(directory.as_ref())?;
         let inner = Inner { shelf, clock, wanted: Mutex::default(), downloads: AtomicU64::new(0) };
-        Ok(Self { inner: Arc::new(inner), idle: Self::IDLE, room: None })
+        Ok(Self { inner: Arc::new(inner), idle: Self::IDLE, room: None, conversion: None })
     }
 
     /// Lets images go that nobody has used for so long, when it is [pruned](Self::prune).
@@ -156,11 +164,19 @@ impl ImageCache {
         Self { room: Some(bytes), ..self }
     }
 
+    /// Converts images whose format no hypervisor starts from (vmdk, vhd, vhdx, vdi) into qcow2,
+    /// within these limits; without, they are refused.
+    #[must_use]
+    pub fn with_conversion(self, conversion: Conversion) -> Self {
+        Self { conversion: Some(conversion), ..self }
+    }
+
     /// The image on this host, downloaded from `images` unless it is there. A guest may see a disk
     /// of at most `size_max` bytes, where that is given.
     ///
     /// # Errors
-    /// [`ImageError::Refused`] when it must not be opened, or its disk is too large;
+    /// [`ImageError::Refused`] when it must not be opened, its disk is too large, or it could not be
+    /// [converted](ConversionError) within the limits;
     /// [`ImageError::Mismatch`] when it is not what was registered; those of the store;
     /// [`ImageError::Io`], with [`StorageFull`](io::ErrorKind::StorageFull) when there is no room.
     /// Nothing of it is kept then.
@@ -178,10 +194,25 @@ impl ImageCache {
         let (holder, turn) = self.join(&sha256);
         let _turn = turn.lock().await;
         let path = self.inner.shelf.file(&sha256, "image");
-        if !self.has(image).await? {
-            self.download(image, size_max, images).await?;
-        }
-        let disk = self.look(image, &path, size_max).await?;
+        let converted = match self.has(image).await? {
+            Some(note) => note.converted,
+            None => self.download(image, size_max, images).await?,
+        };
+        let declared = match converted {
+            // The same bytes cannot be of another format.
+            Some(Converted { from, .. }) if from != image.format => {
+                let formats = Format::of(image.format).zip(Format::of(from));
+                let disguised = formats.map(|(declared, from)| {
+                    let found = BTreeSet::from([from]);
+                    Refusal::Disguised { declared, found }
+                });
+                let refusal = disguised.unwrap_or(Refusal::Wrong("it is no archive of files"));
+                return Err(refused(image.id, refusal));
+            }
+            Some(_) => convert::INTO,
+            None => image.format,
+        };
+        let disk = self.look(image.id, declared, &path, size_max).await?;
         Ok(Base { holder, path, disk })
     }
 
@@ -194,108 +225,48 @@ impl ImageCache {
         (holder, Arc::clone(&one.turn))
     }
 
-    /// Whether the image is there and is what it was, and notes that it is used.
-    async fn has(&self, image: &Image) -> Result<bool, ImageError> {
+    /// The note of the image if it is there and is what it was; and notes that it is used.
+    async fn has(&self, image: &Image) -> Result<Option<Note>, ImageError> {
         let (inner, idle, content) = (Arc::clone(&self.inner), self.idle, image.content.clone());
-        let look = move || -> Result<bool, FileError> {
+        let look = move || -> Result<Option<Note>, FileError> {
             let (path, beside) = (
                 inner.shelf.file(&content.sha256, "image"),
                 inner.shelf.file(&content.sha256, "json"),
             );
-            let Ok(Some(note)) = files::load::<Note>(&beside) else { return Ok(false) };
+            let Ok(Some(note)) = files::load::<Note>(&beside) else { return Ok(None) };
             let failed = || FileError::io(&path, "look at it");
             let now = inner.clock.now();
             let stamp = match Stamp::of(&path) {
                 Ok(stamp) => stamp,
-                Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed()(error)),
             };
             // One that somebody touched may be another.
             let touched = stamp != note.measured;
-            if touched && digest::of_file(&path).map_err(failed())? != content {
+            if touched && digest::of_file(&path).map_err(failed())? != *note.file() {
                 inner.shelf.discard(&content.sha256).map_err(failed())?;
-                return Ok(false);
+                return Ok(None);
             }
-            if touched || now.since(note.used_at) > idle / 10 {
-                files::save(&beside, &Note { used_at: now, measured: stamp, ..note })?;
+            if !touched && now.since(note.used_at) <= idle / 10 {
+                return Ok(Some(note));
             }
-            Ok(true)
+            let note = Note { used_at: now, measured: stamp, ..note };
+            files::save(&beside, &note)?;
+            Ok(Some(note))
         };
         let failed = fails(image.id, "look whether it is here");
         files::off_thread(move || look().map_err(|error| failed(error.into_io())), failed).await
     }
 
-    async fn download(
-        &self,
-        image: &Image,
-        size_max: Option<u64>,
-        images: &dyn ImageStore,
-    ) -> Result<(), ImageError> {
-        let (id, size) = (image.id, image.content.size_bytes);
-        let inner = &self.inner;
-        if let Some(room) = self.room {
-            let most = room.checked_sub(size).ok_or(io::ErrorKind::StorageFull.into());
-            let most = most.map_err(fails(id, "make room for it"))?;
-            let pruned = self.shrink(most).await;
-            let left = pruned.map_err(|error| fails(id, "make room for it")(error.into_io()))?;
-            if left > most {
-                return Err(fails(id, "make room for it")(io::ErrorKind::StorageFull.into()));
-            }
-        }
-        let sha256 = &image.content.sha256;
-        let bytes = Arc::new(AtomicU64::new(0));
-        if let Some(one) = inner.wanted().get_mut(sha256) {
-            one.download = Some((id, size, Arc::clone(&bytes)));
-        }
-        // One that was given up may still be in the hands of a thread.
-        let number = inner.downloads.fetch_add(1, Ordering::Relaxed);
-        let part = Part(inner.shelf.file(sha256, &format!("{number}.part")));
-        let copied = async {
-            let mut stream = images.open(id).await?;
-            let mut file =
-                tokio::fs::File::create(&part.0).await.map_err(fails(id, "make its file"))?;
-            let each = |count| bytes.store(count, Ordering::Relaxed);
-            let copied = digest::copy(&mut *stream, &mut file, size, each).await;
-            copied.map_err(fails(id, "download it"))
-        };
-        let copied = copied.await;
-        if let Some(one) = inner.wanted().get_mut(sha256) {
-            one.download = None;
-        }
-        let found = copied?;
-        if found != image.content {
-            let text = |c: &ImageContent| format!("{} bytes with {}", c.size_bytes, c.sha256);
-            let (expected, found) = (text(&image.content), text(&found));
-            return Err(ImageError::Mismatch { image: id, expected, found });
-        }
-        self.look(image, &part.0, size_max).await?;
-        let (inner, content) = (Arc::clone(inner), image.content.clone());
-        let publish = move || -> Result<(), FileError> {
-            let path = inner.shelf.file(&content.sha256, "image");
-            let keep = || {
-                let file = File::open(&part.0)?;
-                file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
-                file.sync_all()?;
-                std::fs::rename(&part.0, &path)?;
-                Stamp::of(&path)
-            };
-            let measured = keep().map_err(FileError::io(&path, "keep it"))?;
-            let beside = inner.shelf.file(&content.sha256, "json");
-            let used_at = inner.clock.now();
-            files::save(&beside, &Note { format: FORMAT, content, used_at, measured })
-        };
-        let failed = fails(id, "keep it");
-        files::off_thread(move || publish().map_err(|error| failed(error.into_io())), failed).await
-    }
-
     /// What kind of disk a file is; none when it is an archive that may be unpacked.
     async fn look(
         &self,
-        image: &Image,
+        id: ImageId,
+        format: ImageFormat,
         path: &Path,
         size_max: Option<u64>,
     ) -> Result<Option<Disk>, ImageError> {
-        let (id, format, path) = (image.id, image.format, path.to_owned());
+        let path = path.to_owned();
         let failed = fails(id, "inspect it");
         let look = move || {
             let mut file = File::open(&path).map_err(failed)?;
@@ -303,7 +274,7 @@ impl ImageCache {
                 Some(format) => inspect(&mut file, format, size_max).map(Some),
                 None => inspect_archive(&mut file, size_max).map(|_| None),
             };
-            found.map_err(|source| ImageError::Refused { image: id, source: Box::new(source) })
+            found.map_err(|refusal| refused(id, refusal))
         };
         files::off_thread(look, failed).await
     }
@@ -370,7 +341,8 @@ impl ImageCache {
             let of = |note: Note| {
                 let sha256 = &note.content.sha256;
                 let in_use = kept.contains_key(sha256) || wanted.contains_key(sha256);
-                Cached { content: note.content, used_at: note.used_at, in_use }
+                let file_bytes = note.file().size_bytes;
+                Cached { content: note.content, used_at: note.used_at, file_bytes, in_use }
             };
             Ok(inner.shelf.notes()?.into_iter().map(of).collect())
         };
@@ -395,14 +367,15 @@ impl ImageCache {
             let kept = inner.shelf.kept().map_err(failed())?;
             let mut notes = inner.shelf.notes()?;
             notes.sort_by_key(|note| note.used_at);
-            let mut left: u64 = notes.iter().map(|note| note.content.size_bytes).sum();
+            let mut left: u64 = notes.iter().map(|note| note.file().size_bytes).sum();
             let now = inner.clock.now();
-            for Note { content, used_at, .. } in notes {
+            for note in notes {
+                let (size, Note { content, used_at, .. }) = (note.file().size_bytes, &note);
                 let in_use =
                     kept.contains_key(&content.sha256) || wanted.contains_key(&content.sha256);
-                if !in_use && (now.since(used_at) >= idle || left > most) {
+                if !in_use && (now.since(*used_at) >= idle || left > most) {
                     inner.shelf.discard(&content.sha256).map_err(failed())?;
-                    left -= content.size_bytes;
+                    left -= size;
                 }
             }
             Ok(left)
@@ -418,14 +391,8 @@ impl std::fmt::Display for ImageCache {
     }
 }
 
-/// A download, removed unless it was renamed.
-struct Part(PathBuf);
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed when the cache is opened next.
-        let _ = std::fs::remove_file(&self.0);
-    }
+fn refused(image: ImageId, refusal: Refusal) -> ImageError {
+    ImageError::Refused { image, source: Box::new(refusal) }
 }
 
 fn fails(image: ImageId, operation: &'static str) -> impl Fn(io::Error) -> ImageError + Copy {

@@ -14,7 +14,7 @@
 //! [`Several`] makes one host of several drivers.
 //!
 //! [`inspect`] finds out what a disk image is before anything else opens it, and [`cache`] keeps
-//! those that a host needs.
+//! those that a host needs, converted where a hypervisor starts from another format.
 //!
 //! [`domain`] describes a guest as a hypervisor would define it, as a value and without doing
 //! anything: which disks under which names, which interfaces, which console.
@@ -33,6 +33,7 @@ pub mod libvirt;
 pub mod lvm;
 mod several;
 pub mod sim;
+mod tools;
 pub mod volumes;
 
 pub use cache::ImageCache;

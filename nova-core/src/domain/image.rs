@@ -17,6 +17,25 @@ pub enum ImageFormat {
     Qcow2,
     /// A tar archive of a root file system, for containers.
     RootfsTar,
+    /// VMware's, in one file. Hosts convert it, as all that follow.
+    Vmdk,
+    /// Microsoft's of Virtual PC.
+    Vhd,
+    /// Microsoft's of Hyper-V.
+    Vhdx,
+    /// VirtualBox's.
+    Vdi,
+}
+
+impl ImageFormat {
+    /// The format that hosts keep an image of this one in, and in which an image is taken of a
+    /// server that came from it: its own where hypervisors start from that, QEMU's otherwise.
+    pub const fn on_hosts(self) -> Self {
+        match self {
+            Self::Raw | Self::Qcow2 | Self::RootfsTar => self,
+            Self::Vmdk | Self::Vhd | Self::Vhdx | Self::Vdi => Self::Qcow2,
+        }
+    }
 }
 
 /// How much an image holds and what it hashes to, as the image store measured it.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nova_core::clock::Timestamp;
-use nova_core::domain::{ImageContent, InstanceId};
+use nova_core::domain::{ImageContent, ImageFormat, InstanceId};
 
 use crate::files::{self, FileError, Lock};
 
@@ -27,6 +27,25 @@ pub(super) struct Note {
     pub(super) used_at: Timestamp,
     /// The file as it was when it was measured.
     pub(super) measured: Stamp,
+    /// What was made of it, where it was converted: that is what the file holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) converted: Option<Converted>,
+}
+
+/// An image that is kept in another format.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Converted {
+    /// Its own format.
+    pub(super) from: ImageFormat,
+    /// What the file holds.
+    pub(super) file: ImageContent,
+}
+
+impl Note {
+    /// What the file holds.
+    pub(super) fn file(&self) -> &ImageContent {
+        self.converted.as_ref().map_or(&self.content, |converted| &converted.file)
+    }
 }
 
 /// A file that has this has not been written to.

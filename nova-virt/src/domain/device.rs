@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use nova_core::domain::{InterfaceName, Invalid, Mac};
+use nova_core::domain::{ImageFormat, InterfaceName, Invalid, Mac};
 
 /// What a guest starts first.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -65,6 +65,16 @@ pub enum DiskFormat {
     Raw,
     /// QEMU's copy-on-write format.
     Qcow2,
+}
+
+impl DiskFormat {
+    /// That of the file that a host keeps of an image.
+    pub(crate) fn of(image: ImageFormat) -> Self {
+        match image.on_hosts() {
+            ImageFormat::Qcow2 => Self::Qcow2,
+            _ => Self::Raw,
+        }
+    }
 }
 
 /// What a disk is for.

@@ -279,8 +279,7 @@ fn check_image(guest: &GuestSpec, container: bool) -> Result<(), Invalid> {
     let image = &guest.image;
     let archive = image.format == ImageFormat::RootfsTar;
     if container != archive {
-        let allowed =
-            if container { "an archive of a root file system" } else { "a disk: raw or qcow2" };
+        let allowed = if container { "an archive of a root file system" } else { "a disk" };
         return Err(Invalid::new("image.format", format!("{:?}", image.format), allowed));
     }
     let sha256 = &image.content.sha256;
@@ -320,11 +319,7 @@ fn disks(guest: &GuestSpec, options: &DomainOptions, home: &str) -> Result<Vec<D
     };
     let base = Backing {
         path: options.base_of(&guest.image.content),
-        format: if guest.image.format == ImageFormat::Qcow2 {
-            DiskFormat::Qcow2
-        } else {
-            DiskFormat::Raw
-        },
+        format: DiskFormat::of(guest.image.format),
     };
     let root = (guest.root_disk > GiB::ZERO).then(|| guest.root_disk.to_bytes());
     let mut wanted = vec![(DiskRole::Root, "disk", DiskFormat::Qcow2, root, Some(base))];

@@ -139,6 +139,10 @@ impl Format {
         match format {
             ImageFormat::Raw => Some(Self::Raw),
             ImageFormat::Qcow2 => Some(Self::Qcow2),
+            ImageFormat::Vmdk => Some(Self::Vmdk),
+            ImageFormat::Vhd => Some(Self::Vhd),
+            ImageFormat::Vhdx => Some(Self::Vhdx),
+            ImageFormat::Vdi => Some(Self::Vdi),
             _ => None,
         }
     }

@@ -20,7 +20,7 @@ use super::seal::Secret;
 use super::sending::Sendings;
 use super::storage::Storage;
 use super::turns::{Turn, Turns};
-use crate::cache::ImageCache;
+use crate::cache::{Conversion, ImageCache};
 use crate::domain::{DomainOptions, Hypervisor};
 use crate::files::{self, FileError};
 
@@ -81,6 +81,9 @@ impl LibvirtHost {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FileError> {
         let cache = ImageCache::at(options.bases(), Arc::clone(&clock))?;
+        let machines = matches!(options.hypervisor(), Hypervisor::Kvm | Hypervisor::Qemu);
+        // Nothing else starts from a disk.
+        let cache = if machines { cache.with_conversion(Conversion::default()) } else { cache };
         let records = Records::at(Path::new(&options.homes()))?;
         let key = records.key();
         let key = Secret::at(&key).map_err(FileError::io(&key, "keep a secret"))?;
@@ -154,6 +157,17 @@ impl LibvirtHost {
     #[must_use]
     pub fn with_config_drives(self, files: Arc<dyn GuestFiles>) -> Self {
         self.with(|inner| inner.guest_files = Some(files))
+    }
+
+    /// Converts images that QEMU does not start from within these limits instead of the
+    /// [usual](Conversion::default) ones. Whole machines only.
+    #[must_use]
+    pub fn with_conversion(self, conversion: Conversion) -> Self {
+        self.with(|inner| {
+            if inner.has_disks() {
+                inner.cache = inner.cache.clone().with_conversion(conversion);
+            }
+        })
     }
 
     /// The images that this host has.

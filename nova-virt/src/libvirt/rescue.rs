@@ -28,10 +28,7 @@ pub(super) fn rescued(
 
 fn rescue_disk(domain: &DomainSpec, rescue: &Rescue, options: &DomainOptions) -> Option<Disk> {
     let root = domain.disks().iter().find(|disk| disk.role == DiskRole::Root)?;
-    let format = match rescue.image.format {
-        nova_core::domain::ImageFormat::Qcow2 => DiskFormat::Qcow2,
-        _ => DiskFormat::Raw,
-    };
+    let format = DiskFormat::of(rescue.image.format);
     let path = options.base_of(&rescue.image.content);
     Some(Disk {
         path: format!("{}.rescue", root.path),

@@ -1,6 +1,7 @@
 //! Everything that crosses a file, a clock or a port.
 
 mod cache;
+mod conversions;
 mod directories;
 mod honesty;
 mod hostile;

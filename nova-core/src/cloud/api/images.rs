@@ -131,7 +131,7 @@ pub(crate) fn taken_of(view: &View, server: &Instance, id: ImageId, name: Label)
         id,
         name,
         owner: Some(server.project.clone()),
-        format: origin.map_or(ImageFormat::Raw, |origin| origin.format),
+        format: origin.map_or(ImageFormat::Raw, |origin| origin.format.on_hosts()),
         content: ImageContent::none(),
         min_memory: origin.map_or(MiB::ZERO, |origin| origin.min_memory),
         min_disk: server.flavor.root_disk(),
