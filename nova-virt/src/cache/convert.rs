@@ -232,8 +232,12 @@ fn overrun(
     space: u64,
     limits: &Conversion,
 ) -> Option<ConversionError> {
-    let no_memory =
-        ["Cannot allocate memory", "failed to allocate", "could not allocate", "qemu_thread_create"];
+    let no_memory = [
+        "Cannot allocate memory",
+        "failed to allocate",
+        "could not allocate",
+        "qemu_thread_create",
+    ];
     match status.signal() {
         Some(signal::CPU) => {
             Some(ConversionError::ProcessorTime { allowed: limits.processor_time })

@@ -91,7 +91,10 @@ impl ImageCache {
             let measured = keep().map_err(FileError::io(&path, "keep it"))?;
             let beside = inner.shelf.file(&content.sha256, "json");
             let used_at = inner.clock.now();
-            files::save(&beside, &Note { format: FORMAT, content, used_at, measured, converted: note })
+            files::save(
+                &beside,
+                &Note { format: FORMAT, content, used_at, measured, converted: note },
+            )
         };
         let failed = fails(id, "keep it");
         files::off_thread(move || publish().map_err(|error| failed(error.into_io())), failed)

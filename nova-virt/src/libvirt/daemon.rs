@@ -24,6 +24,9 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// What machines of this kind can have, such as those of `kvm`, as XML.
     async fn machine_capabilities(&self, kind: &str) -> Result<String, LibvirtError>;
 
+    /// Every PCI device of the host, each as XML. One that goes meanwhile is left out.
+    async fn pci_devices(&self) -> Result<Vec<String>, LibvirtError>;
+
     /// Every domain, executing or not, with its name.
     async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError>;
 
@@ -297,6 +300,11 @@ impl LibvirtError {
     /// Whether the daemon has no such domain.
     pub(crate) fn is_no_domain(&self) -> bool {
         matches!(self, Self::Refused { code: 42, .. })
+    }
+
+    /// Whether the host has no such device.
+    pub(crate) fn is_no_node_device(&self) -> bool {
+        matches!(self, Self::Refused { code: 53, .. })
     }
 
     /// Whether the domain is in a state in which this cannot be done.

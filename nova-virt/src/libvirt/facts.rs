@@ -52,7 +52,7 @@ impl Inner {
             traits,
             classes: ClassStocks::default(),
             numa: Some(numa).filter(|numa| !numa.cells.is_empty()),
-            pci: Vec::new(),
+            pci: self.devices(operation).await?,
         })
     }
 }

@@ -15,6 +15,7 @@ use super::daemon::{DomainId, DomainState};
 use super::definition::VolumeSource;
 use super::live::Incoming;
 use super::offer::Offers;
+use super::passthrough::PciSpec;
 use super::record::{Record, Records};
 use super::seal::Secret;
 use super::sending::Sendings;
@@ -56,6 +57,8 @@ pub(super) struct Inner {
     /// What confines machines here, once it was asked.
     pub(super) confined_by: Mutex<Option<Option<String>>>,
     pub(super) guest_files: Option<Arc<dyn GuestFiles>>,
+    /// Which PCI devices guests may have.
+    pub(super) pci: Vec<PciSpec>,
     /// What secrets of this host follow from.
     pub(super) key: Secret,
     pub(super) storage: Option<Storage>,
@@ -98,6 +101,7 @@ impl LibvirtHost {
             patience: Self::PATIENCE,
             first_user: None,
             guest_files: None,
+            pci: Vec::new(),
             confined_by: Mutex::default(),
             key,
             storage,
@@ -157,6 +161,14 @@ impl LibvirtHost {
     #[must_use]
     pub fn with_config_drives(self, files: Arc<dyn GuestFiles>) -> Self {
         self.with(|inner| inner.guest_files = Some(files))
+    }
+
+    /// Lets guests have those PCI devices of the host that one of these names, and that the host
+    /// can keep from what is not theirs: others, and all when nothing is said, stay the host's.
+    /// Whole machines only.
+    #[must_use]
+    pub fn with_pci(self, devices: impl IntoIterator<Item = PciSpec>) -> Self {
+        self.with(|inner| inner.pci = devices.into_iter().collect())
     }
 
     /// Converts images that QEMU does not start from within these limits instead of the

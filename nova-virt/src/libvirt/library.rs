@@ -237,6 +237,19 @@ impl Daemon for Library {
         self.ask(ask).await
     }
 
+    async fn pci_devices(&self) -> Result<Vec<String>, LibvirtError> {
+        self.ask(|connect| {
+            let devices =
+                connect.list_all_node_devices(sys::VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV)?;
+            let described = devices.iter().map(|device| device.get_xml_desc(0));
+            let gone = |described: &Result<String, Error>| {
+                described.as_ref().is_err_and(|error| refused(error).is_no_node_device())
+            };
+            described.filter(|described| !gone(described)).collect()
+        })
+        .await
+    }
+
     async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError> {
         let every = 0;
         self.ask(move |connect| {

@@ -26,6 +26,7 @@ mod making;
 mod measuring;
 mod moving;
 mod offer;
+mod passthrough;
 mod plugging;
 mod power;
 mod record;
@@ -50,6 +51,7 @@ use self::daemon::Daemon;
 pub use self::config_drive::GuestFiles;
 pub use self::daemon::LibvirtError;
 pub use self::host::LibvirtHost;
+pub use self::passthrough::PciSpec;
 
 /// A libvirt daemon, and the way to it.
 ///

@@ -122,7 +122,10 @@ fn an_image_of_each_format_is_converted_into_the_same_disk() {
         .enumerate()
         {
             let file = format!("image-{number}");
-            qemu_img(folder, &["convert", "-f", "raw", "-O", name, "-o", options, "written", &file]);
+            qemu_img(
+                folder,
+                &["convert", "-f", "raw", "-O", name, "-o", options, "written", &file],
+            );
             let bytes = std::fs::read(folder.join(&file)).unwrap();
             let image = world.image(10 + number as u128, format, bytes).await;
             let base = cache.base(&image, Some(8 * MIB), &world.store).await.unwrap();

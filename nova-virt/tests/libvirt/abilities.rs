@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use nova_core::clock::{ClockExt as _, SystemClock};
 use nova_core::domain::{InstanceId, PowerState};
-use nova_core::port::{
-    GuestChange, GuestSpec, MeasureGuests as _, ReadConsoles as _, TellChanges as _, VirtDriver,
-};
+use nova_core::port::{GuestChange, GuestSpec, MeasureGuests as _, TellChanges as _, VirtDriver};
 use nova_virt::libvirt::LibvirtHost;
 
 use crate::lab::{self, Way};
@@ -41,11 +39,7 @@ async fn boot(id: u128) -> (LibvirtHost, InstanceId) {
 fn a_guest_that_boots_is_counted() {
     run("a_guest_that_boots_is_counted", async {
         let (host, guest) = boot(0xab1).await;
-        let clock = SystemClock::new();
-        let is_up = |log: &[u8]| String::from_utf8_lossy(log).contains("GUEST-READY");
-        while !is_up(&host.console_log(guest, usize::MAX).await.unwrap()) {
-            clock.sleep(Duration::from_millis(100)).await;
-        }
+        lab::booted(&host, guest).await;
         let used = host.use_of(guest).await.unwrap();
         assert!(used.cpu_time > Some(Duration::from_millis(100)), "{used:?}");
         // As much as the guest sees, or what of it was touched; in any case not what nobody has.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "libvirt-native")]
+use nova_core::clock::ClockExt as _;
 use nova_core::clock::SystemClock;
 use nova_core::conformance::virt::{Plant, Subject};
 use nova_core::domain::{
@@ -11,6 +13,8 @@ use nova_core::domain::{
     Label, Mac, MiB, ProjectId, ServerName, Vcpus, VolumeId,
 };
 use nova_core::memory::MemoryImages;
+#[cfg(feature = "libvirt-native")]
+use nova_core::port::ReadConsoles as _;
 use nova_core::port::{Connection, GuestSpec, ImageStore, Nic, VolumeLink};
 use nova_virt::domain::{DomainOptions, DomainSpec, Hypervisor};
 use nova_virt::libvirt::{LibvirtHost, Libvirtd};
@@ -185,6 +189,24 @@ pub(crate) async fn qemu_host(way: Way) -> (LibvirtHost, Arc<dyn ImageStore>, Gu
     let host = host(way.to("qemu:///system"), Hypervisor::Qemu, Duration::from_secs(60));
     let (images, image) = image(qcow2(), ImageFormat::Qcow2).await;
     (host, images, spec(image, 128))
+}
+
+/// Waits until a guest of the guest's disk has booted: what it said until then.
+#[cfg(feature = "libvirt-native")]
+pub(crate) async fn booted(host: &LibvirtHost, guest: InstanceId) -> String {
+    let clock = SystemClock::new();
+    let boots = async {
+        loop {
+            let log = host.console_log(guest, usize::MAX).await.unwrap();
+            let said = String::from_utf8_lossy(&log).into_owned();
+            if said.contains("GUEST-READY") {
+                return said;
+            }
+            clock.sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let booted = clock.within(Duration::from_secs(120), boots).await;
+    booted.unwrap_or_else(|| panic!("guest {guest} never booted"))
 }
 
 /// Boots the guest's disk under QEMU.

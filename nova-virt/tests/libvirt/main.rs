@@ -11,6 +11,8 @@ mod alone;
 mod cloud;
 mod connections;
 #[cfg(feature = "libvirt-native")]
+mod foreign;
+#[cfg(feature = "libvirt-native")]
 mod hosts;
 mod lab;
 #[cfg(feature = "libvirt-native")]

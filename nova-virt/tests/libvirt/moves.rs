@@ -1,9 +1,13 @@
 //! Guests that are shut down and taken to another host.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use nova_core::domain::{GiB, ImageFormat, PowerState};
+use async_trait::async_trait;
+use nova_core::domain::{GiB, ImageFormat, InstanceId, MiB, PowerState};
 use nova_core::port::{GuestSpec, Parcel, VirtDriver as _};
+use nova_virt::libvirt::GuestFiles;
 
 use crate::hosts::{Host, Pair, are_here, tool, two};
 use crate::lab;
@@ -125,5 +129,87 @@ async fn disks_are_only_for_who_has_the_parcel_and_only_as_they_were_packed() {
     unpacking.unpack(&spec, &parcel, &*images).await.unwrap();
     for host in [from, to] {
         host.driver.remove(spec.instance).await.unwrap();
+    }
+}
+
+/// What guests are told by one host, and not by another.
+#[derive(Debug)]
+struct Told(&'static str);
+
+#[async_trait]
+impl GuestFiles for Told {
+    async fn files(
+        &self,
+        guest: &GuestSpec,
+    ) -> Result<Option<BTreeMap<String, Vec<u8>>>, Box<dyn std::error::Error + Send + Sync>> {
+        let text = format!("{{\"uuid\":\"{}\",\"by\":\"{}\"}}", guest.instance, self.0);
+        let file = ("openstack/latest/meta_data.json".to_owned(), text.into_bytes());
+        Ok(Some(BTreeMap::from([file])))
+    }
+}
+
+/// Moves a guest to a host that tells guests something else, or nothing: it keeps what it was told
+/// when it was made, also where it becomes larger and has a disk more.
+async fn config_drive_goes_along(pair: Pair, number: u128, there: Option<Told>) {
+    let [from, to] = two(pair);
+    let from = Host { driver: from.driver.with_config_drives(Arc::new(Told("first"))), ..from };
+    let to = match there {
+        Some(told) => Host { driver: to.driver.with_config_drives(Arc::new(told)), ..to },
+        None => to,
+    };
+    // Where disks are: both hosts see them where they are shared.
+    let drives = |host: &Host, instance: InstanceId| {
+        let name = nova_virt::domain::DomainSpec::name_of(instance);
+        let number = pair.numbers()[usize::from(host.directory == to.directory)];
+        let socket = format!("qemu:///system?socket=/run/lab/hosts/{number}/sock/libvirt-sock");
+        let listed = tool("virsh", &["-q", "-c", &socket, "domblklist", "--inactive", &name]);
+        let disks = listed.lines().filter_map(|line| line.trim().split_once(' '));
+        let drives = disks.filter(|(_, path)| path.ends_with(".config"));
+        let drives: Vec<_> =
+            drives.map(|(target, path)| (target.to_owned(), path.trim().to_owned())).collect();
+        let [(target, path)] = <[_; 1]>::try_from(drives).unwrap();
+        (target, std::fs::read(path).unwrap())
+    };
+    let (images, image) = lab::image(lab::qcow2(), ImageFormat::Qcow2).await;
+    let instance = InstanceId::from_u128(number);
+    let small = GuestSpec { instance, ..lab::spec(image, 128) };
+    from.driver.create(&small, &*images).await.unwrap();
+    let (target, told) = drives(&from, instance);
+    assert_eq!(target, "vdb");
+    let has = |what: &str| told.windows(what.len()).any(|window| window == what.as_bytes());
+    assert!(has(&format!("\"uuid\":\"{instance}\"")) && has("\"by\":\"first\""));
+    from.driver.stop(instance).await.unwrap();
+    let parcel = from.driver.moving().unwrap().pack(instance).await.unwrap();
+    let large = GuestSpec { root_disk: GiB(2), swap: MiB(16), ..small.clone() };
+    to.driver.moving().unwrap().unpack(&large, &parcel, &*images).await.unwrap();
+    let (target, arrived) = drives(&to, instance);
+    assert_eq!((target.as_str(), arrived == told), ("vdc", true));
+    to.driver.start(instance).await.unwrap();
+    let said = lab::booted(&to.driver, instance).await;
+    for (disk, bytes) in [("vda", 2 << 30), ("vdb", 16 << 20), ("vdc", told.len())] {
+        assert!(said.contains(&format!("GUEST-DISK {disk} {}", bytes / 512)), "{disk}: {said}");
+    }
+    // Nobody writes it anew when it starts again, or goes back.
+    to.driver.stop(instance).await.unwrap();
+    let back = to.driver.moving().unwrap().pack(instance).await.unwrap();
+    from.driver.remove(instance).await.unwrap();
+    from.driver.moving().unwrap().unpack(&large, &back, &*images).await.unwrap();
+    assert_eq!(drives(&from, instance), ("vdc".to_owned(), told));
+    for host in [from, to] {
+        host.driver.remove(instance).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_config_drive_goes_along_as_it_is_where_disks_are_offered() {
+    if are_here("a_config_drive_goes_along_as_it_is_where_disks_are_offered") {
+        config_drive_goes_along(Pair::Offered, 0x74, Some(Told("second"))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_config_drive_goes_along_as_it_is_where_disks_are_shared() {
+    if are_here("a_config_drive_goes_along_as_it_is_where_disks_are_shared") {
+        config_drive_goes_along(Pair::Shared, 0x75, None).await;
     }
 }

@@ -189,6 +189,8 @@ mod job {
 }
 
 mod flag {
+    /// Of listing devices: those on a PCI bus.
+    pub(super) const PCI: u32 = 2;
     /// Of defining: only what the schema allows.
     pub(super) const VALIDATE: u32 = 1;
     /// Of plugging: now, and not for the next start.
@@ -223,6 +225,22 @@ impl Daemon for Rpc {
         let body = usual.maybe_text(Some(kind)).u32(0);
         let answer = self.call(ask::GET_DOMAIN_CAPABILITIES, body).await?;
         Ok(Reader::new(&answer).text()?)
+    }
+
+    async fn pci_devices(&self) -> Result<Vec<String>, LibvirtError> {
+        let body = Writer::default().i32(1).u32(flag::PCI);
+        let answer = self.call(ask::LIST_ALL_NODE_DEVICES, body).await?;
+        let names = Reader::new(&answer).list(Reader::text)?;
+        let mut described = Vec::with_capacity(names.len());
+        for name in names {
+            let body = Writer::default().text(&name).u32(0);
+            match self.call(ask::NODE_DEVICE_GET_XML_DESC, body).await {
+                Ok(answer) => described.push(Reader::new(&answer).text()?),
+                Err(error) if error.is_no_node_device() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(described)
     }
 
     async fn domains(&self) -> Result<Vec<(DomainId, String)>, LibvirtError> {

@@ -7,7 +7,7 @@ use crate::libvirt::Libvirtd;
 use crate::libvirt::daemon::{Daemon, LibvirtError};
 
 /// Whether this is such a world; says which test is skipped otherwise.
-pub(super) fn is_here(test: &str) -> bool {
+pub(in crate::libvirt) fn is_here(test: &str) -> bool {
     let here = std::env::var_os("NOVA_VIRT_LAB").is_some();
     if !here {
         eprintln!("skipped {test}: not in a world of its own (.ci/lab)");
@@ -24,7 +24,7 @@ fn ways(uri: &str) -> Vec<Libvirtd> {
     ]
 }
 
-pub(super) fn by_every_way(uri: &str) -> Vec<Arc<dyn Daemon>> {
+pub(in crate::libvirt) fn by_every_way(uri: &str) -> Vec<Arc<dyn Daemon>> {
     ways(uri).into_iter().map(|way| way.daemon).collect()
 }
 

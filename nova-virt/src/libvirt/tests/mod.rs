@@ -1,7 +1,7 @@
 //! What a hypervisor is told, as a whole.
 
 mod compare;
-mod daemons;
+pub(super) mod daemons;
 mod golden;
 mod hostile;
 mod samples;
