@@ -130,13 +130,17 @@ const CREATED: &[(&str, &str, &[&str])] = &[
     ("luks", "luks", &["key-secret=key,iter-time=10"]),
 ];
 
-const XML: [&str; 6] = [
+const XML: [&str; 7] = [
     "<a/>",
     "<a b='c' d=\"e&amp;f\">g&lt;h&#65;&#x42;<!-- no --><i/>j</a>",
     "<?xml version='1.0'?>\n<domain type='kvm' id=\"1\"><name>n</name>\n <os>\
      <type arch='x86_64' machine='pc-q35-9.2'>hvm</type></os></domain>",
     "<!DOCTYPE a [<!ENTITY b 'bbbb'>]><a>&b;</a>",
     "<a><![CDATA[<b>]]></a>",
+    "<device><name>pci_0000_3b_02_1</name><capability type='pci'><domain>0</domain><bus>59</bus>\
+     <slot>2</slot><function>1</function><product id='0x10ca'/><vendor id='0x8086'/>\
+     <capability type='phys_function'><address domain='0x0000' bus='0x3b' slot='0x00'\
+     function='0x0'/></capability><iommuGroup number='7'/><numa node='1'/></capability></device>",
     "<a b='&#10;&#13;&#9;'> &#13;\r\n\t <b> </b> </a>",
 ];
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nova_core::cloud::{ApiError, Cloud, CloudOptions, ServerSpec};
+use nova_core::cloud::{ApiError, Cloud, CloudOptions, ImageSpec, ServerSpec};
 use nova_core::domain::{
-    HostName, Image, ImageId, ImageState, InstanceId, OpState, PowerState, StepOutcome, StepRecord,
-    VmState,
+    HostName, Image, ImageFormat, ImageId, ImageState, InstanceId, OpState, PowerState,
+    StepOutcome, StepRecord, VmState,
 };
 use nova_core::port::Topic;
 use nova_core::store::record::{LateImage, Record as _, keys};
@@ -72,6 +72,24 @@ fn a_server_made_from_a_snapshot_has_what_was_on_the_disk() {
             assert_eq!(image(world, taken).await, None);
         }
         world.healthy().await;
+    });
+}
+
+#[test]
+fn an_image_of_a_server_has_a_format_that_hosts_keep() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let id = world.boot("web").await.instance.id;
+        let foreign = [ImageFormat::Vmdk, ImageFormat::Vhd, ImageFormat::Vhdx, ImageFormat::Vdi];
+        for format in foreign {
+            let spec = ImageSpec::new("foreign".parse().unwrap(), format);
+            let bytes = Box::new(&b"a disk"[..]);
+            let from = admin.register_image(admin.new_request(), &spec, bytes).await.unwrap();
+            assert_eq!(image(world, from).await.unwrap().format, format);
+            world.done(project.rebuild_server(project.new_request(), id, from).await).await;
+            let taken = snapshot(world, id).await;
+            assert_eq!(image(world, taken).await.unwrap().format, ImageFormat::Qcow2, "{format:?}");
+        }
     });
 }
 

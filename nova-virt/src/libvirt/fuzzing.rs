@@ -3,15 +3,20 @@
 use std::io;
 use std::path::Path;
 
+use super::passthrough::{PciSpec, given};
 use super::xml::Element;
 
 pub use super::rpc::fuzzing::rpc;
 
-/// Reads a document, writes what was read, and reads that again.
+/// Reads the devices of a host of a document, and a document, writes what was read, and reads that again.
 ///
 /// # Panics
 /// When it is not what it was.
 pub fn xml(document: &str) {
+    if let Ok(any) = PciSpec::new([("address", "*:*:*.*")]) {
+        let told = given(&[document.to_owned()], &[any]);
+        assert!(told.len() <= 1, "{told:?}");
+    }
     let Some(tree) = Element::read(document) else { return };
     // What stands in a document may be what none may hold.
     let Ok(written) = tree.write() else { return };

@@ -231,7 +231,7 @@ const DEVICES_MAX: usize = 4096;
 /// The first that names one says its tags. What cannot be kept from the host's memory is left out,
 /// and so are bridges, and a physical function one of whose virtual functions is given away: to
 /// give that away as well would take it from somebody.
-fn given(descriptions: &[String], specs: &[PciSpec]) -> Vec<PciDevice> {
+pub(super) fn given(descriptions: &[String], specs: &[PciSpec]) -> Vec<PciDevice> {
     let there: BTreeMap<Place, NodeDevice> = descriptions
         .iter()
         .filter_map(|xml| read(xml))

@@ -349,6 +349,9 @@ async fn every_way_says_the_same_of_the_devices_of_a_host() {
         for xml in &described {
             let device = read(xml).unwrap_or_else(|| panic!("{xml}"));
             let at = address(device.address).unwrap().to_string();
+            // As the kernel says it.
+            let group = std::path::Path::new("/sys/bus/pci/devices").join(&at).join("iommu_group");
+            assert_eq!(device.is_fenced, group.exists(), "{at}");
             names.insert(format!("pci_{}", at.replace([':', '.'], "_")));
         }
         assert_eq!(names, listed, "{daemon}");
