@@ -37,7 +37,7 @@ async fn boots(number: u128, format: ImageFormat, name: &str, options: &str) {
     let spec = GuestSpec { instance: one, ..lab::spec(image, 128) };
     let other = GuestSpec { instance: two, root_disk: GiB::ZERO, ..spec.clone() };
     let (made, too) = tokio::join!(host.create(&spec, &*images), host.create(&other, &*images));
-    (made.unwrap(), too.unwrap());
+    made.and(too).unwrap();
     for (guest, sectors) in [(one, 1 << 21), (two, 24 << 11)] {
         let said = lab::booted(&host, guest).await;
         assert!(said.contains(&format!("GUEST-DISK vda {sectors}")), "{name}: {said}");
