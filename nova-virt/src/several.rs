@@ -13,7 +13,7 @@ use nova_core::port::{
     AttachVolumes, CACHED_IMAGES_MAX, CacheImages, ConsoleStream, Guest, GuestChange, GuestSpec,
     GuestUse, HearChanges, ImageStore, Invitation, LiveMigrate, MeasureGuests, MoveGuests, Nic,
     OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
-    TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// Which images a hypervisor starts.
@@ -184,6 +184,10 @@ impl VirtDriver for Several {
         self.can(|driver| driver.pausing().is_some()).then_some(self as &dyn PauseGuests)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        self.can(|driver| driver.suspending().is_some()).then_some(self as &dyn SuspendGuests)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         self.can(|driver| driver.volumes().is_some()).then_some(self as &dyn AttachVolumes)
     }
@@ -239,6 +243,19 @@ impl PauseGuests for Several {
     async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
         let pausing = able(self.of(instance).await?.pausing(), "unpause a guest")?;
         pausing.unpause(instance).await
+    }
+}
+
+#[async_trait]
+impl SuspendGuests for Several {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let suspending = able(self.of(instance).await?.suspending(), "suspend a guest")?;
+        suspending.suspend(instance).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let suspending = able(self.of(instance).await?.suspending(), "resume a guest")?;
+        suspending.resume(instance).await
     }
 }
 

@@ -41,6 +41,10 @@ pub(crate) enum Order {
     Pause(InstanceId),
     /// The guest goes on.
     Unpause(InstanceId),
+    /// The guest's memory is on disk.
+    Suspend(InstanceId),
+    /// The guest goes on from there.
+    Resume(InstanceId),
     /// The volume is plugged in.
     Plug { instance: InstanceId, link: VolumeLink },
     /// The volume is out.
@@ -100,6 +104,8 @@ impl Order {
             | Self::Stop(instance)
             | Self::Pause(instance)
             | Self::Unpause(instance)
+            | Self::Suspend(instance)
+            | Self::Resume(instance)
             | Self::Pack(instance)
             | Self::Reboot { instance, .. }
             | Self::Snapshot { instance, .. }
@@ -130,11 +136,14 @@ impl Order {
                 | Self::Converge,
                 _,
             ) => true,
-            (Self::Start(_) | Self::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
+            (Self::Start(_) | Self::Unpause(_) | Self::Resume(_), Some(guest)) => {
+                guest.power == PowerState::Running
+            }
             (Self::Stop(_) | Self::Unpack { .. }, Some(guest)) => {
                 guest.power == PowerState::Shutdown
             }
             (Self::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
+            (Self::Suspend(_), Some(guest)) => guest.power == PowerState::Suspended,
             (Self::Reboot { boot, .. }, Some(guest)) => {
                 guest.boot >= *boot && guest.power == PowerState::Running
             }
@@ -148,6 +157,7 @@ impl Order {
             self,
             Self::Start(_)
                 | Self::Unpause(_)
+                | Self::Resume(_)
                 | Self::Reboot { .. }
                 | Self::Rescue { .. }
                 | Self::Unrescue(_)

@@ -215,6 +215,8 @@ impl OpKind {
                 Action::Stop => "stop server",
                 Action::Pause => "pause server",
                 Action::Unpause => "unpause server",
+                Action::Suspend => "suspend server",
+                Action::Resume => "resume server",
                 _ => "reboot server",
             },
             Self::DeleteServer { .. } => "delete server",

@@ -18,8 +18,8 @@ use crate::plant::{Bug, planted};
 use crate::port::{
     AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
     ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel,
-    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
-    VirtDriver, VirtError, VolumeLink,
+    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests,
+    TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -175,7 +175,8 @@ impl MemoryHost {
         operation: &'static str,
     ) -> Result<(), VirtError> {
         self.with(instance, |guest| {
-            if guest.power == PowerState::Shutdown || guest.passage == Passage::Expected {
+            let off = matches!(guest.power, PowerState::Shutdown | PowerState::Suspended);
+            if off || guest.passage == Passage::Expected {
                 return Err(VirtError::WrongPower { instance, power: guest.power, operation });
             }
             (guest.power, guest.passage) = (power, Passage::None);
@@ -290,6 +291,10 @@ impl VirtDriver for MemoryHost {
     }
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
+        Some(self)
+    }
+
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
         Some(self)
     }
 
@@ -432,13 +437,19 @@ impl PauseGuests for MemoryHost {
 impl AttachVolumes for MemoryHost {
     async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
         self.with(instance, |guest| {
-            guest.volumes.insert(link.volume);
+            if !guest.volumes.contains(&link.volume) {
+                guest.changes(instance, "plug a volume in")?;
+                guest.volumes.insert(link.volume);
+            }
             Ok(())
         })
     }
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
-        if let Some(guest) = self.guests().get_mut(&instance) {
+        if let Some(guest) = self.guests().get_mut(&instance)
+            && guest.volumes.contains(&volume)
+        {
+            guest.changes(instance, "pull a volume out")?;
             guest.volumes.remove(&volume);
         }
         Ok(())

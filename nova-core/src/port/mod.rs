@@ -26,7 +26,7 @@ pub use virt::{
     AttachVolumes, CACHED_IMAGES_MAX, CONSOLE_BYTES_MAX, CacheImages, Console, ConsoleStream,
     DiskUse, Guest, GuestChange, GuestSpec, GuestUse, HearChanges, Herald, MeasureGuests,
     MoveGuests, Nic, NicUse, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
     CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,

@@ -13,7 +13,7 @@ use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
     AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests,
     OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
-    TellChanges, VirtDriver, VirtError, VolumeLink,
+    SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -192,6 +192,10 @@ impl VirtDriver for Moody {
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
         self.host.pausing()
+    }
+
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        self.host.suspending()
     }
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {

@@ -328,6 +328,7 @@ pub(super) const fn power(state: DomainState) -> PowerState {
         DomainState::Running => PowerState::Running,
         DomainState::Paused => PowerState::Paused,
         DomainState::Off => PowerState::Shutdown,
+        DomainState::Saved => PowerState::Suspended,
     }
 }
 

@@ -12,7 +12,7 @@ use super::xml::Element;
 impl MeasureGuests for LibvirtHost {
     async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
         let (state, _) = self.inner.existing(instance).await?;
-        if state == DomainState::Off {
+        if state.is_down() {
             return Ok(GuestUse::default());
         }
         match self.inner.measure(domain_of(instance)).await {

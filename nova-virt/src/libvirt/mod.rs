@@ -37,6 +37,7 @@ mod seal;
 mod sending;
 mod snapshot;
 mod storage;
+mod suspending;
 mod telling;
 mod tools;
 mod turns;

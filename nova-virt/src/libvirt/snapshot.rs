@@ -97,7 +97,7 @@ impl Inner {
         let (old, path) = (into.clone(), into.clone());
         let failed = move |path: &Path| FileError::io(path, "copy a disk");
         self.files(operation, move |_| crate::files::remove(&old).map_err(failed(&old))).await?;
-        if state == DomainState::Off {
+        if state.is_down() {
             return self
                 .files(operation, move |_| disks::copy(&root, &path, format).map_err(failed(&path)))
                 .await;

@@ -9,7 +9,7 @@ use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, Volu
 use nova_core::port::{
     AttachVolumes, CacheImages, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -80,6 +80,10 @@ impl VirtDriver for SimHost {
     }
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
+        Some(self)
+    }
+
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
         Some(self)
     }
 
@@ -166,11 +170,7 @@ impl AttachVolumes for SimHost {
     }
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
-        self.call(Verb::Detach, move |state| {
-            state.detach(instance, volume);
-            Ok(())
-        })
-        .await
+        self.call(Verb::Detach, move |state| state.detach(instance, volume)).await
     }
 }
 

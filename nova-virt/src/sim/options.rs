@@ -32,6 +32,10 @@ pub enum Verb {
     Pause,
     /// Go on.
     Unpause,
+    /// Put the memory on disk.
+    Suspend,
+    /// Go on from there.
+    Resume,
     /// Plug a volume in.
     Attach,
     /// Pull a volume out.
@@ -76,7 +80,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -87,6 +91,8 @@ impl Verb {
         Self::Reboot,
         Self::Pause,
         Self::Unpause,
+        Self::Suspend,
+        Self::Resume,
         Self::Attach,
         Self::Detach,
         Self::Pack,
@@ -122,6 +128,8 @@ impl Verb {
             Self::Reboot => "reboot a guest",
             Self::Pause => "pause a guest",
             Self::Unpause => "unpause a guest",
+            Self::Suspend => "suspend a guest",
+            Self::Resume => "resume a guest",
             Self::Attach => "attach a volume",
             Self::Detach => "detach a volume",
             Self::Pack => "pack a guest",

@@ -15,8 +15,8 @@ use nova_core::domain::{
 use nova_core::port::{
     AttachVolumes, CacheImages, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
     LiveMigrate, MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces,
-    ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
-    VolumeLink,
+    ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver,
+    VirtError, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, Several, SimHost, SimOptions};
@@ -185,6 +185,10 @@ impl VirtDriver for Reopened {
     }
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
+        Some(self)
+    }
+
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
         Some(self)
     }
 

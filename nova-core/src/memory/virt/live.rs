@@ -29,7 +29,8 @@ impl LiveMigrate for MemoryHost {
         self.with(instance, |guest| {
             let operation = "send it";
             match (guest.passage, guest.power) {
-                (Passage::Expected, power) | (_, power @ PowerState::Shutdown) => {
+                (Passage::Expected, power)
+                | (_, power @ (PowerState::Shutdown | PowerState::Suspended)) => {
                     return Err(VirtError::WrongPower { instance, power, operation });
                 }
                 (Passage::Sent(_), _) => {}

@@ -8,10 +8,23 @@ use super::{ChaosHost, unable};
 use crate::domain::{InstanceId, Mac};
 use crate::port::{
     CacheImages, ConsoleStream, GuestChange, GuestUse, HearChanges, MeasureGuests, Nic,
-    OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtDriver, VirtError,
+    OpenConsoles, PlugInterfaces, ReadConsoles, SuspendGuests, TellChanges, VirtDriver, VirtError,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> SuspendGuests for ChaosHost<D> {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let suspending = self.driver.suspending().ok_or_else(unable)?;
+        self.act("suspend", suspending.suspend(instance)).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let suspending = self.driver.suspending().ok_or_else(unable)?;
+        self.act("resume", suspending.resume(instance)).await
+    }
+}
 
 impl<D: VirtDriver + ?Sized> TellChanges for ChaosHost<D> {
     fn changes(&self) -> Box<dyn HearChanges> {

@@ -23,7 +23,7 @@ use self::procedures as ask;
 use self::xdr::{Reader, Writer};
 use super::daemon::{
     Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Migrations,
-    Traffic, Which,
+    SAVE_RUNNING, Traffic, Which,
 };
 use super::host::guest_of;
 use crate::domain::DomainSpec;
@@ -233,9 +233,19 @@ impl Daemon for Rpc {
     }
 
     async fn state(&self, domain: DomainId) -> Result<Option<DomainState>, LibvirtError> {
-        match self.simple(ask::GET_STATE, domain, 0).await {
-            Ok(answer) => Ok(Some(DomainState::from_number(Reader::new(&answer).i32()?))),
-            Err(error) if error.is_no_domain() => Ok(None),
+        let asked = async {
+            let state = self.simple(ask::GET_STATE, domain, 0).await?;
+            let state = DomainState::from_number(Reader::new(&state).i32()?);
+            if state != DomainState::Off || !self.habits.saves {
+                return Ok(state);
+            }
+            let saved = self.simple(ask::HAS_MANAGED_SAVE_IMAGE, domain, 0).await?;
+            let saved = Reader::new(&saved).i32()? != 0;
+            Ok(if saved { DomainState::Saved } else { state })
+        };
+        match asked.await {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if LibvirtError::is_no_domain(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -253,6 +263,18 @@ impl Daemon for Rpc {
 
     async fn start(&self, domain: DomainId) -> Result<(), LibvirtError> {
         self.simple(ask::CREATE_WITH_FLAGS, domain, self.habits.start).await.map(drop)
+    }
+
+    async fn save(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.simple(ask::MANAGED_SAVE, domain, SAVE_RUNNING).await.map(drop)
+    }
+
+    async fn restore(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.simple(ask::CREATE_WITH_FLAGS, domain, 0).await.map(drop)
+    }
+
+    async fn forget_memory(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.simple(ask::MANAGED_SAVE_REMOVE, domain, 0).await.map(drop)
     }
 
     async fn ask_to_shut_down(&self, domain: DomainId) -> Result<(), LibvirtError> {

@@ -4,10 +4,21 @@ use async_trait::async_trait;
 use nova_core::domain::{InstanceId, Mac};
 use nova_core::port::{
     ConsoleStream, GuestUse, MeasureGuests, Nic, OpenConsoles, PlugInterfaces, ReadConsoles,
-    VirtError,
+    SuspendGuests, VirtError,
 };
 
 use super::Reopened;
+
+#[async_trait]
+impl SuspendGuests for Reopened {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().suspend(instance).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().resume(instance).await
+    }
+}
 
 #[async_trait]
 impl ReadConsoles for Reopened {
