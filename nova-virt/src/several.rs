@@ -1,5 +1,7 @@
 //! One host with several hypervisors, such as one for whole machines and one for containers.
 
+mod abilities;
+
 use std::fmt::{Debug, Display, Formatter};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,10 +12,10 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Mac, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, CACHED_IMAGES_MAX, CacheImages, ConsoleStream, Guest, GuestChange, GuestSpec,
-    GuestUse, HearChanges, ImageStore, Invitation, LiveMigrate, MeasureGuests, MoveGuests, Nic,
-    OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
-    SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    AskAgents, AttachVolumes, CACHED_IMAGES_MAX, CacheImages, ConsoleStream, Guest, GuestChange,
+    GuestSpec, GuestUse, HearChanges, ImageStore, Invitation, LiveMigrate, MeasureGuests,
+    MoveGuests, Nic, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
+    SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// Which images a hypervisor starts.
@@ -231,6 +233,10 @@ impl VirtDriver for Several {
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.can(|driver| driver.caching().is_some()).then_some(self as &dyn CacheImages)
     }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.can(|driver| driver.agents().is_some()).then_some(self as &dyn AskAgents)
+    }
 }
 
 #[async_trait]
@@ -243,19 +249,6 @@ impl PauseGuests for Several {
     async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError> {
         let pausing = able(self.of(instance).await?.pausing(), "unpause a guest")?;
         pausing.unpause(instance).await
-    }
-}
-
-#[async_trait]
-impl SuspendGuests for Several {
-    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
-        let suspending = able(self.of(instance).await?.suspending(), "suspend a guest")?;
-        suspending.suspend(instance).await
-    }
-
-    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
-        let suspending = able(self.of(instance).await?.suspending(), "resume a guest")?;
-        suspending.resume(instance).await
     }
 }
 

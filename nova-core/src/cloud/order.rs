@@ -1,7 +1,8 @@
 //! What a conductor tells an agent, and what the agent answers.
 
 use crate::domain::{
-    Image, ImageContent, ImageFormat, ImageId, InstanceId, OpId, PowerState, Reboot, VolumeId,
+    GuestUser, Image, ImageContent, ImageFormat, ImageId, InstanceId, OpId, Password, PowerState,
+    Reboot, VolumeId,
 };
 use crate::port::{Guest, GuestSpec, Invitation, Parcel, VolumeLink};
 
@@ -166,9 +167,9 @@ impl Order {
     }
 }
 
-/// A question to the agent of a host. It changes nothing, so it is never out of date and waits
-/// for no order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A question to the agent of a host. It changes nothing that is recorded, so it is never out of
+/// date and waits for no order.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
     /// Which guests are on the host?
@@ -177,6 +178,10 @@ pub(crate) enum Question {
     Console { instance: InstanceId, bytes: usize },
     /// What has the guest used?
     Use { instance: InstanceId },
+    /// Does the agent inside the guest answer?
+    Agent { instance: InstanceId },
+    /// Does it set this password?
+    Password { instance: InstanceId, user: GuestUser, password: Password },
 }
 
 /// The answer to [`Question::Inventory`]: every guest, or why the host cannot say.

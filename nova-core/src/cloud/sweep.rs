@@ -180,8 +180,8 @@ impl Hand {
             (VmState::Paused | VmState::Suspended, Some(PowerState::Running)) => {
                 next.state = VmState::Active;
             }
-            // Or what runs the guests saved them before it went down. What was in its memory is
-            // not thrown away because nobody expected it to be there.
+            // Or what runs the guests saved them before it went down. Nova stops such a server; what
+            // was in its memory is not thrown away here because nobody expected it to be there.
             (VmState::Active | VmState::Paused | VmState::Stopped, Some(PowerState::Suspended)) => {
                 next.state = VmState::Suspended;
             }

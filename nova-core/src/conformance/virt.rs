@@ -5,6 +5,7 @@
 //! law draws ids of its own and removes what it made, so that a suite can run on a real host
 //! where other guests live.
 
+mod agents;
 mod attaching;
 mod caching;
 mod consoles;
@@ -19,6 +20,7 @@ mod subject;
 mod suspending;
 mod telling;
 
+pub use agents::*;
 pub use attaching::*;
 pub use caching::*;
 pub use consoles::*;
@@ -88,6 +90,8 @@ macro_rules! virt_laws {
                 what_a_guest_used_only_grows,
                 plug_and_unplug_are_repeatable,
                 the_image_of_a_guest_is_cached,
+                an_agent_answers_while_its_guest_runs,
+                a_snapshot_leaves_nothing_frozen,
             ]
         );
     };

@@ -183,6 +183,8 @@ impl OpKind {
         "reboot server",
         "pause server",
         "unpause server",
+        "suspend server",
+        "resume server",
         "delete server",
         "resize server",
         "migrate server",

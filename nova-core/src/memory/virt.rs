@@ -1,6 +1,7 @@
 //! The reference driver: guests that are a power state and a list of volumes.
 
 mod abilities;
+mod agents;
 mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use self::agents::Agent;
 use super::images::{measure, read_all};
 use crate::domain::{
     Assigned, ClassStocks, GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId,
@@ -16,9 +18,9 @@ use crate::domain::{
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
-    AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
-    ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel,
-    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError,
+    ImageStore, ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles,
+    Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests,
     TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
@@ -50,6 +52,7 @@ struct Kept {
     assigned: Assigned,
     console: Vec<u8>,
     nics: Vec<Nic>,
+    agent: Agent,
 }
 
 /// Whether a guest is on its way between two hosts.
@@ -73,6 +76,7 @@ impl Kept {
         assigned: Assigned { cells: None, devices: Vec::new() },
         console: Vec::new(),
         nics: Vec::new(),
+        agent: Agent::NONE,
     };
 }
 
@@ -238,6 +242,7 @@ impl VirtDriver for MemoryHost {
             disk,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
+            agent: Agent::of(spec),
             ..Kept::NEW
         });
         Ok(())
@@ -341,6 +346,10 @@ impl VirtDriver for MemoryHost {
     fn caching(&self) -> Option<&dyn CacheImages> {
         Some(self)
     }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -416,6 +425,7 @@ impl MoveGuests for MemoryHost {
             disk: parcel.disks.clone(),
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
+            agent: Agent::of(spec),
             ..Kept::NEW
         });
         Ok(())

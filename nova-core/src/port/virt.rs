@@ -1,5 +1,6 @@
 //! What runs on a host.
 
+mod agents;
 mod caching;
 mod console;
 mod error;
@@ -8,6 +9,7 @@ mod measuring;
 mod suspending;
 mod telling;
 
+pub use agents::{AGENT_PROPERTY, AskAgents, QUIESCE_PROPERTY};
 pub use caching::{CACHED_IMAGES_MAX, CacheImages};
 pub use console::{CONSOLE_BYTES_MAX, Console, ConsoleStream, OpenConsoles, ReadConsoles};
 pub use error::VirtError;
@@ -139,6 +141,8 @@ pub struct Parcel {
 /// - `what_a_guest_used_only_grows` (of [`MeasureGuests`]);
 /// - `plug_and_unplug_are_repeatable` (of [`PlugInterfaces`]);
 /// - `the_image_of_a_guest_is_cached` (of [`CacheImages`]);
+/// - `an_agent_answers_while_its_guest_runs`, `a_snapshot_leaves_nothing_frozen` (of
+///   [`AskAgents`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -228,6 +232,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Telling which images are here, where this host keeps any.
     fn caching(&self) -> Option<&dyn CacheImages>;
+
+    /// Asking the agents inside guests, where this host can.
+    fn agents(&self) -> Option<&dyn AskAgents>;
 }
 
 /// Freezes guests in memory.
@@ -292,13 +299,15 @@ pub trait MoveGuests: Send + Sync {
 #[async_trait]
 pub trait SnapshotGuests: Send + Sync {
     /// Stores what is on the root disk of a guest, in `format`, as `image`, and says what was
-    /// stored. The guest is afterwards as it was, whatever its power state; what a running
-    /// guest had not written yet may be missing. An image that is stored already is left as it
-    /// is. Volumes and other disks are not stored.
+    /// stored. The guest is afterwards as it was, whatever its power state. What a running guest
+    /// had not written yet may be missing, unless its agent puts its file systems at rest; they
+    /// are not at rest afterwards, whatever came of it. An image that is stored already is left
+    /// as it is. Volumes and other disks are not stored.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`]; nothing was stored
-    /// then, or everything.
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`], and
+    /// [`VirtError::NoAgent`] where the guest's image asks for file systems at rest
+    /// ([`QUIESCE_PROPERTY`]); nothing was stored then, or everything.
     async fn snapshot(
         &self,
         instance: InstanceId,
@@ -422,6 +431,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         (**self).caching()
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        (**self).agents()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, PowerState, Reboot, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
     RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError,
     VolumeLink,
@@ -217,6 +217,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.driver.caching().is_some().then_some(self as &dyn CacheImages)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.driver.agents().is_some().then_some(self as &dyn AskAgents)
     }
 }
 

@@ -11,7 +11,7 @@ use nova_core::clock::Clock;
 use nova_core::domain::{HostFacts, HostId, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests,
     OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
     SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
@@ -240,6 +240,10 @@ impl VirtDriver for Moody {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.host.caching()
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.host.agents()
     }
 }
 

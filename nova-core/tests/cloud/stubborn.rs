@@ -11,7 +11,7 @@ use nova_core::domain::{
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
     RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError,
     VolumeLink,
@@ -212,6 +212,10 @@ impl VirtDriver for Stubborn {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.host.caching()
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.host.agents()
     }
 }
 

@@ -97,6 +97,7 @@ fn a_suspended_server_is_neither_changed_nor_moved_and_the_refusal_says_why() {
             assert_eq!((*action, *state), (wanted, VmState::Suspended));
             assert!(refused.unwrap().to_string().contains("suspended"));
         }
+        world.done(project.delete_volume(new(), more).await).await;
         // An image of its disk changes nothing.
         let name = "image".parse().unwrap();
         world.done(project.snapshot_server(new(), id, &name).await).await;

@@ -20,7 +20,7 @@ use rustix::termios::{self, OptionalActions};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::daemon::{DomainState, Which};
+use super::daemon::Which;
 use super::host::{LibvirtHost, domain_of, host, power};
 use super::xml::Element;
 use crate::files::FileError;

@@ -94,6 +94,9 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// Copying disks of domains that execute, if this connection can ask for it.
     fn copying(&self) -> Option<&dyn CopyDisks>;
 
+    /// Asking agents inside domains, if this connection knows how.
+    fn agents(&self) -> Option<&dyn Agents>;
+
     /// Whether this connection is told of what others change.
     fn is_told(&self) -> bool;
 
@@ -109,6 +112,19 @@ pub(crate) trait CopyDisks: Send + Sync {
 
     /// How the last longer work on a domain is.
     async fn job(&self, domain: DomainId) -> Result<Job, LibvirtError>;
+}
+
+/// What runs inside domains and hears at a channel of theirs.
+#[async_trait]
+pub(crate) trait Agents: Send + Sync {
+    /// Gives a command to the agent in an executing domain, and waits so many seconds for its
+    /// answer, which is whatever the domain chose to say.
+    async fn command(
+        &self,
+        domain: DomainId,
+        command: &str,
+        seconds: u32,
+    ) -> Result<String, LibvirtError>;
 }
 
 /// The phases in which a domain goes from one daemon to another, each asked for by its own name.

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use nova_core::domain::{HostFacts, InstanceId, Reboot};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, LiveMigrate, MeasureGuests,
-    MoveGuests, OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
-    SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, LiveMigrate,
+    MeasureGuests, MoveGuests, OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError,
 };
 
 use super::daemon::{DomainId, DomainState};
@@ -164,6 +164,11 @@ impl VirtDriver for LibvirtHost {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         Some(self)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        let can = self.inner.has_disks() && self.inner.daemon().agents().is_some();
+        can.then_some(self as &dyn AskAgents)
     }
 }
 

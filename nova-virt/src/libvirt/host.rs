@@ -63,6 +63,7 @@ pub(super) struct Inner {
     pub(super) incoming: Option<Incoming>,
     pub(super) sendings: Sendings,
     pub(super) turns: Turns,
+    pub(super) thaws: super::agents::Thaws,
 }
 
 impl LibvirtHost {
@@ -102,6 +103,7 @@ impl LibvirtHost {
             incoming: None,
             sendings: Sendings::default(),
             turns: Turns::default(),
+            thaws: super::agents::Thaws::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -241,6 +243,9 @@ impl Inner {
         let state = self.state(instance).await?;
         let record = self.record(instance).await?;
         let Some(state) = seen(state, record.as_ref()) else { return Ok(None) };
+        if state == DomainState::Running && record.as_ref().is_some_and(|record| record.frozen) {
+            self.thaw_soon(instance);
+        }
         let power = power(state);
         let (boot, volumes) = match record {
             Some(record) => (record.boot, record.volumes.into_keys().collect()),

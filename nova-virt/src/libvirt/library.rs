@@ -17,7 +17,7 @@ use virt::error::{Error, ErrorNumber, clear_error_callback};
 use virt_sys as sys;
 
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Migrations,
+    Agents, Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Migrations,
     SAVE_RUNNING, Traffic, Which,
 };
 
@@ -366,6 +366,10 @@ impl Daemon for Library {
         None
     }
 
+    fn agents(&self) -> Option<&dyn Agents> {
+        self.shared.habits.saves.then_some(self as &dyn Agents)
+    }
+
     fn is_told(&self) -> bool {
         false
     }
@@ -374,6 +378,20 @@ impl Daemon for Library {
     /// something else has to look.
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
+    }
+}
+
+#[async_trait]
+impl Agents for Library {
+    async fn command(
+        &self,
+        domain: DomainId,
+        command: &str,
+        seconds: u32,
+    ) -> Result<String, LibvirtError> {
+        let command = plain(command)?.to_owned();
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        self.act(domain, move |domain, _| domain.qemu_agent_command(&command, seconds, 0)).await
     }
 }
 

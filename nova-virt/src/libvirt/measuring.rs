@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use nova_core::domain::{InstanceId, Mac};
 use nova_core::port::{DiskUse, GuestUse, MeasureGuests, NicUse, VirtError};
 
-use super::daemon::{DomainId, DomainState, LibvirtError, Traffic, Which};
+use super::daemon::{DomainId, LibvirtError, Traffic, Which};
 use super::host::{Inner, LibvirtHost, domain_of, host};
 use super::xml::Element;
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
     RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
@@ -128,6 +128,10 @@ impl VirtDriver for SimHost {
     }
 
     fn caching(&self) -> Option<&dyn CacheImages> {
+        Some(self)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
         Some(self)
     }
 }

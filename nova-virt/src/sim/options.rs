@@ -76,11 +76,15 @@ pub enum Verb {
     Plugged,
     /// Which images are here.
     CachedImages,
+    /// Whether the agent in a guest answers, and what it says.
+    AskAgent,
+    /// Set a password in a guest.
+    SetPassword,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -113,6 +117,8 @@ impl Verb {
         Self::Unplug,
         Self::Plugged,
         Self::CachedImages,
+        Self::AskAgent,
+        Self::SetPassword,
     ];
 
     /// What it does, as it follows "cannot".
@@ -150,6 +156,8 @@ impl Verb {
             Self::Unplug => "pull an interface out",
             Self::Plugged => "tell which interfaces are plugged in",
             Self::CachedImages => "list images",
+            Self::AskAgent => "ask the agent in a guest",
+            Self::SetPassword => "set a password in a guest",
         }
     }
 }

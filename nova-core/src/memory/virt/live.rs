@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Kept, MemoryHost, Passage};
+use super::{Agent, Kept, MemoryHost, Passage};
 use crate::domain::{InstanceId, PowerState};
 use crate::port::{GuestSpec, Invitation, LiveMigrate, Parcel, Transfer, VirtError, VolumeLink};
 
@@ -20,6 +20,7 @@ impl LiveMigrate for MemoryHost {
             passage: Passage::Expected,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
+            agent: Agent::of(spec),
             ..Kept::NEW
         });
         Ok(Invitation { instance, address: String::new() })

@@ -23,6 +23,14 @@ pub enum VirtError {
         /// What was to be done.
         operation: &'static str,
     },
+    /// No agent in the guest does this.
+    #[error("guest {instance}: no agent in it does this: cannot {operation}")]
+    NoAgent {
+        /// The guest.
+        instance: InstanceId,
+        /// What was to be done.
+        operation: &'static str,
+    },
     /// The host has no room for it.
     #[error("guest {instance}: no room on the host")]
     NoRoom {
@@ -53,9 +61,10 @@ impl VirtError {
         match self {
             Self::Host { .. } => Class::Retry,
             Self::Image { source, .. } => source.class(),
-            Self::NoSuchGuest { .. } | Self::WrongPower { .. } | Self::NoRoom { .. } => {
-                Class::Permanent
-            }
+            Self::NoSuchGuest { .. }
+            | Self::WrongPower { .. }
+            | Self::NoAgent { .. }
+            | Self::NoRoom { .. } => Class::Permanent,
         }
     }
 }

@@ -36,6 +36,9 @@ pub(super) const GET_DOMAIN_CAPABILITIES: u32 = 342;
 pub(super) const DEFINE_XML_FLAGS: u32 = 350;
 pub(super) const BACKUP_BEGIN: u32 = 421;
 
+/// Of the program for what only QEMU can.
+pub(super) const QEMU_AGENT_COMMAND: u32 = 3;
+
 /// What is told unasked, once it was registered.
 pub(super) mod told {
     pub(in super::super) const LIFECYCLE: u32 = 318;
