@@ -1,5 +1,7 @@
 //! One host with several hypervisors, such as one for whole machines and one for containers.
 
+mod abilities;
+
 use std::fmt::{Debug, Display, Formatter};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,10 +12,10 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Mac, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, CACHED_IMAGES_MAX, CacheImages, ConsoleStream, Guest, GuestChange, GuestSpec,
-    GuestUse, HearChanges, ImageStore, Invitation, LiveMigrate, MeasureGuests, MoveGuests, Nic,
-    OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
-    TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    AskAgents, AttachVolumes, CACHED_IMAGES_MAX, CacheImages, ConsoleStream, Guest, GuestChange,
+    GuestSpec, GuestUse, HearChanges, ImageStore, Invitation, LiveMigrate, MeasureGuests,
+    MoveGuests, Nic, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
+    SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
 };
 
 /// Which images a hypervisor starts.
@@ -184,6 +186,10 @@ impl VirtDriver for Several {
         self.can(|driver| driver.pausing().is_some()).then_some(self as &dyn PauseGuests)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        self.can(|driver| driver.suspending().is_some()).then_some(self as &dyn SuspendGuests)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         self.can(|driver| driver.volumes().is_some()).then_some(self as &dyn AttachVolumes)
     }
@@ -226,6 +232,10 @@ impl VirtDriver for Several {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.can(|driver| driver.caching().is_some()).then_some(self as &dyn CacheImages)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.can(|driver| driver.agents().is_some()).then_some(self as &dyn AskAgents)
     }
 }
 

@@ -80,12 +80,14 @@ impl Task {
         request: RequestId,
         id: InstanceId,
     ) -> Result<Accepted<InstanceId>, ApiError> {
-        match self.chance.below(6) {
+        match self.chance.below(8) {
             0 => self.project.start(request, id).await,
             1 => self.project.stop(request, id).await,
             2 => self.project.pause(request, id).await,
             3 => self.project.unpause(request, id).await,
-            4 => self.project.reboot(request, id, Reboot::Soft).await,
+            4 => self.project.suspend(request, id).await,
+            5 => self.project.resume(request, id).await,
+            6 => self.project.reboot(request, id, Reboot::Soft).await,
             _ => self.project.reboot(request, id, Reboot::Hard).await,
         }
     }

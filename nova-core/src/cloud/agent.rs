@@ -7,6 +7,7 @@ mod alone;
 mod answers;
 mod images;
 mod live;
+mod suspended;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -398,6 +399,7 @@ impl Hand {
             }
             Order::Stop(instance) => driver.stop(*instance).await,
             Order::Reboot { instance, how, boot } => {
+                self.forget_memory(*instance, *boot).await?;
                 self.take_out(*instance).await?;
                 driver.reboot(*instance, *how, *boot).await
             }
@@ -409,6 +411,11 @@ impl Hand {
                 Some(pausing) => pausing.unpause(*instance).await,
                 None => Err(unable("unpause a guest")),
             },
+            Order::Suspend(instance) => match driver.suspending() {
+                Some(suspending) => suspending.suspend(*instance).await,
+                None => Err(unable("suspend a guest")),
+            },
+            Order::Resume(instance) => self.resume(*instance).await,
             Order::Plug { instance, link } => match driver.volumes() {
                 Some(volumes) => volumes.attach(*instance, link).await,
                 None => Err(unable("attach a volume")),

@@ -289,6 +289,7 @@ impl Runner {
                     next.power = Some(match action {
                         Action::Pause => PowerState::Paused,
                         Action::Stop => PowerState::Shutdown,
+                        Action::Suspend => PowerState::Suspended,
                         _ => PowerState::Running,
                     });
                     next.boots += u64::from(matches!(action, Action::Reboot(_)));

@@ -453,6 +453,7 @@ pub(crate) fn power_of(state: VmState) -> PowerState {
     match state {
         VmState::Stopped => PowerState::Shutdown,
         VmState::Paused => PowerState::Paused,
+        VmState::Suspended => PowerState::Suspended,
         _ => PowerState::Running,
     }
 }

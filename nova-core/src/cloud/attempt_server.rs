@@ -11,7 +11,8 @@ use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
 use crate::domain::{
-    Action, FailedCheck, HostId, Instance, Liveness, OpKind, Operation, TaskState, VolumeState,
+    Action, FailedCheck, HostId, Instance, Liveness, OpKind, Operation, TaskState, VmState,
+    VolumeState,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{GuestSpec, NetError, Nic, PortRequest};
@@ -130,7 +131,7 @@ impl Runner {
         self.elsewhere(op, host, report).await
     }
 
-    /// Starts, stops, reboots, pauses or unpauses.
+    /// Starts, stops, reboots, pauses, unpauses, suspends or resumes.
     pub(crate) async fn power(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let OpKind::Power { instance: id, action } = op.kind else {
             return Ok(self.hopeless("not a power operation"));
@@ -146,17 +147,25 @@ impl Runner {
             Action::Stop => Order::Stop(id),
             Action::Pause => Order::Pause(id),
             Action::Unpause => Order::Unpause(id),
+            Action::Suspend => Order::Suspend(id),
+            Action::Resume => Order::Resume(id),
             Action::Reboot(how) => Order::Reboot { instance: id, how, boot: op.generation },
             _ => return Ok(self.hopeless("not a power operation")),
         };
-        if matches!(action, Action::Start | Action::Reboot(_)) {
-            // A host that was declared down could not be asked to plug in what it was given back.
+        // A host that was declared down could not be asked to plug in what it was given back.
+        let takes_up = matches!(action, Action::Start | Action::Reboot(_));
+        // Nothing is plugged into one that is suspended.
+        let suspended = instance.value.state == VmState::Suspended;
+        if takes_up && !suspended {
             match self.take_up(op, host).await? {
                 Attempt::Done(_) => {}
                 other => return Ok(other),
             }
         }
-        self.plain(op, host, order).await
+        match self.plain(op, host, order).await? {
+            Attempt::Done(_) if takes_up && suspended => self.take_up(op, host).await,
+            other => Ok(other),
+        }
     }
 
     /// Removes the guest. A host that is down is not waited for: when it comes back, its agent

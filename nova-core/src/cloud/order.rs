@@ -1,7 +1,8 @@
 //! What a conductor tells an agent, and what the agent answers.
 
 use crate::domain::{
-    Image, ImageContent, ImageFormat, ImageId, InstanceId, OpId, PowerState, Reboot, VolumeId,
+    GuestUser, Image, ImageContent, ImageFormat, ImageId, InstanceId, OpId, Password, PowerState,
+    Reboot, VolumeId,
 };
 use crate::port::{Guest, GuestSpec, Invitation, Parcel, VolumeLink};
 
@@ -41,6 +42,10 @@ pub(crate) enum Order {
     Pause(InstanceId),
     /// The guest goes on.
     Unpause(InstanceId),
+    /// The guest's memory is on disk.
+    Suspend(InstanceId),
+    /// The guest goes on from there.
+    Resume(InstanceId),
     /// The volume is plugged in.
     Plug { instance: InstanceId, link: VolumeLink },
     /// The volume is out.
@@ -100,6 +105,8 @@ impl Order {
             | Self::Stop(instance)
             | Self::Pause(instance)
             | Self::Unpause(instance)
+            | Self::Suspend(instance)
+            | Self::Resume(instance)
             | Self::Pack(instance)
             | Self::Reboot { instance, .. }
             | Self::Snapshot { instance, .. }
@@ -130,11 +137,14 @@ impl Order {
                 | Self::Converge,
                 _,
             ) => true,
-            (Self::Start(_) | Self::Unpause(_), Some(guest)) => guest.power == PowerState::Running,
+            (Self::Start(_) | Self::Unpause(_) | Self::Resume(_), Some(guest)) => {
+                guest.power == PowerState::Running
+            }
             (Self::Stop(_) | Self::Unpack { .. }, Some(guest)) => {
                 guest.power == PowerState::Shutdown
             }
             (Self::Pause(_), Some(guest)) => guest.power == PowerState::Paused,
+            (Self::Suspend(_), Some(guest)) => guest.power == PowerState::Suspended,
             (Self::Reboot { boot, .. }, Some(guest)) => {
                 guest.boot >= *boot && guest.power == PowerState::Running
             }
@@ -148,6 +158,7 @@ impl Order {
             self,
             Self::Start(_)
                 | Self::Unpause(_)
+                | Self::Resume(_)
                 | Self::Reboot { .. }
                 | Self::Rescue { .. }
                 | Self::Unrescue(_)
@@ -156,9 +167,9 @@ impl Order {
     }
 }
 
-/// A question to the agent of a host. It changes nothing, so it is never out of date and waits
-/// for no order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A question to the agent of a host. It changes nothing that is recorded, so it is never out of
+/// date and waits for no order.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
     /// Which guests are on the host?
@@ -167,6 +178,10 @@ pub(crate) enum Question {
     Console { instance: InstanceId, bytes: usize },
     /// What has the guest used?
     Use { instance: InstanceId },
+    /// Does the agent inside the guest answer?
+    Agent { instance: InstanceId },
+    /// Does it set this password?
+    Password { instance: InstanceId, user: GuestUser, password: Password },
 }
 
 /// The answer to [`Question::Inventory`]: every guest, or why the host cannot say.

@@ -21,7 +21,7 @@ pub(crate) enum Step {
     Wire,
     /// Make the guest and start it. Undone by removing it.
     Spawn,
-    /// Start, stop, reboot, pause or unpause the guest.
+    /// Start, stop, reboot, pause, unpause, suspend or resume the guest.
     Power,
     /// Remove the guest with its disks.
     RemoveGuest,

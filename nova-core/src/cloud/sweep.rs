@@ -170,15 +170,27 @@ impl Hand {
                 let Report::Done { guest: Some(guest) } = report else { return };
                 (next.rescue, next.power) = (None, Some(guest.power));
             }
-            (VmState::Active | VmState::Paused, Some(PowerState::Shutdown)) => {
+            (
+                VmState::Active | VmState::Paused | VmState::Suspended,
+                Some(PowerState::Shutdown),
+            ) => {
                 next.state = VmState::Stopped;
             }
             // An operation that failed may have had its effect all the same.
-            (VmState::Paused, Some(PowerState::Running)) => next.state = VmState::Active,
+            (VmState::Paused | VmState::Suspended, Some(PowerState::Running)) => {
+                next.state = VmState::Active;
+            }
+            // Or what runs the guests saved them before it went down. Nova stops such a server; what
+            // was in its memory is not thrown away here because nobody expected it to be there.
+            (VmState::Active | VmState::Paused | VmState::Stopped, Some(PowerState::Suspended)) => {
+                next.state = VmState::Suspended;
+            }
             (VmState::Active, Some(PowerState::Paused)) if self.recalls(old.id).await => {
                 next.power = Some(PowerState::Running);
             }
-            (VmState::Active, Some(PowerState::Paused)) => next.state = VmState::Paused,
+            (VmState::Active | VmState::Suspended, Some(PowerState::Paused)) => {
+                next.state = VmState::Paused;
+            }
             (VmState::Stopped, Some(PowerState::Running | PowerState::Paused)) => {
                 // Its owner wants it stopped; that a guest came up by itself does not change it.
                 drop(self.on_guest(old.id, &Order::Stop(old.id)).await);
@@ -198,6 +210,7 @@ impl Hand {
                     PowerState::Running => VmState::Active,
                     PowerState::Paused => VmState::Paused,
                     PowerState::Shutdown => VmState::Stopped,
+                    PowerState::Suspended => VmState::Suspended,
                 };
                 next.fault = None;
             }
@@ -206,7 +219,14 @@ impl Hand {
                 // It can still be reverted.
                 next.fault = old.fault.clone().or(gone(GUEST_GONE));
             }
-            (VmState::Active | VmState::Paused | VmState::Stopped | VmState::Rescued, None) => {
+            (
+                VmState::Active
+                | VmState::Paused
+                | VmState::Suspended
+                | VmState::Stopped
+                | VmState::Rescued,
+                None,
+            ) => {
                 (next.state, next.fault) = (VmState::Error, gone(GUEST_GONE));
             }
             _ => {}

@@ -5,6 +5,7 @@
 //! law draws ids of its own and removes what it made, so that a suite can run on a real host
 //! where other guests live.
 
+mod agents;
 mod attaching;
 mod caching;
 mod consoles;
@@ -16,8 +17,10 @@ mod pausing;
 mod rescuing;
 mod snapshots;
 mod subject;
+mod suspending;
 mod telling;
 
+pub use agents::*;
 pub use attaching::*;
 pub use caching::*;
 pub use consoles::*;
@@ -28,6 +31,7 @@ pub use pausing::*;
 pub use rescuing::*;
 pub use snapshots::*;
 pub use subject::*;
+pub use suspending::*;
 pub use telling::*;
 
 use std::sync::Arc;
@@ -64,6 +68,9 @@ macro_rules! virt_laws {
                 a_missing_guest_is_named,
                 guests_lists_everything,
                 paused_is_paused,
+                suspended_is_suspended,
+                a_suspended_guest_keeps_what_it_has,
+                a_suspended_guest_goes_with_its_memory,
                 attach_and_detach_are_repeatable,
                 packing_changes_nothing,
                 a_running_guest_is_not_packed,
@@ -83,6 +90,8 @@ macro_rules! virt_laws {
                 what_a_guest_used_only_grows,
                 plug_and_unplug_are_repeatable,
                 the_image_of_a_guest_is_cached,
+                an_agent_answers_while_its_guest_runs,
+                a_snapshot_leaves_nothing_frozen,
             ]
         );
     };
@@ -110,6 +119,11 @@ pub async fn create_is_repeatable(subject: impl Into<Subject>) {
     done(world.driver().stop(guest).await);
     world.stays_when_made_again(guest).await;
     done(world.driver().start(guest).await);
+    if let Some(suspending) = world.driver().suspending() {
+        done(suspending.suspend(guest).await);
+        world.stays_when_made_again(guest).await;
+        done(suspending.resume(guest).await);
+    }
     if let Some(pausing) = world.driver().pausing() {
         done(pausing.pause(guest).await);
         world.stays_when_made_again(guest).await;
@@ -234,6 +248,10 @@ pub async fn a_missing_guest_is_named(subject: impl Into<Subject>) {
     if let Some(pausing) = world.driver().pausing() {
         named(pausing.pause(guest).await);
         named(pausing.unpause(guest).await);
+    }
+    if let Some(suspending) = world.driver().suspending() {
+        named(suspending.suspend(guest).await);
+        named(suspending.resume(guest).await);
     }
     if let Some(volumes) = world.driver().volumes() {
         named(volumes.attach(guest, &world.links[0]).await);

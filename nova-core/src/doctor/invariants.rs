@@ -423,6 +423,7 @@ fn guests_match_records(s: &Snapshot) -> Vec<String> {
                     let expected = match server.state {
                         VmState::Active => Some(PowerState::Running),
                         VmState::Paused => Some(PowerState::Paused),
+                        VmState::Suspended => Some(PowerState::Suspended),
                         VmState::Stopped => Some(PowerState::Shutdown),
                         _ => None,
                     };
@@ -438,7 +439,11 @@ fn guests_match_records(s: &Snapshot) -> Vec<String> {
     for server in &s.instances {
         let settled = matches!(
             server.state,
-            VmState::Active | VmState::Paused | VmState::Stopped | VmState::Rescued
+            VmState::Active
+                | VmState::Paused
+                | VmState::Suspended
+                | VmState::Stopped
+                | VmState::Rescued
         );
         let guests = server.host.and_then(|host| s.guests.get(&host));
         if let (true, Some(guests)) = (settled, guests)

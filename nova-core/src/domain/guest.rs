@@ -14,6 +14,8 @@ pub enum PowerState {
     Paused,
     /// Defined, not in memory.
     Shutdown,
+    /// Not executing; what was in its memory is on disk.
+    Suspended,
 }
 
 impl std::fmt::Display for PowerState {
@@ -22,6 +24,7 @@ impl std::fmt::Display for PowerState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Shutdown => "shutdown",
+            Self::Suspended => "suspended",
         })
     }
 }

@@ -163,6 +163,19 @@ impl ImageProperties {
         self.0.get(key).map(String::as_str)
     }
 
+    /// Whether `key` says yes, in one of the words that Nova takes for it; no without it.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a value that says neither yes nor no.
+    pub fn says(&self, key: &'static str) -> Result<bool, Invalid> {
+        let Some(value) = self.get(key) else { return Ok(false) };
+        match value.to_ascii_lowercase().as_str() {
+            "1" | "t" | "true" | "on" | "y" | "yes" => Ok(true),
+            "0" | "f" | "false" | "off" | "n" | "no" => Ok(false),
+            _ => Err(Invalid::new(key, value, "1, t, true, on, y, yes, 0, f, false, off, n, no")),
+        }
+    }
+
     /// All of them, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use crate::clock::Timestamp;
 use crate::domain::{
     Fault, Flavor, HostId, ImageId, InstanceId, KeyPair, Migration, NetworkId, OpId, PowerState,
-    ProjectId, Reboot, SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData,
-    ZoneName,
+    ProjectId, SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData, ZoneName,
 };
+
+mod action;
+
+pub use action::Action;
 
 /// The stable state of a server: what its owner asked for and got.
 #[derive(
@@ -22,6 +25,8 @@ pub enum VmState {
     Active,
     /// In memory, not executing.
     Paused,
+    /// Not running; its memory is on its host's disk, and it goes on from there.
+    Suspended,
     /// Not running; its disks are kept.
     Stopped,
     /// Moved to another host, perhaps with another flavor; its owner has to confirm or revert it.
@@ -36,10 +41,11 @@ pub enum VmState {
 
 impl VmState {
     /// Every state.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Building,
         Self::Active,
         Self::Paused,
+        Self::Suspended,
         Self::Stopped,
         Self::Resized,
         Self::ShelvedOffloaded,
@@ -54,6 +60,7 @@ impl std::fmt::Display for VmState {
             Self::Building => "building",
             Self::Active => "active",
             Self::Paused => "paused",
+            Self::Suspended => "suspended",
             Self::Stopped => "stopped",
             Self::Resized => "resized",
             Self::ShelvedOffloaded => "shelved-offloaded",
@@ -86,6 +93,10 @@ pub enum TaskState {
     Pausing,
     /// Being resumed from pause.
     Unpausing,
+    /// Having its memory put on disk.
+    Suspending,
+    /// Being resumed from disk.
+    Resuming,
     /// Getting a volume.
     AttachingVolume,
     /// Losing a volume.
@@ -116,7 +127,7 @@ pub enum TaskState {
 
 impl TaskState {
     /// Every task.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Scheduling,
         Self::Spawning,
         Self::PoweringOff,
@@ -125,6 +136,8 @@ impl TaskState {
         Self::RebootingHard,
         Self::Pausing,
         Self::Unpausing,
+        Self::Suspending,
+        Self::Resuming,
         Self::AttachingVolume,
         Self::DetachingVolume,
         Self::Resizing,
@@ -152,6 +165,8 @@ impl std::fmt::Display for TaskState {
             Self::RebootingHard => "rebooting-hard",
             Self::Pausing => "pausing",
             Self::Unpausing => "unpausing",
+            Self::Suspending => "suspending",
+            Self::Resuming => "resuming",
             Self::AttachingVolume => "attaching-volume",
             Self::DetachingVolume => "detaching-volume",
             Self::Resizing => "resizing",
@@ -165,228 +180,6 @@ impl std::fmt::Display for TaskState {
             Self::Rescuing => "rescuing",
             Self::Unrescuing => "unrescuing",
             Self::Deleting => "deleting",
-        })
-    }
-}
-
-/// An operation on a server that exists already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Action {
-    /// Start a stopped server.
-    Start,
-    /// Stop a running server.
-    Stop,
-    /// Restart it.
-    Reboot(Reboot),
-    /// Freeze it in memory.
-    Pause,
-    /// Let a paused server go on.
-    Unpause,
-    /// Give it a volume.
-    AttachVolume,
-    /// Take a volume away.
-    DetachVolume,
-    /// Move it to another host with another flavor.
-    Resize,
-    /// Move it to another host as it is.
-    Migrate,
-    /// Move it to another host while it runs.
-    LiveMigrate,
-    /// Keep what a move made of it.
-    ConfirmResize,
-    /// Take a move back.
-    RevertResize,
-    /// Make it anew elsewhere, because its host is lost.
-    Evacuate,
-    /// Make it anew from an image.
-    Rebuild,
-    /// Take an image of its disk.
-    Snapshot,
-    /// Put it aside.
-    Shelve,
-    /// Bring it back.
-    Unshelve,
-    /// Boot it from a rescue disk.
-    Rescue,
-    /// Boot it from its own disk again.
-    Unrescue,
-    /// Delete it.
-    Delete,
-}
-
-impl Action {
-    /// Every action.
-    pub const ALL: [Self; 21] = [
-        Self::Start,
-        Self::Stop,
-        Self::Reboot(Reboot::Soft),
-        Self::Reboot(Reboot::Hard),
-        Self::Pause,
-        Self::Unpause,
-        Self::AttachVolume,
-        Self::DetachVolume,
-        Self::Resize,
-        Self::Migrate,
-        Self::LiveMigrate,
-        Self::ConfirmResize,
-        Self::RevertResize,
-        Self::Evacuate,
-        Self::Rebuild,
-        Self::Snapshot,
-        Self::Shelve,
-        Self::Unshelve,
-        Self::Rescue,
-        Self::Unrescue,
-        Self::Delete,
-    ];
-
-    /// The states in which the action may begin (Nova's compute API, its table of guards).
-    pub const fn allowed_states(self) -> &'static [VmState] {
-        use VmState::{
-            Active, Building, Error, Paused, Rescued, Resized, ShelvedOffloaded, Stopped,
-        };
-        match self {
-            Self::Start => &[Stopped],
-            Self::Stop => &[Active, Error],
-            Self::Reboot(Reboot::Soft) => &[Active],
-            Self::Reboot(Reboot::Hard) => &[Active, Stopped, Paused, Error],
-            Self::Pause => &[Active],
-            Self::Unpause => &[Paused],
-            Self::AttachVolume | Self::DetachVolume => &[Active, Paused, Stopped, Resized],
-            Self::Resize | Self::Migrate => &[Active, Stopped],
-            Self::LiveMigrate => &[Active, Paused],
-            Self::ConfirmResize | Self::RevertResize => &[Resized],
-            // Nova evacuates no rescued server; ours would be lost with its host.
-            Self::Evacuate => &[Active, Stopped, Rescued, Error],
-            Self::Rebuild | Self::Rescue => &[Active, Stopped, Error],
-            Self::Snapshot | Self::Shelve => &[Active, Paused, Stopped],
-            Self::Unshelve => &[ShelvedOffloaded],
-            Self::Unrescue => &[Rescued],
-            Self::Delete => {
-                &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Rescued, Error]
-            }
-        }
-    }
-
-    /// The tasks that the action may interrupt, beside none at all.
-    pub const fn allowed_tasks(self) -> &'static [TaskState] {
-        use TaskState::{Pausing, Rebooting, RebootingHard, Unpausing};
-        match self {
-            Self::Reboot(Reboot::Hard) => &[Rebooting, RebootingHard, Pausing, Unpausing],
-            // What waits for a host that is lost. Moves and volumes have records of their own and
-            // end by themselves.
-            Self::Evacuate => {
-                &[TaskState::PoweringOff, TaskState::PoweringOn, Rebooting, RebootingHard, Pausing]
-            }
-            Self::Delete => &[
-                TaskState::Scheduling,
-                TaskState::Spawning,
-                TaskState::PoweringOff,
-                TaskState::PoweringOn,
-                Rebooting,
-                RebootingHard,
-                Pausing,
-                Unpausing,
-                TaskState::AttachingVolume,
-                TaskState::DetachingVolume,
-                TaskState::Resizing,
-                TaskState::Migrating,
-                TaskState::Confirming,
-                TaskState::Reverting,
-                TaskState::Rebuilding,
-                TaskState::Snapshotting,
-                TaskState::Shelving,
-                TaskState::Unshelving,
-                TaskState::Rescuing,
-                TaskState::Unrescuing,
-                TaskState::Deleting,
-            ],
-            _ => &[],
-        }
-    }
-
-    /// Whether the action may begin now.
-    pub fn is_allowed(self, state: VmState, task: Option<TaskState>) -> bool {
-        self.allowed_states().contains(&state)
-            && task.is_none_or(|task| self.allowed_tasks().contains(&task))
-    }
-
-    /// What the server is doing while the action lasts.
-    pub const fn task(self) -> TaskState {
-        match self {
-            Self::Start => TaskState::PoweringOn,
-            Self::Stop => TaskState::PoweringOff,
-            Self::Reboot(Reboot::Soft) => TaskState::Rebooting,
-            Self::Reboot(Reboot::Hard) => TaskState::RebootingHard,
-            Self::Pause => TaskState::Pausing,
-            Self::Unpause => TaskState::Unpausing,
-            Self::AttachVolume => TaskState::AttachingVolume,
-            Self::DetachVolume => TaskState::DetachingVolume,
-            Self::Resize | Self::Migrate => TaskState::Resizing,
-            Self::LiveMigrate => TaskState::Migrating,
-            Self::ConfirmResize => TaskState::Confirming,
-            Self::RevertResize => TaskState::Reverting,
-            Self::Evacuate | Self::Rebuild => TaskState::Rebuilding,
-            Self::Snapshot => TaskState::Snapshotting,
-            Self::Shelve => TaskState::Shelving,
-            Self::Unshelve => TaskState::Unshelving,
-            Self::Rescue => TaskState::Rescuing,
-            Self::Unrescue => TaskState::Unrescuing,
-            Self::Delete => TaskState::Deleting,
-        }
-    }
-
-    /// The state after the action succeeded in `state`; none when the server is gone. A move that
-    /// is confirmed or reverted ends as its guest runs or not, of which this names the first.
-    pub const fn result(self, state: VmState) -> Option<VmState> {
-        match self {
-            Self::Start | Self::Reboot(_) | Self::Unpause | Self::Unshelve | Self::Unrescue => {
-                Some(VmState::Active)
-            }
-            Self::Shelve => Some(VmState::ShelvedOffloaded),
-            Self::Rescue => Some(VmState::Rescued),
-            Self::Stop => Some(VmState::Stopped),
-            Self::Pause => Some(VmState::Paused),
-            Self::AttachVolume | Self::DetachVolume | Self::LiveMigrate | Self::Snapshot => {
-                Some(state)
-            }
-            Self::Resize | Self::Migrate => Some(VmState::Resized),
-            Self::ConfirmResize | Self::RevertResize => Some(VmState::Active),
-            Self::Evacuate | Self::Rebuild => Some(match state {
-                VmState::Stopped => VmState::Stopped,
-                _ => VmState::Active,
-            }),
-            Self::Delete => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Action {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Reboot(Reboot::Soft) => "reboot",
-            Self::Reboot(Reboot::Hard) => "hard-reboot",
-            Self::Pause => "pause",
-            Self::Unpause => "unpause",
-            Self::AttachVolume => "attach-volume",
-            Self::DetachVolume => "detach-volume",
-            Self::Resize => "resize",
-            Self::Migrate => "migrate",
-            Self::LiveMigrate => "live-migrate",
-            Self::ConfirmResize => "confirm-resize",
-            Self::RevertResize => "revert-resize",
-            Self::Evacuate => "evacuate",
-            Self::Rebuild => "rebuild",
-            Self::Snapshot => "snapshot",
-            Self::Shelve => "shelve",
-            Self::Unshelve => "unshelve",
-            Self::Rescue => "rescue",
-            Self::Unrescue => "unrescue",
-            Self::Delete => "delete",
         })
     }
 }

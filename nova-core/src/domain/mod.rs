@@ -5,6 +5,7 @@
 
 mod assigned;
 mod classes;
+mod credentials;
 mod fence;
 mod flavor;
 mod guest;
@@ -38,6 +39,7 @@ pub(crate) use assigned::check_facts;
 pub use assigned::{Assigned, AssignedCells, PciDevice, Unassignable};
 pub(crate) use classes::ClassLedger;
 pub use classes::{ClassAmounts, ClassStocks};
+pub use credentials::{GuestUser, Password};
 pub use fence::{Fence, RemovedFences};
 pub use flavor::{ExtraSpecs, Flavor};
 pub use guest::{FailedCheck, Fault, PowerState, Reboot};

@@ -1,6 +1,7 @@
 //! The reference driver: guests that are a power state and a list of volumes.
 
 mod abilities;
+mod agents;
 mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use self::agents::Agent;
 use super::images::{measure, read_all};
 use crate::domain::{
     Assigned, ClassStocks, GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId,
@@ -16,10 +18,10 @@ use crate::domain::{
 };
 use crate::plant::{Bug, planted};
 use crate::port::{
-    AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError, ImageStore,
-    ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles, Parcel,
-    PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, TellChanges,
-    VirtDriver, VirtError, VolumeLink,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError,
+    ImageStore, ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles,
+    Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests,
+    TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -50,6 +52,7 @@ struct Kept {
     assigned: Assigned,
     console: Vec<u8>,
     nics: Vec<Nic>,
+    agent: Agent,
 }
 
 /// Whether a guest is on its way between two hosts.
@@ -73,6 +76,7 @@ impl Kept {
         assigned: Assigned { cells: None, devices: Vec::new() },
         console: Vec::new(),
         nics: Vec::new(),
+        agent: Agent::NONE,
     };
 }
 
@@ -175,7 +179,8 @@ impl MemoryHost {
         operation: &'static str,
     ) -> Result<(), VirtError> {
         self.with(instance, |guest| {
-            if guest.power == PowerState::Shutdown || guest.passage == Passage::Expected {
+            let off = matches!(guest.power, PowerState::Shutdown | PowerState::Suspended);
+            if off || guest.passage == Passage::Expected {
                 return Err(VirtError::WrongPower { instance, power: guest.power, operation });
             }
             (guest.power, guest.passage) = (power, Passage::None);
@@ -237,6 +242,7 @@ impl VirtDriver for MemoryHost {
             disk,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
+            agent: Agent::of(spec),
             ..Kept::NEW
         });
         Ok(())
@@ -293,6 +299,10 @@ impl VirtDriver for MemoryHost {
         Some(self)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        Some(self)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
     }
@@ -334,6 +344,10 @@ impl VirtDriver for MemoryHost {
     }
 
     fn caching(&self) -> Option<&dyn CacheImages> {
+        Some(self)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
         Some(self)
     }
 }
@@ -411,6 +425,7 @@ impl MoveGuests for MemoryHost {
             disk: parcel.disks.clone(),
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
+            agent: Agent::of(spec),
             ..Kept::NEW
         });
         Ok(())
@@ -432,13 +447,19 @@ impl PauseGuests for MemoryHost {
 impl AttachVolumes for MemoryHost {
     async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
         self.with(instance, |guest| {
-            guest.volumes.insert(link.volume);
+            if !guest.volumes.contains(&link.volume) {
+                guest.changes(instance, "plug a volume in")?;
+                guest.volumes.insert(link.volume);
+            }
             Ok(())
         })
     }
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
-        if let Some(guest) = self.guests().get_mut(&instance) {
+        if let Some(guest) = self.guests().get_mut(&instance)
+            && guest.volumes.contains(&volume)
+        {
+            guest.changes(instance, "pull a volume out")?;
             guest.volumes.remove(&volume);
         }
         Ok(())

@@ -1,15 +1,21 @@
 //! What runs on a host.
 
+mod agents;
 mod caching;
 mod console;
+mod error;
 mod interfaces;
 mod measuring;
+mod suspending;
 mod telling;
 
+pub use agents::{AGENT_PROPERTY, AskAgents, QUIESCE_PROPERTY};
 pub use caching::{CACHED_IMAGES_MAX, CacheImages};
 pub use console::{CONSOLE_BYTES_MAX, Console, ConsoleStream, OpenConsoles, ReadConsoles};
+pub use error::VirtError;
 pub use interfaces::PlugInterfaces;
 pub use measuring::{DiskUse, GuestUse, MeasureGuests, NicUse};
+pub use suspending::SuspendGuests;
 pub use telling::{GuestChange, HearChanges, Herald, TellChanges};
 
 use std::fmt::{Debug, Display};
@@ -17,7 +23,6 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 
-use crate::class::Class;
 use crate::domain::{
     Assigned, GiB, HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, InterfaceName,
     Mac, MiB, PowerState, ProjectId, PublicKey, Reboot, ServerName, Vcpus, VolumeId,
@@ -119,6 +124,10 @@ pub struct Parcel {
 /// - `guests_lists_everything`, sorted by id, also what this driver did not make itself;
 /// - `paused_is_paused`: a paused guest is neither running nor shut down until it is unpaused,
 ///   stopped or rebooted (of [`PauseGuests`]);
+/// - `suspended_is_suspended`: a suspended guest is neither running nor shut down until it is
+///   resumed, stopped or rebooted; `a_suspended_guest_keeps_what_it_has`: nothing is plugged in,
+///   pulled out or taken elsewhere meanwhile; `a_suspended_guest_goes_with_its_memory` (of
+///   [`SuspendGuests`]);
 /// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]);
 /// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
 ///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
@@ -132,6 +141,8 @@ pub struct Parcel {
 /// - `what_a_guest_used_only_grows` (of [`MeasureGuests`]);
 /// - `plug_and_unplug_are_repeatable` (of [`PlugInterfaces`]);
 /// - `the_image_of_a_guest_is_cached` (of [`CacheImages`]);
+/// - `an_agent_answers_while_its_guest_runs`, `a_snapshot_leaves_nothing_frozen` (of
+///   [`AskAgents`]);
 /// - those of [`LiveMigrate`], which take two hosts.
 #[async_trait]
 pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
@@ -186,6 +197,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// Freezing guests in memory, where this host can.
     fn pausing(&self) -> Option<&dyn PauseGuests>;
 
+    /// Putting the memory of guests on disk, where this host can.
+    fn suspending(&self) -> Option<&dyn SuspendGuests>;
+
     /// Plugging volumes, where this host can.
     fn volumes(&self) -> Option<&dyn AttachVolumes>;
 
@@ -218,6 +232,9 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Telling which images are here, where this host keeps any.
     fn caching(&self) -> Option<&dyn CacheImages>;
+
+    /// Asking the agents inside guests, where this host can.
+    fn agents(&self) -> Option<&dyn AskAgents>;
 }
 
 /// Freezes guests in memory.
@@ -243,14 +260,15 @@ pub trait AttachVolumes: Send + Sync {
     /// Plugs a volume in; one that is in is left as it is.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::WrongPower`] when the guest
+    /// is suspended.
     async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError>;
 
     /// Pulls a volume out. When this returns the guest cannot reach it any more. Neither the
     /// volume nor the guest has to be there.
     ///
     /// # Errors
-    /// [`VirtError::Host`].
+    /// [`VirtError::Host`], [`VirtError::WrongPower`] when the guest is suspended with it.
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError>;
 }
 
@@ -281,13 +299,15 @@ pub trait MoveGuests: Send + Sync {
 #[async_trait]
 pub trait SnapshotGuests: Send + Sync {
     /// Stores what is on the root disk of a guest, in `format`, as `image`, and says what was
-    /// stored. The guest is afterwards as it was, running, paused or shut down; what a running
-    /// guest had not written yet may be missing. An image that is stored already is left as it
-    /// is. Volumes and other disks are not stored.
+    /// stored. The guest is afterwards as it was, whatever its power state. What a running guest
+    /// had not written yet may be missing, unless its agent puts its file systems at rest; they
+    /// are not at rest afterwards, whatever came of it. An image that is stored already is left
+    /// as it is. Volumes and other disks are not stored.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`]; nothing was stored
-    /// then, or everything.
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`], and
+    /// [`VirtError::NoAgent`] where the guest's image asks for file systems at rest
+    /// ([`QUIESCE_PROPERTY`]); nothing was stored then, or everything.
     async fn snapshot(
         &self,
         instance: InstanceId,
@@ -327,63 +347,6 @@ pub trait RescueGuests: Send + Sync {
     async fn rescued(&self, instance: InstanceId) -> Result<bool, VirtError>;
 }
 
-/// What went wrong on a host.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VirtError {
-    /// The guest is not on this host.
-    #[error("no guest {instance}")]
-    NoSuchGuest {
-        /// The guest.
-        instance: InstanceId,
-    },
-    /// The guest is in a power state in which this cannot be done.
-    #[error("guest {instance} is {power}: cannot {operation}")]
-    WrongPower {
-        /// The guest.
-        instance: InstanceId,
-        /// Its state.
-        power: PowerState,
-        /// What was to be done.
-        operation: &'static str,
-    },
-    /// The host has no room for it.
-    #[error("guest {instance}: no room on the host")]
-    NoRoom {
-        /// The guest.
-        instance: InstanceId,
-    },
-    /// The image could not be fetched or is not what it should be.
-    #[error("guest {instance}: cannot use its image")]
-    Image {
-        /// The guest.
-        instance: InstanceId,
-        /// Why.
-        source: crate::port::ImageError,
-    },
-    /// The host did not do it, or nobody knows whether it did.
-    #[error("cannot {operation}")]
-    Host {
-        /// What was to be done.
-        operation: &'static str,
-        /// What the host said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl VirtError {
-    /// What a caller should do about it.
-    pub const fn class(&self) -> Class {
-        match self {
-            Self::Host { .. } => Class::Retry,
-            Self::Image { source, .. } => source.class(),
-            Self::NoSuchGuest { .. } | Self::WrongPower { .. } | Self::NoRoom { .. } => {
-                Class::Permanent
-            }
-        }
-    }
-}
-
 #[async_trait]
 impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
     async fn facts(&self) -> Result<HostFacts, VirtError> {
@@ -420,6 +383,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
         (**self).pausing()
+    }
+
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        (**self).suspending()
     }
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
@@ -464,6 +431,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for std::sync::Arc<D> {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         (**self).caching()
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        (**self).agents()
     }
 }
 

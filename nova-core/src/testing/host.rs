@@ -10,12 +10,13 @@ use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
 use crate::domain::{
-    HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
+    HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, PowerState, Reboot, VolumeId,
 };
 use crate::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError,
+    VolumeLink,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -56,12 +57,15 @@ impl<D: VirtDriver + ?Sized> ChaosHost<D> {
         self.powered.store(false, Ordering::SeqCst);
         self.process.note("power is lost");
         for guest in self.driver.guests().await.unwrap_or_default() {
-            drop(self.driver.stop(guest.instance).await);
+            // What was put on disk before is there afterwards.
+            if guest.power != PowerState::Suspended {
+                drop(self.driver.stop(guest.instance).await);
+            }
         }
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Has power again. Its guests are shut down.
+    /// Has power again. Its guests are shut down, or suspended as they were.
     pub fn regain_power(&self) {
         self.powered.store(true, Ordering::SeqCst);
         self.process.note("power is back");
@@ -167,6 +171,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
         self.driver.pausing().is_some().then_some(self as &dyn PauseGuests)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        self.driver.suspending().is_some().then_some(self as &dyn SuspendGuests)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         self.driver.volumes().is_some().then_some(self as &dyn AttachVolumes)
     }
@@ -209,6 +217,10 @@ impl<D: VirtDriver + ?Sized> VirtDriver for ChaosHost<D> {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.driver.caching().is_some().then_some(self as &dyn CacheImages)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.driver.agents().is_some().then_some(self as &dyn AskAgents)
     }
 }
 

@@ -56,6 +56,7 @@ impl Setting {
                 match action {
                     Action::Start => self.go(&power(Action::Stop)).await?,
                     Action::Unpause => self.go(&power(Action::Pause)).await?,
+                    Action::Resume => self.go(&power(Action::Suspend)).await?,
                     _ => {}
                 }
             }
@@ -120,6 +121,8 @@ impl Setting {
                     Action::Stop => p.stop(id, server).await,
                     Action::Pause => p.pause(id, server).await,
                     Action::Unpause => p.unpause(id, server).await,
+                    Action::Suspend => p.suspend(id, server).await,
+                    Action::Resume => p.resume(id, server).await,
                     Action::Reboot(how) => p.reboot(id, server, how).await,
                     _ => p.delete_server(id, server).await,
                 });

@@ -104,6 +104,8 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
             Action::Reboot(Reboot::Soft) => power(Action::Reboot(Reboot::Hard)),
             Action::Reboot(Reboot::Hard) => power(Action::Pause),
             Action::Pause => power(Action::Unpause),
+            Action::Unpause => power(Action::Suspend),
+            Action::Suspend => power(Action::Resume),
             _ => Some(OpKind::DeleteServer { instance }),
         },
         Some(OpKind::DeleteServer { .. }) => Some(OpKind::Resize { instance }),

@@ -174,6 +174,8 @@ impl User {
             Action::Reboot(Reboot::Hard),
             Action::Pause,
             Action::Unpause,
+            Action::Suspend,
+            Action::Resume,
         ];
         let sensible: Vec<Action> =
             all.into_iter().filter(|a| a.is_allowed(server.state, server.task)).collect();
@@ -188,6 +190,8 @@ impl User {
                 Action::Stop => project.stop(request, id).await,
                 Action::Pause => project.pause(request, id).await,
                 Action::Unpause => project.unpause(request, id).await,
+                Action::Suspend => project.suspend(request, id).await,
+                Action::Resume => project.resume(request, id).await,
                 Action::Reboot(how) => project.reboot(request, id, how).await,
                 _ => project.delete_server(request, id).await,
             })

@@ -1,8 +1,8 @@
 //! What a project sees of its servers that only their hosts know.
 
-use nova_core::cloud::ApiError;
-use nova_core::domain::InstanceId;
-use nova_core::port::{CONSOLE_BYTES_MAX, GuestUse};
+use nova_core::cloud::{ApiError, ImageSpec};
+use nova_core::domain::{GuestUser, ImageFormat, ImageProperties, InstanceId, Password};
+use nova_core::port::{AGENT_PROPERTY, CONSOLE_BYTES_MAX, GuestUse};
 
 use crate::world::{World, run};
 
@@ -61,5 +61,35 @@ fn a_server_whose_host_cannot_say_has_no_console() {
         world.done(project.shelve_server(project.new_request(), id).await).await;
         let nowhere = project.console_log(id, 1).await;
         assert!(matches!(nowhere, Err(ApiError::Unsuitable { .. })), "{nowhere:?}");
+    });
+}
+
+#[test]
+fn a_project_has_the_agents_in_its_servers_set_passwords_and_in_no_others() {
+    run(async |world: &mut World| {
+        let (admin, project) = (world.admin(), world.project());
+        let (user, password) = (GuestUser::new("root").unwrap(), Password::new("secret").unwrap());
+        let without = world.boot("without").await.instance.id;
+        assert!(!project.agent_answers(without).await.unwrap());
+        let refused = project.set_password(without, &user, &password).await;
+        assert!(matches!(refused, Err(ApiError::Driver { .. })), "{refused:?}");
+
+        let properties = ImageProperties::new([(AGENT_PROPERTY, "True")]).unwrap();
+        let image = ImageSpec::new("agent".parse().unwrap(), ImageFormat::Raw);
+        let image = image.with_properties(properties);
+        let bytes = Box::new(&b"a disk with an agent"[..]);
+        world.image = admin.register_image(admin.new_request(), &image, bytes).await.unwrap();
+        let server = world.boot("with").await.instance;
+        assert!(project.agent_answers(server.id).await.unwrap());
+        project.set_password(server.id, &user, &password).await.unwrap();
+        let host = &world.hosts[&server.host.unwrap()];
+        assert_eq!(host.password(server.id, &user), Some(password.clone()));
+
+        let others = world.cloud.project("others".parse().unwrap());
+        let refused = others.set_password(server.id, &user, &password).await;
+        assert!(matches!(refused, Err(ApiError::NotFound { .. })), "{refused:?}");
+        world.done(project.stop(project.new_request(), server.id).await).await;
+        let silent = project.agent_answers(server.id).await;
+        assert!(matches!(silent, Err(ApiError::Driver { .. })), "{silent:?}");
     });
 }

@@ -39,6 +39,7 @@ mod slow_host;
 mod snapshots;
 mod starts;
 mod stubborn;
+mod suspend;
 mod telling;
 mod traits;
 mod uploads;

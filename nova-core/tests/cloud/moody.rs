@@ -11,9 +11,9 @@ use nova_core::clock::Clock;
 use nova_core::domain::{HostFacts, HostId, InstanceId, Reboot, VolumeId};
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, MeasureGuests, MoveGuests,
     OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests,
-    TellChanges, VirtDriver, VirtError, VolumeLink,
+    SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use crate::world::{World, spec};
@@ -194,6 +194,10 @@ impl VirtDriver for Moody {
         self.host.pausing()
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        self.host.suspending()
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
     }
@@ -236,6 +240,10 @@ impl VirtDriver for Moody {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.host.caching()
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.host.agents()
     }
 }
 

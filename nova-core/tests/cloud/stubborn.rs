@@ -11,9 +11,10 @@ use nova_core::domain::{
 };
 use nova_core::memory::{MemoryHost, VirtualClock};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, Invitation, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError, VolumeLink,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, Transfer, VirtDriver, VirtError,
+    VolumeLink,
 };
 
 /// What goes wrong.
@@ -29,7 +30,7 @@ pub(crate) enum Trouble {
     NoStart,
     /// It knows nothing of live migration.
     NotLive,
-    /// This verb of live migration, or unpausing, never works.
+    /// This verb of live migration, of suspending, or unpausing, never works.
     No(&'static str),
     /// It says that it received a guest, and did not.
     FalseReceipt,
@@ -162,6 +163,10 @@ impl VirtDriver for Stubborn {
         Some(self)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        Some(self)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
     }
@@ -207,6 +212,10 @@ impl VirtDriver for Stubborn {
 
     fn caching(&self) -> Option<&dyn CacheImages> {
         self.host.caching()
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        self.host.agents()
     }
 }
 
@@ -281,6 +290,19 @@ impl MoveGuests for Stubborn {
     ) -> Result<(), VirtError> {
         self.pass("unpack").await?;
         self.host.unpack(spec, parcel, images).await
+    }
+}
+
+#[async_trait]
+impl SuspendGuests for Stubborn {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("suspend").await?;
+        self.host.suspend(instance).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.pass("resume").await?;
+        self.host.resume(instance).await
     }
 }
 

@@ -12,7 +12,7 @@ use nova_core::domain::{
     Assigned, Flavor, GiB, ImageFormat, InstanceId, InterfaceName, Invalid, MiB, ProjectId,
     ServerName, Vcpus,
 };
-use nova_core::port::{GuestSpec, Nic};
+use nova_core::port::{AGENT_PROPERTY, GuestSpec, Nic};
 
 pub use self::device::{
     Backing, Boot, Console, Disk, DiskBus, DiskFormat, DiskRole, Interface, NicModel, RootFs,
@@ -36,6 +36,7 @@ pub struct DomainSpec {
     root_fs: Option<RootFs>,
     interfaces: Vec<Interface>,
     console: Console,
+    agent: bool,
     assigned: Assigned,
 }
 
@@ -46,7 +47,7 @@ impl DomainSpec {
     /// What `guest` is on a host with these options.
     ///
     /// The image's properties `hw_disk_bus`, `hw_vif_model` and `hw_machine_type` go before the
-    /// host's options. A container's root file system is unpacked from its image, and it has no
+    /// host's options; with `hw_qemu_guest_agent` a machine has a channel to an agent. A container's root file system is unpacked from its image, and it has no
     /// other disk.
     ///
     /// ```
@@ -99,6 +100,7 @@ impl DomainSpec {
             root_fs,
             interfaces: interfaces(guest, options, container)?,
             console: if container { Console::Container { log } } else { Console::Serial { log } },
+            agent: !container && guest.image.properties.says(AGENT_PROPERTY)?,
             assigned: guest.assigned.clone(),
         })
     }
@@ -242,6 +244,11 @@ impl DomainSpec {
     /// Where the guest's console goes.
     pub fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// Whether it has a channel to an agent inside it.
+    pub fn has_agent(&self) -> bool {
+        self.agent
     }
 
     /// The target of the next disk that is plugged in, beside the guest's own and those `taken`;

@@ -20,7 +20,7 @@ use rustix::termios::{self, OptionalActions};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::daemon::{DomainState, Which};
+use super::daemon::Which;
 use super::host::{LibvirtHost, domain_of, host, power};
 use super::xml::Element;
 use crate::files::FileError;
@@ -93,7 +93,7 @@ impl OpenConsoles for LibvirtHost {
     async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
         let operation = "open a guest's console";
         let (state, _) = self.inner.existing(instance).await?;
-        if state == DomainState::Off {
+        if state.is_down() {
             return Err(VirtError::WrongPower { instance, power: power(state), operation });
         }
         let now = self.inner.daemon().description(domain_of(instance), Which::Current).await;

@@ -51,6 +51,21 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// Forgets a domain that does not execute.
     async fn undefine(&self, domain: DomainId) -> Result<(), LibvirtError>;
 
+    /// Puts the memory of a domain on disk, of one that is frozen as well: it is [`Saved`] then,
+    /// and executes when it is [restored](Self::restore).
+    ///
+    /// [`Saved`]: DomainState::Saved
+    async fn save(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Starts a domain from its saved memory, as it was defined when that was saved.
+    ///
+    /// A daemon that finds that it never completed the memory itself, as after a loss of power,
+    /// throws it away and boots the domain.
+    async fn restore(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
+    /// Throws the saved memory of a domain away. There has to be some.
+    async fn forget_memory(&self, domain: DomainId) -> Result<(), LibvirtError>;
+
     /// Freezes a domain.
     async fn suspend(&self, domain: DomainId) -> Result<(), LibvirtError>;
 
@@ -82,6 +97,9 @@ pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
     /// Copying disks of domains that execute, if this connection can ask for it.
     fn copying(&self) -> Option<&dyn CopyDisks>;
 
+    /// Asking agents inside domains, if this connection knows how.
+    fn agents(&self) -> Option<&dyn Agents>;
+
     /// Whether this connection is told of what others change.
     fn is_told(&self) -> bool;
 
@@ -97,6 +115,19 @@ pub(crate) trait CopyDisks: Send + Sync {
 
     /// How the last longer work on a domain is.
     async fn job(&self, domain: DomainId) -> Result<Job, LibvirtError>;
+}
+
+/// What runs inside domains and hears at a channel of theirs.
+#[async_trait]
+pub(crate) trait Agents: Send + Sync {
+    /// Gives a command to the agent in an executing domain, and waits so many seconds for its
+    /// answer, which is whatever the domain chose to say.
+    async fn command(
+        &self,
+        domain: DomainId,
+        command: &str,
+        seconds: u32,
+    ) -> Result<String, LibvirtError>;
 }
 
 /// The phases in which a domain goes from one daemon to another, each asked for by its own name.
@@ -155,6 +186,8 @@ pub(crate) struct Habits {
     pub(crate) start: u32,
     /// Flags of undefining.
     pub(crate) undefine: u32,
+    /// Whether it saves the memory of domains.
+    pub(crate) saves: bool,
 }
 
 impl Habits {
@@ -162,9 +195,9 @@ impl Habits {
         if uri.starts_with("qemu") {
             // Not from a saved memory; and without saved memory, descriptions of snapshots and of
             // checkpoints, and NVRAM.
-            Self { start: 8, undefine: 1 | 2 | 4 | 16 }
+            Self { start: 8, undefine: 1 | 2 | 4 | 16, saves: true }
         } else {
-            Self { start: 0, undefine: 0 }
+            Self { start: 0, undefine: 0, saves: false }
         }
     }
 }
@@ -187,10 +220,20 @@ pub(crate) enum DomainState {
     Paused,
     /// It is not in memory.
     Off,
+    /// It is not in memory, and what was in its memory is on disk.
+    Saved,
 }
 
+/// Of saving: the domain executes when it is restored, whether it was frozen or not.
+pub(crate) const SAVE_RUNNING: u32 = 1 << 1;
+
 impl DomainState {
-    /// `virDomainState`.
+    /// Whether it is not in memory.
+    pub(crate) const fn is_down(self) -> bool {
+        matches!(self, Self::Off | Self::Saved)
+    }
+
+    /// `virDomainState`. That it is saved is asked for besides.
     pub(crate) fn from_number(number: i32) -> Self {
         match number {
             // Running, blocked, being shut down; and what a driver has no word for.

@@ -18,6 +18,9 @@ use crate::inspect::archive::USERS;
 /// Names the elements that this project puts into a definition.
 const NAMESPACE: &str = "urn:nova:guest:1";
 
+/// The channel at which agents in guests of QEMU hear.
+const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
+
 /// What is plugged into a guest beside its own disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VolumeDisk {
@@ -247,6 +250,11 @@ fn devices(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {
     };
     for address in &domain.assigned().devices {
         devices = devices.with(host_device(&address.to_string())?);
+    }
+    if domain.has_agent() {
+        // The daemon chooses where on the host it ends.
+        let target = Element::new("target").attr("type", "virtio").attr("name", AGENT_CHANNEL);
+        devices = devices.with(Element::new("channel").attr("type", "unix").with(target));
     }
     if matches!(domain.hypervisor(), Hypervisor::Kvm | Hypervisor::Qemu) {
         let source = Element::leaf("backend", "/dev/urandom").attr("model", "random");

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use nova_core::domain::{HostFacts, InstanceId, Reboot};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, LiveMigrate, MeasureGuests,
-    MoveGuests, OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests,
-    SnapshotGuests, TellChanges, VirtDriver, VirtError,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageStore, LiveMigrate,
+    MeasureGuests, MoveGuests, OpenConsoles, PauseGuests, PlugInterfaces, ReadConsoles,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError,
 };
 
 use super::daemon::{DomainId, DomainState};
@@ -73,7 +73,7 @@ impl VirtDriver for LibvirtHost {
     async fn start(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.alone(instance, "start a guest", |inner| async move {
             match inner.arrived(instance, "start a guest").await? {
-                (DomainState::Running | DomainState::Paused, _) => Ok(()),
+                (DomainState::Running | DomainState::Paused | DomainState::Saved, _) => Ok(()),
                 (DomainState::Off, Some(mut record)) => inner.begin(&mut record).await,
                 (DomainState::Off, None) => {
                     let started = inner.daemon().start(domain_of(instance)).await;
@@ -90,6 +90,7 @@ impl VirtDriver for LibvirtHost {
             let coming = record.and_then(|record| record.coming.map(|coming| (record, coming)));
             match (state, coming) {
                 (DomainState::Off, _) => Ok(()),
+                (DomainState::Saved, _) => inner.forget_memory(instance).await,
                 (_, Some((record, coming))) => inner.lose(record, coming).await,
                 // It hears nothing.
                 (DomainState::Paused, None) => inner.end(instance).await,
@@ -112,6 +113,11 @@ impl VirtDriver for LibvirtHost {
 
     fn pausing(&self) -> Option<&dyn PauseGuests> {
         Some(self)
+    }
+
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        // What a container has in memory cannot be put on disk.
+        self.inner.has_disks().then_some(self as &dyn SuspendGuests)
     }
 
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
@@ -159,6 +165,11 @@ impl VirtDriver for LibvirtHost {
     fn caching(&self) -> Option<&dyn CacheImages> {
         Some(self)
     }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        let can = self.inner.has_disks() && self.inner.daemon().agents().is_some();
+        can.then_some(self as &dyn AskAgents)
+    }
 }
 
 #[async_trait]
@@ -185,7 +196,7 @@ impl LibvirtHost {
             let (state, record) = inner.arrived(instance, operation).await?;
             let domain = domain_of(instance);
             let done = match (state, wanted) {
-                (DomainState::Off, _) => {
+                (DomainState::Off | DomainState::Saved, _) => {
                     let power = power(state);
                     return Err(VirtError::WrongPower { instance, power, operation });
                 }

@@ -66,6 +66,7 @@ pub(super) struct Inner {
     pub(super) incoming: Option<Incoming>,
     pub(super) sendings: Sendings,
     pub(super) turns: Turns,
+    pub(super) thaws: super::agents::Thaws,
 }
 
 impl LibvirtHost {
@@ -109,6 +110,7 @@ impl LibvirtHost {
             incoming: None,
             sendings: Sendings::default(),
             turns: Turns::default(),
+            thaws: super::agents::Thaws::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -267,6 +269,9 @@ impl Inner {
         let state = self.state(instance).await?;
         let record = self.record(instance).await?;
         let Some(state) = seen(state, record.as_ref()) else { return Ok(None) };
+        if state == DomainState::Running && record.as_ref().is_some_and(|record| record.frozen) {
+            self.thaw_soon(instance);
+        }
         let power = power(state);
         let (boot, volumes) = match record {
             Some(record) => (record.boot, record.volumes.into_keys().collect()),
@@ -354,6 +359,7 @@ pub(super) const fn power(state: DomainState) -> PowerState {
         DomainState::Running => PowerState::Running,
         DomainState::Paused => PowerState::Paused,
         DomainState::Off => PowerState::Shutdown,
+        DomainState::Saved => PowerState::Suspended,
     }
 }
 

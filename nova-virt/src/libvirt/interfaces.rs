@@ -9,6 +9,7 @@ use super::daemon::DomainState;
 use super::definition::card;
 use super::host::{Inner, LibvirtHost, domain_of, host};
 use super::measuring::mac_of;
+use super::plugging::can_change;
 use super::xml::Element;
 use crate::domain::DomainSpec;
 
@@ -20,6 +21,7 @@ impl PlugInterfaces for LibvirtHost {
         self.alone(instance, operation, move |inner| async move {
             let (state, mut record) = inner.own(instance, operation).await?;
             if record.spec.nics.iter().all(|other| other.mac != nic.mac) {
+                can_change(instance, state, operation)?;
                 record.spec.nics.push(nic.clone());
                 // One that cannot be is not kept.
                 inner.domain(&record)?;
@@ -27,7 +29,7 @@ impl PlugInterfaces for LibvirtHost {
                 inner.save(&record).await?;
             }
             let seen = inner.device(instance, &card_with(nic.mac)).await;
-            if state == DomainState::Off || seen.map_err(host(operation))?.is_some() {
+            if state.is_down() || seen.map_err(host(operation))?.is_some() {
                 return Ok(());
             }
             let spec = inner.domain(&record)?;
@@ -51,7 +53,9 @@ impl PlugInterfaces for LibvirtHost {
             if record.spec.nics.iter().all(|nic| nic.mac != mac) {
                 return Ok(());
             }
-            if !matches!(inner.state(instance).await?, None | Some(DomainState::Off)) {
+            let state = inner.state(instance).await?.unwrap_or(DomainState::Off);
+            can_change(instance, state, operation)?;
+            if state != DomainState::Off {
                 inner.pull_out(instance, &card_with(mac), operation).await?;
             }
             record.spec.nics.retain(|nic| nic.mac != mac);

@@ -17,8 +17,8 @@ use virt::error::{Error, ErrorNumber, clear_error_callback};
 use virt_sys as sys;
 
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Migrations, Traffic,
-    Which,
+    Agents, Change, CopyDisks, Daemon, DomainId, DomainState, Habits, LibvirtError, Migrations,
+    SAVE_RUNNING, Traffic, Which,
 };
 
 /// Calls under way at a time, each on a thread of its own; more wait. A daemon that nobody told
@@ -261,10 +261,15 @@ impl Daemon for Library {
     }
 
     async fn state(&self, domain: DomainId) -> Result<Option<DomainState>, LibvirtError> {
-        match self.ask_of(domain, Domain::get_state).await {
-            Ok((state, _reason)) => {
-                Ok(Some(DomainState::from_number(i32::try_from(state).unwrap_or(i32::MAX))))
-            }
+        let saves = self.shared.habits.saves;
+        let asked = self.ask_of(domain, move |domain| {
+            let (state, _reason) = domain.get_state()?;
+            let state = DomainState::from_number(i32::try_from(state).unwrap_or(i32::MAX));
+            let saved = saves && state == DomainState::Off && domain.has_managed_save(0)?;
+            Ok(if saved { DomainState::Saved } else { state })
+        });
+        match asked.await {
+            Ok(state) => Ok(Some(state)),
             Err(error) if error.is_no_domain() => Ok(None),
             Err(error) => Err(error),
         }
@@ -289,6 +294,18 @@ impl Daemon for Library {
 
     async fn start(&self, domain: DomainId) -> Result<(), LibvirtError> {
         self.change(domain, |domain, habits| domain.create_with_flags(habits.start)).await
+    }
+
+    async fn save(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, _| domain.managed_save(SAVE_RUNNING)).await
+    }
+
+    async fn restore(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, _| domain.create_with_flags(0)).await
+    }
+
+    async fn forget_memory(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.change(domain, |domain, _| domain.managed_save_remove(0)).await
     }
 
     async fn ask_to_shut_down(&self, domain: DomainId) -> Result<(), LibvirtError> {
@@ -362,6 +379,10 @@ impl Daemon for Library {
         None
     }
 
+    fn agents(&self) -> Option<&dyn Agents> {
+        self.shared.habits.saves.then_some(self as &dyn Agents)
+    }
+
     fn is_told(&self) -> bool {
         false
     }
@@ -370,6 +391,20 @@ impl Daemon for Library {
     /// something else has to look.
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
+    }
+}
+
+#[async_trait]
+impl Agents for Library {
+    async fn command(
+        &self,
+        domain: DomainId,
+        command: &str,
+        seconds: u32,
+    ) -> Result<String, LibvirtError> {
+        let command = plain(command)?.to_owned();
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        self.act(domain, move |domain, _| domain.qemu_agent_command(&command, seconds, 0)).await
     }
 }
 

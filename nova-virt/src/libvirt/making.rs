@@ -73,7 +73,7 @@ impl Inner {
     }
 
     async fn try_begin(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
-        if record.leaving.take().is_some() {
+        if record.leaving.take().is_some() | std::mem::take(&mut record.frozen) {
             // That was another life.
             self.save(record).await?;
         }

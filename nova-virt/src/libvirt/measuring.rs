@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use nova_core::domain::{InstanceId, Mac};
 use nova_core::port::{DiskUse, GuestUse, MeasureGuests, NicUse, VirtError};
 
-use super::daemon::{DomainId, DomainState, LibvirtError, Traffic, Which};
+use super::daemon::{DomainId, LibvirtError, Traffic, Which};
 use super::host::{Inner, LibvirtHost, domain_of, host};
 use super::xml::Element;
 
@@ -12,7 +12,7 @@ use super::xml::Element;
 impl MeasureGuests for LibvirtHost {
     async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
         let (state, _) = self.inner.existing(instance).await?;
-        if state == DomainState::Off {
+        if state.is_down() {
             return Ok(GuestUse::default());
         }
         match self.inner.measure(domain_of(instance)).await {

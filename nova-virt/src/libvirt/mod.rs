@@ -3,6 +3,7 @@
 //! There are two ways to one, each behind a feature of its own: over its socket (`libvirt-native`),
 //! which can do all that the driver can, and through libvirt's own library (`libvirt`).
 
+mod agents;
 mod bases;
 mod caching;
 mod choice;
@@ -38,6 +39,7 @@ mod seal;
 mod sending;
 mod snapshot;
 mod storage;
+mod suspending;
 mod telling;
 mod turns;
 mod xml;

@@ -6,7 +6,7 @@ use nova_core::port::{AttachVolumes, VirtError, VolumeLink};
 
 use super::daemon::{DomainState, LibvirtError, Which};
 use super::definition::{VolumeDisk, volume_disk};
-use super::host::{Inner, LibvirtHost, domain_of, host, source_of};
+use super::host::{Inner, LibvirtHost, domain_of, host, power, source_of};
 use super::record::Plugged;
 use super::xml::Element;
 use crate::domain::DiskBus;
@@ -25,6 +25,7 @@ impl AttachVolumes for LibvirtHost {
             let target = match record.volumes.get(&volume) {
                 Some(plugged) => plugged.target.clone(),
                 None => {
+                    can_change(instance, state, operation)?;
                     let taken = record.volumes.values().map(|plugged| plugged.target.clone());
                     let free = spec.free_target(&taken.collect::<Vec<_>>());
                     let target = free.ok_or_else(|| host(operation)("the guest's bus is full"))?;
@@ -35,7 +36,7 @@ impl AttachVolumes for LibvirtHost {
                     target
                 }
             };
-            if state == DomainState::Off || inner.sees(instance, &target).await? {
+            if state.is_down() || inner.sees(instance, &target).await? {
                 return Ok(());
             }
             let bus = spec.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
@@ -54,7 +55,9 @@ impl AttachVolumes for LibvirtHost {
             let Some(Plugged { target, .. }) = record.volumes.get(&volume).cloned() else {
                 return Ok(());
             };
-            if !matches!(inner.state(instance).await?, None | Some(DomainState::Off)) {
+            let state = inner.state(instance).await?.unwrap_or(DomainState::Off);
+            can_change(instance, state, operation)?;
+            if state != DomainState::Off {
                 inner.pull_out(instance, &disk_named(&target), operation).await?;
             }
             record.volumes.remove(&volume);
@@ -114,6 +117,20 @@ impl Inner {
             })
             .await?;
         if gone { Ok(()) } else { Err(host(operation)("the guest does not give it up")) }
+    }
+}
+
+/// What a guest has can be changed: its memory, if that is on disk, counts on it.
+pub(super) fn can_change(
+    instance: InstanceId,
+    state: DomainState,
+    operation: &'static str,
+) -> Result<(), VirtError> {
+    match state {
+        DomainState::Saved => {
+            Err(VirtError::WrongPower { instance, power: power(state), operation })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -33,7 +33,7 @@ impl Inner {
     pub(super) async fn shut_down(&self, guest: InstanceId) -> Result<(), VirtError> {
         let domain = domain_of(guest);
         let is_off = || async {
-            if matches!(self.daemon().state(domain).await?, None | Some(DomainState::Off)) {
+            if self.daemon().state(domain).await?.is_none_or(DomainState::is_down) {
                 return Ok(true);
             }
             // Again and again: one that was still starting has not heard. That it cannot hear at

@@ -50,6 +50,10 @@ pub(super) struct Record {
     /// send it again before it has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stiff: Option<u32>,
+    /// Whether its agent was told to put its file systems at rest, and has not said since that
+    /// they are not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) frozen: bool,
     /// What it was rescued with, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rescue: Option<Rescue>,
@@ -129,6 +133,7 @@ impl Record {
             coming: None,
             leaving: None,
             stiff: None,
+            frozen: false,
             rescue: None,
         }
     }

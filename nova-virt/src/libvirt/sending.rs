@@ -114,7 +114,7 @@ impl LibvirtHost {
         let inner = &self.inner;
         let turn = self.turn(instance).await;
         let (state, record) = inner.own(instance, operation).await?;
-        if state == DomainState::Off {
+        if state.is_down() {
             let power = power(state);
             return Err(VirtError::WrongPower { instance, power, operation });
         }

@@ -1,4 +1,5 @@
-//! Images of guests: their root disks, copied while they go on.
+//! Images of guests: their root disks, copied while they go on. The file systems of one whose agent
+//! answers are at rest for the moment that the copy shows.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ impl Inner {
         let (old, path) = (into.clone(), into.clone());
         let failed = move |path: &Path| FileError::io(path, "copy a disk");
         self.files(operation, move |_| crate::files::remove(&old).map_err(failed(&old))).await?;
-        if state == DomainState::Off {
+        if state.is_down() {
             return self
                 .files(operation, move |_| disks::copy(&root, &path, format).map_err(failed(&path)))
                 .await;
@@ -122,7 +123,13 @@ impl Inner {
         let mut changes = self.daemon().changes();
         let copying = self.daemon().copying();
         let copying = copying.ok_or_else(|| host(operation)("this connection copies no disks"))?;
-        copying.begin_backup(domain_of(guest), &xml).await.map_err(host(operation))?;
+        let rest = self.put_to_rest(guest, state, domain, record).await?;
+        // What the copy shows is fixed when this returns.
+        let begun = copying.begin_backup(domain_of(guest), &xml).await;
+        if let Some(record) = rest {
+            self.let_go_on(record).await;
+        }
+        begun.map_err(host(operation))?;
         let end = self.clock.now().after(COPY_MAX);
         loop {
             match copying.job(domain_of(guest)).await.map_err(host(operation))? {

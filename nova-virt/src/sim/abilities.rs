@@ -1,15 +1,16 @@
-//! What a simulated host can do besides: tell of changes, keep consoles, count, plug interfaces,
+//! What a simulated host can do besides: suspend guests, tell of changes, keep consoles, count, plug interfaces,
 //! tell which images it has.
 
 use async_trait::async_trait;
 use nova_core::domain::{InstanceId, Mac, PowerState};
 use nova_core::port::{
     CacheImages, ConsoleStream, GuestUse, HearChanges, MeasureGuests, Nic, NicUse, OpenConsoles,
-    PlugInterfaces, ReadConsoles, TellChanges, VirtError,
+    PlugInterfaces, ReadConsoles, SuspendGuests, TellChanges, VirtError,
 };
 use tokio::io::SimplexStream;
 
 use super::SimHost;
+use super::live::Passage;
 use super::options::Verb;
 
 /// Bytes that were typed at a console and not read yet; who types more waits.
@@ -45,7 +46,7 @@ impl OpenConsoles for SimHost {
     async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
         let verb = Verb::OpenConsole;
         self.call(verb, move |state| match state.existing(instance)?.power {
-            power @ PowerState::Shutdown => {
+            power @ (PowerState::Shutdown | PowerState::Suspended) => {
                 Err(VirtError::WrongPower { instance, power, operation: verb.name() })
             }
             _ => Ok(()),
@@ -61,7 +62,7 @@ impl MeasureGuests for SimHost {
     async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
         self.call(Verb::Used, move |state| {
             let guest = state.existing(instance)?;
-            if guest.power == PowerState::Shutdown {
+            if matches!(guest.power, PowerState::Shutdown | PowerState::Suspended) {
                 return Ok(GuestUse::default());
             }
             let nics = guest.nics.iter().map(|nic| NicUse::none(nic.mac)).collect();
@@ -72,14 +73,49 @@ impl MeasureGuests for SimHost {
     }
 }
 
+/// What is on disk is there when the host was switched off meanwhile.
+#[async_trait]
+impl SuspendGuests for SimHost {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.call(Verb::Suspend, move |state| {
+            let guest = state.complete(instance, Verb::Suspend)?;
+            if guest.power == PowerState::Shutdown {
+                let (power, operation) = (guest.power, Verb::Suspend.name());
+                return Err(VirtError::WrongPower { instance, power, operation });
+            }
+            (guest.power, guest.passage) = (PowerState::Suspended, Passage::None);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.call(Verb::Resume, move |state| {
+            let guest = state.existing(instance)?;
+            match guest.power {
+                PowerState::Suspended | PowerState::Running => {
+                    guest.power = PowerState::Running;
+                    Ok(())
+                }
+                power => {
+                    let operation = Verb::Resume.name();
+                    Err(VirtError::WrongPower { instance, power, operation })
+                }
+            }
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl PlugInterfaces for SimHost {
     async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError> {
         let nic = nic.clone();
         self.call(Verb::Plug, move |state| {
-            let nics = &mut state.existing(instance)?.nics;
-            if nics.iter().all(|other| other.mac != nic.mac) {
-                nics.push(nic);
+            let guest = state.existing(instance)?;
+            if guest.nics.iter().all(|other| other.mac != nic.mac) {
+                guest.changes(instance, Verb::Plug)?;
+                guest.nics.push(nic);
             }
             Ok(())
         })
@@ -88,7 +124,10 @@ impl PlugInterfaces for SimHost {
 
     async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError> {
         self.call(Verb::Unplug, move |state| {
-            if let Some(guest) = state.guests.get_mut(&instance) {
+            if let Some(guest) = state.guests.get_mut(&instance)
+                && guest.nics.iter().any(|nic| nic.mac == mac)
+            {
+                guest.changes(instance, Verb::Unplug)?;
                 guest.nics.retain(|nic| nic.mac != mac);
             }
             Ok(())

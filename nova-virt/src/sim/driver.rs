@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use nova_core::clock::ClockExt as _;
 use nova_core::domain::{HostFacts, Image, ImageContent, InstanceId, Reboot, VolumeId};
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageError, ImageStore, LiveMigrate,
     MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces, ReadConsoles,
-    RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
+    RescueGuests, SnapshotGuests, SuspendGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 
 use super::options::{Fate, Verb};
@@ -83,6 +83,10 @@ impl VirtDriver for SimHost {
         Some(self)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        Some(self)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
     }
@@ -126,6 +130,10 @@ impl VirtDriver for SimHost {
     fn caching(&self) -> Option<&dyn CacheImages> {
         Some(self)
     }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -166,11 +174,7 @@ impl AttachVolumes for SimHost {
     }
 
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
-        self.call(Verb::Detach, move |state| {
-            state.detach(instance, volume);
-            Ok(())
-        })
-        .await
+        self.call(Verb::Detach, move |state| state.detach(instance, volume)).await
     }
 }
 

@@ -48,7 +48,8 @@ impl State {
     fn send(&mut self, instance: InstanceId) -> Result<Transfer, VirtError> {
         let guest = self.existing(instance)?;
         match (guest.passage, guest.power) {
-            (Passage::Expected, power) | (_, power @ PowerState::Shutdown) => {
+            (Passage::Expected, power)
+            | (_, power @ (PowerState::Shutdown | PowerState::Suspended)) => {
                 let operation = Verb::Send.name();
                 return Err(VirtError::WrongPower { instance, power, operation });
             }

@@ -6,6 +6,7 @@
 //! are handed in. What it is not: nothing executes, no disk has contents, no packet flows.
 
 mod abilities;
+mod agents;
 mod dice;
 mod driver;
 mod fleet;

@@ -32,6 +32,10 @@ pub enum Verb {
     Pause,
     /// Go on.
     Unpause,
+    /// Put the memory on disk.
+    Suspend,
+    /// Go on from there.
+    Resume,
     /// Plug a volume in.
     Attach,
     /// Pull a volume out.
@@ -72,11 +76,15 @@ pub enum Verb {
     Plugged,
     /// Which images are here.
     CachedImages,
+    /// Whether the agent in a guest answers, and what it says.
+    AskAgent,
+    /// Set a password in a guest.
+    SetPassword,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::Facts,
         Self::Guests,
         Self::Guest,
@@ -87,6 +95,8 @@ impl Verb {
         Self::Reboot,
         Self::Pause,
         Self::Unpause,
+        Self::Suspend,
+        Self::Resume,
         Self::Attach,
         Self::Detach,
         Self::Pack,
@@ -107,6 +117,8 @@ impl Verb {
         Self::Unplug,
         Self::Plugged,
         Self::CachedImages,
+        Self::AskAgent,
+        Self::SetPassword,
     ];
 
     /// What it does, as it follows "cannot".
@@ -122,6 +134,8 @@ impl Verb {
             Self::Reboot => "reboot a guest",
             Self::Pause => "pause a guest",
             Self::Unpause => "unpause a guest",
+            Self::Suspend => "suspend a guest",
+            Self::Resume => "resume a guest",
             Self::Attach => "attach a volume",
             Self::Detach => "detach a volume",
             Self::Pack => "pack a guest",
@@ -142,6 +156,8 @@ impl Verb {
             Self::Unplug => "pull an interface out",
             Self::Plugged => "tell which interfaces are plugged in",
             Self::CachedImages => "list images",
+            Self::AskAgent => "ask the agent in a guest",
+            Self::SetPassword => "set a password in a guest",
         }
     }
 }

@@ -185,7 +185,7 @@ impl State {
     /// Pauses or unpauses.
     pub(super) fn turn(&mut self, instance: InstanceId, verb: Verb) -> Result<(), VirtError> {
         let guest = self.complete(instance, verb)?;
-        if guest.power == PowerState::Shutdown {
+        if matches!(guest.power, PowerState::Shutdown | PowerState::Suspended) {
             let (power, operation) = (guest.power, verb.name());
             return Err(VirtError::WrongPower { instance, power, operation });
         }
@@ -230,22 +230,37 @@ impl State {
         instance: InstanceId,
         link: VolumeLink,
     ) -> Result<(), VirtError> {
-        self.existing(instance)?.volumes.entry(link.volume).or_insert(link.connection);
+        let guest = self.existing(instance)?;
+        if !guest.volumes.contains_key(&link.volume) {
+            guest.changes(instance, Verb::Attach)?;
+            guest.volumes.insert(link.volume, link.connection);
+        }
         Ok(())
     }
 
-    pub(super) fn detach(&mut self, instance: InstanceId, volume: VolumeId) {
-        if let Some(guest) = self.guests.get_mut(&instance) {
+    pub(super) fn detach(
+        &mut self,
+        instance: InstanceId,
+        volume: VolumeId,
+    ) -> Result<(), VirtError> {
+        if let Some(guest) = self.guests.get_mut(&instance)
+            && guest.volumes.contains_key(&volume)
+        {
+            guest.changes(instance, Verb::Detach)?;
             guest.volumes.remove(&volume);
         }
+        Ok(())
     }
 
-    /// Everything that was in memory is gone; disks and what is plugged into guests stay.
+    /// Everything that was in memory is gone; disks, memory that was put there, and what is plugged
+    /// into guests stay.
     pub(super) fn lose_power(&mut self) {
         self.powered = false;
         self.outages += 1;
         for guest in self.guests.values_mut() {
-            guest.shut_down();
+            if guest.power != PowerState::Suspended {
+                guest.shut_down();
+            }
         }
     }
 
@@ -254,7 +269,11 @@ impl State {
     }
 
     /// A guest of which nothing is still to come.
-    fn complete(&mut self, instance: InstanceId, verb: Verb) -> Result<&mut SimGuest, VirtError> {
+    pub(super) fn complete(
+        &mut self,
+        instance: InstanceId,
+        verb: Verb,
+    ) -> Result<&mut SimGuest, VirtError> {
         let guest = self.existing(instance)?;
         match guest.passage {
             Passage::Expected => {
@@ -288,6 +307,16 @@ impl SimGuest {
         self.console.push_str("the guest boots\n");
         let old = self.console.len().saturating_sub(CONSOLE_BYTES_MAX);
         self.console.drain(..old);
+    }
+
+    /// What it has can be changed: its memory, if that is on disk, counts on it.
+    pub(super) fn changes(&self, instance: InstanceId, verb: Verb) -> Result<(), VirtError> {
+        match self.power {
+            power @ PowerState::Suspended => {
+                Err(VirtError::WrongPower { instance, power, operation: verb.name() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What was being sent is not sent any more; what was to come may still come.

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use nova_core::clock::{Clock, ClockExt as _};
 use nova_core::domain::{
-    AllocationRatio, ImageId, InterfaceName, Mac, MiB, PowerState, Reboot, Resources, VolumeId,
+    AllocationRatio, GuestUser, ImageId, InterfaceName, Mac, MiB, Password, PowerState, Reboot,
+    Resources, VolumeId,
 };
 use nova_core::memory::VirtualClock;
 use nova_core::port::{
-    AttachVolumes as _, CacheImages as _, Connection, ImageError, Invitation, LiveMigrate as _,
-    MeasureGuests as _, MoveGuests as _, Nic, OpenConsoles as _, Parcel, PauseGuests as _,
-    PlugInterfaces as _, ReadConsoles as _, RescueGuests as _, SnapshotGuests as _, Transfer,
-    VirtDriver as _, VirtError, VolumeLink,
+    AskAgents as _, AttachVolumes as _, CacheImages as _, Connection, ImageError, Invitation,
+    LiveMigrate as _, MeasureGuests as _, MoveGuests as _, Nic, OpenConsoles as _, Parcel,
+    PauseGuests as _, PlugInterfaces as _, ReadConsoles as _, RescueGuests as _,
+    SnapshotGuests as _, SuspendGuests as _, Transfer, VirtDriver as _, VirtError, VolumeLink,
 };
 use nova_core::seed::Seed;
 use nova_virt::sim::{Capacity, Faults, Latency, SimFailure, Verb};
@@ -96,6 +97,7 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             bridge: InterfaceName::new("br100").unwrap(),
             address: [10, 0, 0, 2].into(),
         };
+        let (user, password) = (GuestUser::new("u").unwrap(), Password::new("p").unwrap());
         let errors = [
             host.facts().await.err(),
             host.guests().await.err(),
@@ -107,6 +109,8 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.reboot(id(1), Reboot::Soft, 9).await.err(),
             host.pause(id(1)).await.err(),
             host.unpause(id(1)).await.err(),
+            host.suspend(id(1)).await.err(),
+            host.resume(id(1)).await.err(),
             host.attach(id(1), &link).await.err(),
             host.detach(id(1), link.volume).await.err(),
             host.pack(id(1)).await.err(),
@@ -127,6 +131,8 @@ fn without_power_nothing_answers_and_afterwards_every_guest_is_shut_down_with_it
             host.unplug(id(1), nic.mac).await.err(),
             host.plugged(id(1)).await.err(),
             host.cached_images().await.err(),
+            host.answers(id(1)).await.err(),
+            host.set_password(id(1), &user, &password).await.err(),
         ];
         assert_eq!(errors.len(), Verb::ALL.len());
         for error in errors {

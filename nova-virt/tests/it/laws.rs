@@ -13,10 +13,10 @@ use nova_core::domain::{
     HostFacts, Image, ImageContent, ImageFormat, ImageId, InstanceId, Reboot, VolumeId,
 };
 use nova_core::port::{
-    AttachVolumes, CacheImages, Guest, GuestSpec, ImageBytes, ImageError, ImageStore, Invitation,
-    LiveMigrate, MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests, PlugInterfaces,
-    ReadConsoles, RescueGuests, SnapshotGuests, TellChanges, Transfer, VirtDriver, VirtError,
-    VolumeLink,
+    AskAgents, AttachVolumes, CacheImages, Guest, GuestSpec, ImageBytes, ImageError, ImageStore,
+    Invitation, LiveMigrate, MeasureGuests, MoveGuests, OpenConsoles, Parcel, PauseGuests,
+    PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests, TellChanges,
+    Transfer, VirtDriver, VirtError, VolumeLink,
 };
 use nova_virt::sim::Latency;
 use nova_virt::{DirImageStore, FileError, Several, SimHost, SimOptions};
@@ -188,6 +188,10 @@ impl VirtDriver for Reopened {
         Some(self)
     }
 
+    fn suspending(&self) -> Option<&dyn SuspendGuests> {
+        Some(self)
+    }
+
     fn volumes(&self) -> Option<&dyn AttachVolumes> {
         Some(self)
     }
@@ -230,6 +234,10 @@ impl VirtDriver for Reopened {
     }
 
     fn caching(&self) -> Option<&dyn CacheImages> {
+        Some(self)
+    }
+
+    fn agents(&self) -> Option<&dyn AskAgents> {
         Some(self)
     }
 }

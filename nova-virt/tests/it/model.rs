@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nova_core::domain::{PowerState, Reboot, VolumeId};
 use nova_core::memory::MemoryImages;
 use nova_core::port::{
-    AttachVolumes as _, Connection, Guest, PauseGuests as _, VirtDriver as _, VirtError, VolumeLink,
+    AttachVolumes as _, Connection, Guest, PauseGuests as _, SuspendGuests as _, VirtDriver as _,
+    VirtError, VolumeLink,
 };
 use nova_virt::SimHost;
 use proptest::prelude::*;
@@ -22,6 +23,8 @@ enum Step {
     Reboot(u128, u64),
     Pause(u128),
     Unpause(u128),
+    Suspend(u128),
+    Resume(u128),
     Attach(u128, u128),
     Detach(u128, u128),
     LosePower,
@@ -42,6 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (guest.clone(), 0..4_u64).prop_map(|(guest, boot)| Reboot(guest, boot)),
         2 => guest.clone().prop_map(Pause),
         2 => guest.clone().prop_map(Unpause),
+        2 => guest.clone().prop_map(Suspend),
+        2 => guest.clone().prop_map(Resume),
         2 => (guest.clone(), volume.clone()).prop_map(|(guest, volume)| Attach(guest, volume)),
         2 => (guest, volume).prop_map(|(guest, volume)| Detach(guest, volume)),
         1 => Just(LosePower),
@@ -61,11 +66,12 @@ struct Model {
 impl Model {
     /// Takes a step and says how it ends, in a word.
     fn take(&mut self, step: Step) -> &'static str {
-        use PowerState::{Paused, Running, Shutdown};
+        use PowerState::{Paused, Running, Shutdown, Suspended};
         match step {
             Step::LosePower => {
                 self.dark = true;
-                self.guests.values_mut().for_each(|guest| guest.0 = Shutdown);
+                let awake = self.guests.values_mut().filter(|guest| guest.0 != Suspended);
+                awake.for_each(|guest| guest.0 = Shutdown);
             }
             Step::RestorePower => self.dark = false,
             Step::Wipe => self.guests.clear(),
@@ -76,19 +82,33 @@ impl Model {
             Step::Create(n) => drop(self.guests.insert(n, (Running, 0, BTreeSet::new()))),
             Step::Remove(n) => drop(self.guests.remove(&n)),
             Step::Detach(n, v) => {
-                self.guests.get_mut(&n).map(|guest| guest.2.remove(&v));
+                let guest = self.guests.get_mut(&n);
+                match guest.filter(|guest| guest.2.contains(&v)) {
+                    Some((Suspended, ..)) => return "wrong power",
+                    Some(guest) => drop(guest.2.remove(&v)),
+                    None => {}
+                }
             }
             Step::Start(n)
             | Step::Stop(n)
             | Step::Reboot(n, _)
             | Step::Pause(n)
             | Step::Unpause(n)
+            | Step::Suspend(n)
+            | Step::Resume(n)
             | Step::Attach(n, _) => {
                 let Some((power, boot, volumes)) = self.guests.get_mut(&n) else {
                     return "no such guest";
                 };
                 match (step, *power) {
-                    (Step::Pause(_) | Step::Unpause(_), Shutdown) => return "wrong power",
+                    (Step::Pause(_) | Step::Unpause(_), Shutdown | Suspended)
+                    | (Step::Suspend(_), Shutdown)
+                    | (Step::Resume(_), Paused | Shutdown) => return "wrong power",
+                    (Step::Attach(_, v), Suspended) if !volumes.contains(&v) => {
+                        return "wrong power";
+                    }
+                    (Step::Suspend(_), _) => *power = Suspended,
+                    (Step::Resume(_), _) => *power = Running,
                     (Step::Pause(_), _) => *power = Paused,
                     (Step::Unpause(_), _) | (Step::Start(_), Shutdown) => *power = Running,
                     (Step::Stop(_), _) => *power = Shutdown,
@@ -150,6 +170,8 @@ impl Real {
             Step::Reboot(n, boot) => host.reboot(id(n), Reboot::Soft, boot).await,
             Step::Pause(n) => host.pause(id(n)).await,
             Step::Unpause(n) => host.unpause(id(n)).await,
+            Step::Suspend(n) => host.suspend(id(n)).await,
+            Step::Resume(n) => host.resume(id(n)).await,
             Step::Attach(n, volume) => host.attach(id(n), &link(volume)).await,
             Step::Detach(n, volume) => host.detach(id(n), VolumeId::from_u128(volume)).await,
             Step::LosePower => return host.lose_power().map(|()| "done").unwrap(),

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use nova_core::clock::{ClockExt as _, SystemClock};
 use nova_core::domain::{InstanceId, PowerState};
-use nova_core::port::{GuestChange, GuestSpec, MeasureGuests as _, TellChanges as _, VirtDriver};
+use nova_core::port::{
+    GuestChange, GuestSpec, MeasureGuests as _, OpenConsoles as _, ReadConsoles as _,
+    SuspendGuests as _, TellChanges as _, VirtDriver,
+};
 use nova_virt::libvirt::LibvirtHost;
+
+use tokio::io::AsyncWriteExt as _;
 
 use crate::lab::{self, Way};
 
@@ -50,6 +55,66 @@ fn a_guest_that_boots_is_counted() {
         assert!(used.disks[0].read_bytes > 1 << 20 && used.disks[0].reads > 0, "{used:?}");
         VirtDriver::remove(&host, guest).await.unwrap();
     });
+}
+
+/// What its console was told, once this is in it.
+async fn says(host: &LibvirtHost, guest: InstanceId, words: &str) -> String {
+    let clock = SystemClock::new();
+    loop {
+        let log = host.console_log(guest, usize::MAX).await.unwrap();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        if log.contains(words) {
+            return log;
+        }
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The numbers that a guest has counted, as it wrote them.
+fn counted(log: &str) -> Vec<u32> {
+    let words = log.split_whitespace();
+    words.filter_map(|word| word.strip_prefix("COUNT-")?.strip_suffix('.')?.parse().ok()).collect()
+}
+
+fn a_suspended_guest_goes_on(way: Way, id: u128) {
+    run("a_process_goes_on_counting_where_it_was_suspended", async {
+        let (host, images, spec) = lab::qemu_host(way).await;
+        let guest = InstanceId::from_u128(id);
+        host.create(&GuestSpec { instance: guest, ..spec }, &*images).await.unwrap();
+        says(&host, guest, "GUEST-READY").await;
+        let mut console = host.open_console(guest).await.unwrap();
+        let program = b"i=0; while :; do i=$((i+1)); echo COUNT-$i.; sleep 0.05; done\n";
+        console.write_all(program).await.unwrap();
+        says(&host, guest, "COUNT-5.").await;
+        host.suspend(guest).await.unwrap();
+        assert_eq!(host.guest(guest).await.unwrap().unwrap().power, PowerState::Suspended);
+        let before = counted(&says(&host, guest, "COUNT-5.").await);
+        drop(console);
+        host.resume(guest).await.unwrap();
+        assert_eq!(host.guest(guest).await.unwrap().unwrap().power, PowerState::Running);
+        let later = before.last().unwrap() + 5;
+        let log = says(&host, guest, &format!("COUNT-{later}.")).await;
+        // No number is missing, none comes twice, and it has booted once.
+        let after = counted(&log);
+        assert_eq!(after, Vec::from_iter(1..=*after.last().unwrap()), "{log}");
+        assert_eq!(log.matches("GUEST-UP").count(), 1);
+        // Its memory is gone with it: who starts it now, boots it.
+        host.suspend(guest).await.unwrap();
+        host.stop(guest).await.unwrap();
+        assert_eq!(host.guest(guest).await.unwrap().unwrap().power, PowerState::Shutdown);
+        VirtDriver::remove(&host, guest).await.unwrap();
+    });
+}
+
+#[test]
+fn a_process_goes_on_counting_where_it_was_suspended() {
+    a_suspended_guest_goes_on(Way::Native, 0xab3);
+}
+
+#[cfg(feature = "libvirt")]
+#[test]
+fn a_process_goes_on_counting_where_it_was_suspended_by_the_library() {
+    a_suspended_guest_goes_on(Way::Library, 0xab4);
 }
 
 #[test]

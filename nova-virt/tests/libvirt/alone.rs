@@ -110,6 +110,63 @@ fn a_daemon_that_was_killed_finds_its_containers_again() {
     }
 }
 
+/// The file in which the daemon has the memory of the guest.
+fn saved() -> String {
+    format!("/var/lib/libvirt/qemu/save/{}.save", DomainSpec::name_of(GUEST))
+}
+
+#[test]
+fn a_suspended_machine_is_suspended_still_when_its_daemon_was_killed() {
+    if !here("killed daemon, suspended machine") {
+        return;
+    }
+    run(Kind::Machine, async |place| {
+        place.ask(Verb::Create, 0).await.unwrap();
+        place.ask(Verb::Suspend, 0).await.unwrap();
+        assert!(Path::new(&saved()).exists());
+        does("kill", &["-9", &noted("/run/libvirtd.pid")]);
+        while place.host.guest(GUEST).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        does("libvirtd", &["--daemon"]);
+        let clock = SystemClock::new();
+        while place.host.guest(GUEST).await.is_err() {
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        place.check(Verb::Suspend, 0).await;
+        place.ask(Verb::Resume, 0).await.unwrap();
+        place.check(Verb::Resume, 0).await;
+        assert!(!Path::new(&saved()).exists());
+        // What is removed while it is suspended leaves no memory behind.
+        place.ask(Verb::Suspend, 0).await.unwrap();
+        place.ask(Verb::Remove, 0).await.unwrap();
+        assert!(!Path::new(&saved()).exists());
+    });
+}
+
+#[test]
+fn a_machine_whose_memory_is_damaged_is_not_resumed_and_boots_when_it_is_made_to() {
+    if !here("damaged memory") {
+        return;
+    }
+    run(Kind::Machine, async |place| {
+        use std::os::unix::fs::FileExt as _;
+        place.ask(Verb::Create, 0).await.unwrap();
+        place.ask(Verb::Suspend, 0).await.unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(saved()).unwrap();
+        let length = file.metadata().unwrap().len();
+        // What the daemon itself reads first is as it was.
+        file.write_all_at(&vec![0x5a; 64 << 10], length / 2).unwrap();
+        file.set_len(length - 4096).unwrap();
+        let refused = place.ask(Verb::Resume, 0).await;
+        assert!(matches!(refused, Err(VirtError::Host { .. })), "{refused:?}");
+        place.check(Verb::Suspend, 0).await;
+        place.ask(Verb::Reboot, 1).await.unwrap();
+        place.check(Verb::Reboot, 1).await;
+        assert!(!Path::new(&saved()).exists());
+    });
+}
+
 fn a_killed_guest(kind: Kind, folder: &str) {
     run(kind, async move |place| {
         made(place, kind).await;

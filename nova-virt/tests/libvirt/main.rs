@@ -6,6 +6,8 @@
 #[cfg(feature = "libvirt-native")]
 mod abilities;
 #[cfg(feature = "libvirt-native")]
+mod agents;
+#[cfg(feature = "libvirt-native")]
 mod alone;
 #[cfg(feature = "libvirt-native")]
 mod cloud;

@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Create,
     Pause,
     Unpause,
+    Suspend,
+    Resume,
     Reboot,
     Stop,
     Start,
@@ -48,8 +50,8 @@ impl Kind {
         match self {
             Self::Container => &[Create, Pause, Unpause, Reboot, Stop, Start, Remove],
             Self::Machine => &[
-                Create, Pause, Unpause, Reboot, Stop, Start, Attach, Snapshot, Rescue, Unrescue,
-                Remove,
+                Create, Pause, Unpause, Suspend, Resume, Reboot, Stop, Start, Attach, Snapshot,
+                Rescue, Unrescue, Remove,
             ],
         }
     }
@@ -105,6 +107,8 @@ impl Place {
             Create => host.create(&self.spec, &self.images).await,
             Pause => host.pausing().unwrap().pause(self.guest).await,
             Unpause => host.pausing().unwrap().unpause(self.guest).await,
+            Suspend => host.suspending().unwrap().suspend(self.guest).await,
+            Resume => host.suspending().unwrap().resume(self.guest).await,
             Reboot => host.reboot(self.guest, Reboot::Hard, boot).await,
             Stop => host.stop(self.guest).await,
             Start => host.start(self.guest).await,
@@ -132,6 +136,7 @@ impl Place {
             Remove => None,
             Stop => Some(PowerState::Shutdown),
             Pause => Some(PowerState::Paused),
+            Suspend => Some(PowerState::Suspended),
             _ => Some(PowerState::Running),
         };
         assert_eq!(guest.as_ref().map(|guest| guest.power), expected, "{verb:?}");
@@ -159,6 +164,8 @@ impl Place {
             Create => &[Remove],
             Pause => &[Unpause],
             Unpause => &[Pause],
+            Suspend => &[Resume],
+            Resume => &[Suspend],
             Stop => &[Start],
             Start => &[Stop],
             Rescue => &[Unrescue],

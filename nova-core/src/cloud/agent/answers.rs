@@ -1,4 +1,4 @@
-//! What an agent answers when it is asked about its host. Nothing is changed by it.
+//! What an agent answers when it is asked about its host. Nothing that is recorded is changed by it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Hand;
 use crate::cloud::error::chain;
 use crate::cloud::order::{ConsoleText, Listing, Question, Told, Untold};
-use crate::domain::InstanceId;
+use crate::domain::{GuestUser, InstanceId, Password};
 use crate::port::{GuestUse, VirtError};
 
 impl Hand {
@@ -18,6 +18,10 @@ impl Hand {
                 serde_json::to_vec(&self.console(instance, bytes).await)
             }
             Question::Use { instance } => serde_json::to_vec(&self.use_of(instance).await),
+            Question::Agent { instance } => serde_json::to_vec(&self.has_agent(instance).await),
+            Question::Password { instance, user, password } => {
+                serde_json::to_vec(&self.set_password(instance, &user, &password).await)
+            }
         };
         answer.ok()
     }
@@ -39,6 +43,21 @@ impl Hand {
     async fn use_of(&self, instance: InstanceId) -> Told<GuestUse> {
         let measuring = self.driver.measuring().ok_or(Untold::Unable)?;
         self.told_of(measuring.use_of(instance)).await
+    }
+
+    async fn has_agent(&self, instance: InstanceId) -> Told<bool> {
+        let agents = self.driver.agents().ok_or(Untold::Unable)?;
+        self.told_of(agents.answers(instance)).await
+    }
+
+    async fn set_password(
+        &self,
+        instance: InstanceId,
+        user: &GuestUser,
+        password: &Password,
+    ) -> Told<()> {
+        let agents = self.driver.agents().ok_or(Untold::Unable)?;
+        self.told_of(agents.set_password(instance, user, password)).await
     }
 
     /// What the driver says of a guest, in time.

@@ -205,6 +205,35 @@ impl Project {
         self.act(request, id, Action::Unpause).await
     }
 
+    /// Puts the memory of a server on its host's disk and lets it go on from there when it is
+    /// [resumed](Self::resume), also after its host was switched off meanwhile.
+    ///
+    /// Until then it keeps its claim, its addresses and its volumes, but volumes are neither
+    /// attached nor detached, and it is neither resized nor moved, because what is in its memory
+    /// counts on what it has. A reboot by force gives the memory up.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn suspend(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Suspend).await
+    }
+
+    /// Lets a suspended server go on where it was.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    pub async fn resume(
+        &self,
+        request: RequestId,
+        id: InstanceId,
+    ) -> Result<Accepted<InstanceId>, ApiError> {
+        self.act(request, id, Action::Resume).await
+    }
+
     /// Deletes a server, in whatever state it is, with everything that only it had. Volumes and
     /// floating IPs are its project's, and stay, but for floating IPs that came
     /// [with it](ServerSpec::with_floating_ip).

@@ -282,7 +282,7 @@ impl Project {
             let view = self.door.fresh().await?;
             let floating = self.own_floating(&view, address)?;
             let instance = self.own(&view, server)?;
-            let settled = [VmState::Active, VmState::Paused, VmState::Stopped];
+            let settled = [VmState::Active, VmState::Paused, VmState::Suspended, VmState::Stopped];
             let deleting = instance.value.task == Some(Action::Delete.task());
             if !settled.contains(&instance.value.state) || deleting {
                 return Err(ApiError::Unsuitable {

@@ -17,6 +17,10 @@ pub async fn a_change_is_told(subject: impl Into<Subject>) {
         world.sees(telling, pausing.pause(guest), Some(PowerState::Paused)).await;
         world.sees(telling, pausing.unpause(guest), Some(PowerState::Running)).await;
     }
+    if let Some(suspending) = driver.suspending() {
+        world.sees(telling, suspending.suspend(guest), Some(PowerState::Suspended)).await;
+        world.sees(telling, suspending.resume(guest), Some(PowerState::Running)).await;
+    }
     world.sees(telling, driver.remove(guest), None).await;
     world.clean().await;
 }

@@ -1,6 +1,7 @@
 //! The table of guards, against a second writing of it.
 
 use super::*;
+use crate::domain::Reboot;
 use TaskState::*;
 use VmState::*;
 
@@ -9,9 +10,11 @@ const PROMISE: &[(Action, &[VmState])] = &[
     (Action::Start, &[Stopped]),
     (Action::Stop, &[Active, Error]),
     (Action::Reboot(Reboot::Soft), &[Active]),
-    (Action::Reboot(Reboot::Hard), &[Active, Paused, Stopped, Error]),
+    (Action::Reboot(Reboot::Hard), &[Active, Paused, Suspended, Stopped, Error]),
     (Action::Pause, &[Active]),
     (Action::Unpause, &[Paused]),
+    (Action::Suspend, &[Active]),
+    (Action::Resume, &[Suspended]),
     (Action::AttachVolume, &[Active, Paused, Stopped, Resized]),
     (Action::DetachVolume, &[Active, Paused, Stopped, Resized]),
     (Action::Resize, &[Active, Stopped]),
@@ -21,14 +24,14 @@ const PROMISE: &[(Action, &[VmState])] = &[
     (Action::RevertResize, &[Resized]),
     (Action::Evacuate, &[Active, Stopped, Rescued, Error]),
     (Action::Rebuild, &[Active, Stopped, Error]),
-    (Action::Snapshot, &[Active, Paused, Stopped]),
+    (Action::Snapshot, &[Active, Paused, Suspended, Stopped]),
     (Action::Shelve, &[Active, Paused, Stopped]),
     (Action::Unshelve, &[ShelvedOffloaded]),
     (Action::Rescue, &[Active, Stopped, Error]),
     (Action::Unrescue, &[Rescued]),
     (
         Action::Delete,
-        &[Building, Active, Paused, Stopped, Resized, ShelvedOffloaded, Rescued, Error],
+        &[Building, Active, Paused, Suspended, Stopped, Resized, ShelvedOffloaded, Rescued, Error],
     ),
 ];
 
@@ -42,10 +45,12 @@ fn every_action_in_every_state_is_allowed_exactly_as_promised() {
                 let interrupts = match (action, task) {
                     (_, None) | (Action::Delete, _) => true,
                     (Action::Reboot(Reboot::Hard), Some(task)) => {
-                        [Rebooting, RebootingHard, Pausing, Unpausing].contains(&task)
+                        [Rebooting, RebootingHard, Pausing, Unpausing, Suspending, Resuming]
+                            .contains(&task)
                     }
                     (Action::Evacuate, Some(task)) => {
-                        [PoweringOff, PoweringOn, Rebooting, RebootingHard, Pausing].contains(&task)
+                        [PoweringOff, PoweringOn, Rebooting, RebootingHard, Pausing, Suspending]
+                            .contains(&task)
                     }
                     _ => false,
                 };
@@ -55,7 +60,7 @@ fn every_action_in_every_state_is_allowed_exactly_as_promised() {
             }
         }
     }
-    assert_eq!(walked, 21 * 8 * 22);
+    assert_eq!(walked, 23 * 9 * 24);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a host in memory can do besides: tell of changes, keep consoles, count, plug interfaces,
+//! What a host in memory can do besides: suspend guests, tell of changes, keep consoles, count, plug interfaces,
 //! remember images.
 
 use std::sync::PoisonError;
@@ -6,11 +6,12 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 use tokio::io::SimplexStream;
 
-use super::{Kept, MemoryHost};
+use super::{Kept, MemoryHost, Passage};
 use crate::domain::{InstanceId, Mac, PowerState};
 use crate::port::{
     CACHED_IMAGES_MAX, CONSOLE_BYTES_MAX, CacheImages, ConsoleStream, GuestUse, HearChanges,
-    MeasureGuests, Nic, NicUse, OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtError,
+    MeasureGuests, Nic, NicUse, OpenConsoles, PlugInterfaces, ReadConsoles, SuspendGuests,
+    TellChanges, VirtError,
 };
 
 /// Bytes that were typed at a console and not read yet; who types more waits.
@@ -20,6 +21,20 @@ impl Kept {
     /// It begins from the start, and says so.
     pub(super) fn boots(&mut self) {
         self.writes(b"the guest boots\n");
+    }
+
+    /// What it has can be changed: its memory, if that is on disk, counts on it.
+    pub(super) fn changes(
+        &self,
+        instance: InstanceId,
+        operation: &'static str,
+    ) -> Result<(), VirtError> {
+        match self.power {
+            power @ PowerState::Suspended => {
+                Err(VirtError::WrongPower { instance, power, operation })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn writes(&mut self, bytes: &[u8]) {
@@ -76,7 +91,7 @@ impl ReadConsoles for MemoryHost {
 impl OpenConsoles for MemoryHost {
     async fn open_console(&self, instance: InstanceId) -> Result<ConsoleStream, VirtError> {
         self.with(instance, |guest| match guest.power {
-            power @ PowerState::Shutdown => {
+            power @ (PowerState::Shutdown | PowerState::Suspended) => {
                 Err(VirtError::WrongPower { instance, power, operation: "open its console" })
             }
             _ => Ok(Box::new(SimplexStream::new_unsplit(TYPED_MAX)) as ConsoleStream),
@@ -89,7 +104,7 @@ impl OpenConsoles for MemoryHost {
 impl MeasureGuests for MemoryHost {
     async fn use_of(&self, instance: InstanceId) -> Result<GuestUse, VirtError> {
         self.with(instance, |guest| {
-            if guest.power == PowerState::Shutdown {
+            if matches!(guest.power, PowerState::Shutdown | PowerState::Suspended) {
                 return Ok(GuestUse::default());
             }
             let nics = guest.nics.iter().map(|nic| NicUse::none(nic.mac)).collect();
@@ -99,10 +114,35 @@ impl MeasureGuests for MemoryHost {
 }
 
 #[async_trait]
+impl SuspendGuests for MemoryHost {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.with(instance, |guest| {
+            if guest.power == PowerState::Shutdown || guest.passage == Passage::Expected {
+                let (power, operation) = (guest.power, "suspend it");
+                return Err(VirtError::WrongPower { instance, power, operation });
+            }
+            (guest.power, guest.passage) = (PowerState::Suspended, Passage::None);
+            Ok(())
+        })
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.with(instance, |guest| match guest.power {
+            PowerState::Suspended | PowerState::Running => {
+                guest.power = PowerState::Running;
+                Ok(())
+            }
+            power => Err(VirtError::WrongPower { instance, power, operation: "resume it" }),
+        })
+    }
+}
+
+#[async_trait]
 impl PlugInterfaces for MemoryHost {
     async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError> {
         self.with(instance, |guest| {
             if guest.nics.iter().all(|other| other.mac != nic.mac) {
+                guest.changes(instance, "plug an interface in")?;
                 guest.nics.push(nic.clone());
             }
             Ok(())
@@ -110,7 +150,10 @@ impl PlugInterfaces for MemoryHost {
     }
 
     async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError> {
-        if let Some(guest) = self.guests().get_mut(&instance) {
+        if let Some(guest) = self.guests().get_mut(&instance)
+            && guest.nics.iter().any(|nic| nic.mac == mac)
+        {
+            guest.changes(instance, "pull an interface out")?;
             guest.nics.retain(|nic| nic.mac != mac);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Kept, MemoryHost, Passage};
+use super::{Agent, Kept, MemoryHost, Passage};
 use crate::domain::{InstanceId, PowerState};
 use crate::port::{GuestSpec, Invitation, LiveMigrate, Parcel, Transfer, VirtError, VolumeLink};
 
@@ -20,6 +20,7 @@ impl LiveMigrate for MemoryHost {
             passage: Passage::Expected,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
+            agent: Agent::of(spec),
             ..Kept::NEW
         });
         Ok(Invitation { instance, address: String::new() })
@@ -29,7 +30,8 @@ impl LiveMigrate for MemoryHost {
         self.with(instance, |guest| {
             let operation = "send it";
             match (guest.passage, guest.power) {
-                (Passage::Expected, power) | (_, power @ PowerState::Shutdown) => {
+                (Passage::Expected, power)
+                | (_, power @ (PowerState::Shutdown | PowerState::Suspended)) => {
                     return Err(VirtError::WrongPower { instance, power, operation });
                 }
                 (Passage::Sent(_), _) => {}

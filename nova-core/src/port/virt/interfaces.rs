@@ -16,14 +16,15 @@ pub trait PlugInterfaces: Send + Sync {
     /// as it is. It stays over restarts of the guest.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::WrongPower`] when the guest
+    /// is suspended.
     async fn plug(&self, instance: InstanceId, nic: &Nic) -> Result<(), VirtError>;
 
     /// Pulls an interface out, also one that the guest was made with. When this returns, nothing
     /// passes through it any more. Neither the interface nor the guest has to be there.
     ///
     /// # Errors
-    /// [`VirtError::Host`].
+    /// [`VirtError::Host`], [`VirtError::WrongPower`] when the guest is suspended with it.
     async fn unplug(&self, instance: InstanceId, mac: Mac) -> Result<(), VirtError>;
 
     /// The interfaces of a guest, in its order.

@@ -5,13 +5,51 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{ChaosHost, unable};
-use crate::domain::{InstanceId, Mac};
+use crate::domain::{GuestUser, InstanceId, Mac, Password};
 use crate::port::{
-    CacheImages, ConsoleStream, GuestChange, GuestUse, HearChanges, MeasureGuests, Nic,
-    OpenConsoles, PlugInterfaces, ReadConsoles, TellChanges, VirtDriver, VirtError,
+    AskAgents, CacheImages, ConsoleStream, GuestChange, GuestUse, HearChanges, MeasureGuests, Nic,
+    OpenConsoles, PlugInterfaces, ReadConsoles, SuspendGuests, TellChanges, VirtDriver, VirtError,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> SuspendGuests for ChaosHost<D> {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let suspending = self.driver.suspending().ok_or_else(unable)?;
+        self.act("suspend", suspending.suspend(instance)).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        let suspending = self.driver.suspending().ok_or_else(unable)?;
+        self.act("resume", suspending.resume(instance)).await
+    }
+}
+
+#[async_trait]
+impl<D: VirtDriver + ?Sized> AskAgents for ChaosHost<D> {
+    async fn answers(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        let agents = self.driver.agents().ok_or_else(unable)?;
+        self.reach("ask an agent").await?;
+        agents.answers(instance).await
+    }
+
+    async fn is_frozen(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        let agents = self.driver.agents().ok_or_else(unable)?;
+        self.reach("ask an agent").await?;
+        agents.is_frozen(instance).await
+    }
+
+    async fn set_password(
+        &self,
+        instance: InstanceId,
+        user: &GuestUser,
+        password: &Password,
+    ) -> Result<(), VirtError> {
+        let agents = self.driver.agents().ok_or_else(unable)?;
+        self.act("set a password", agents.set_password(instance, user, password)).await
+    }
+}
 
 impl<D: VirtDriver + ?Sized> TellChanges for ChaosHost<D> {
     fn changes(&self) -> Box<dyn HearChanges> {

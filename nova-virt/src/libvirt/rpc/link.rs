@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::xdr::{Reader, Writer};
-use super::{PROGRAM, Unreadable, VERSION};
+use super::{PROGRAM, QEMU_PROGRAM, Unreadable, VERSION};
 use crate::libvirt::LibvirtError;
 
 /// Bytes of a header, with the length before it.
@@ -106,8 +106,8 @@ impl Link {
         self.shared.with(|calls| calls.lost)
     }
 
-    /// One call and its answer.
-    pub(super) async fn call(&self, procedure: u32, body: Writer) -> Answer {
+    /// One call of one of the programs, and its answer.
+    pub(super) async fn call(&self, program: u32, procedure: u32, body: Writer) -> Answer {
         let body = body.finish();
         let length = HEADER_BYTES.saturating_add(body.len());
         if length > MESSAGE_BYTES_MAX {
@@ -124,7 +124,7 @@ impl Link {
         let _waiting = Waiting { shared: &self.shared, serial };
         let mut message = Writer::default()
             .u32(u32::try_from(length).unwrap_or(u32::MAX))
-            .u32(PROGRAM)
+            .u32(program)
             .u32(VERSION)
             .u32(procedure)
             .u32(kind::CALL)
@@ -186,10 +186,8 @@ fn dispatch(message: &[u8], shared: &Shared, told: &Told) -> Result<(), Unreadab
     let (program, _version, procedure) = (header.u32()?, header.u32()?, header.u32()?);
     let (kind, serial, status) = (header.u32()?, header.u32()?, header.u32()?);
     let body = message.get(HEADER_BYTES - 4..).ok_or(Unreadable)?;
-    if program != PROGRAM {
-        return Ok(());
-    }
     match kind {
+        _ if ![PROGRAM, QEMU_PROGRAM].contains(&program) => {}
         kind::REPLY => {
             let answer = match status {
                 0 => Ok(body.to_vec()),
@@ -200,7 +198,7 @@ fn dispatch(message: &[u8], shared: &Shared, told: &Told) -> Result<(), Unreadab
                 let _ = caller.send(answer);
             }
         }
-        kind::MESSAGE => told(procedure, body),
+        kind::MESSAGE if program == PROGRAM => told(procedure, body),
         _ => {}
     }
     Ok(())

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::procedures as ask;
 use super::xdr::{Reader, Writer};
-use super::{Rpc, of};
+use super::{PROGRAM, Rpc, of};
 use crate::libvirt::LibvirtError;
 use crate::libvirt::daemon::{Copied, DomainId, Migrations};
 
@@ -78,7 +78,7 @@ impl Migrations for Rpc {
         let body = parameters(of(domain).maybe_text(None), &[("migrate_uri", at)], copied);
         let body = body.bytes(cookie).u32(flags(copied));
         // It takes as long as it takes, and no place from those that end soon.
-        let answer = self.link().await?.call(ask::MIGRATE_PERFORM, body).await?;
+        let answer = self.link().await?.call(PROGRAM, ask::MIGRATE_PERFORM, body).await?;
         Ok(Reader::new(&answer).bytes()?.to_vec())
     }
 

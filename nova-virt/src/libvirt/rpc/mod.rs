@@ -22,8 +22,8 @@ use self::link::{Link, Told};
 use self::procedures as ask;
 use self::xdr::{Reader, Writer};
 use super::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError, Migrations,
-    Traffic, Which,
+    Agents, Change, CopyDisks, Daemon, DomainId, DomainState, Habits, Job, LibvirtError,
+    Migrations, SAVE_RUNNING, Traffic, Which,
 };
 use super::host::guest_of;
 use crate::domain::DomainSpec;
@@ -31,6 +31,9 @@ use crate::domain::DomainSpec;
 /// The number of the protocol, and its version.
 const PROGRAM: u32 = 0x2000_8086;
 const VERSION: u32 = 1;
+
+/// The number of the protocol for what only QEMU can; its version is the same.
+const QEMU_PROGRAM: u32 = 0x2000_8087;
 
 /// Calls under way at a time; more wait.
 const CALLS_MAX: usize = 32;
@@ -99,22 +102,23 @@ impl Rpc {
             let address = self.socket.display().to_string();
             LibvirtError::Unreachable { address, source }
         })?;
-        let ways = link.call(ask::AUTH_LIST, Writer::default()).await?;
+        let ways = link.call(PROGRAM, ask::AUTH_LIST, Writer::default()).await?;
         let ways = Reader::new(&ways).list(Reader::u32)?;
         match () {
             () if ways.contains(&auth::NONE) => {}
             () if ways.contains(&auth::POLKIT) => {
-                link.call(ask::AUTH_POLKIT, Writer::default()).await?;
+                link.call(PROGRAM, ask::AUTH_POLKIT, Writer::default()).await?;
             }
             () => return Err(LibvirtError::Unauthenticated),
         }
         let open = Writer::default().maybe_text(Some(&self.uri)).u32(0);
-        link.call(ask::CONNECT_OPEN, open).await?;
+        link.call(PROGRAM, ask::CONNECT_OPEN, open).await?;
         let events =
             [ask::event_id::LIFECYCLE, ask::event_id::DEVICE_REMOVED, ask::event_id::JOB_COMPLETED];
         for event in events {
             // Of every domain. A driver that cannot tell refuses, and is asked instead.
-            match link.call(ask::EVENT_REGISTER, Writer::default().i32(event).u32(0)).await {
+            let registered = Writer::default().i32(event).u32(0);
+            match link.call(PROGRAM, ask::EVENT_REGISTER, registered).await {
                 Ok(_) | Err(LibvirtError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -124,7 +128,7 @@ impl Rpc {
 
     async fn call(&self, procedure: u32, body: Writer) -> Result<Vec<u8>, LibvirtError> {
         let _turn = self.calls.acquire().await.map_err(|_| LibvirtError::Lost)?;
-        self.link().await?.call(procedure, body).await
+        self.link().await?.call(PROGRAM, procedure, body).await
     }
 
     /// A call that only names a domain and flags.
@@ -251,9 +255,19 @@ impl Daemon for Rpc {
     }
 
     async fn state(&self, domain: DomainId) -> Result<Option<DomainState>, LibvirtError> {
-        match self.simple(ask::GET_STATE, domain, 0).await {
-            Ok(answer) => Ok(Some(DomainState::from_number(Reader::new(&answer).i32()?))),
-            Err(error) if error.is_no_domain() => Ok(None),
+        let asked = async {
+            let state = self.simple(ask::GET_STATE, domain, 0).await?;
+            let state = DomainState::from_number(Reader::new(&state).i32()?);
+            if state != DomainState::Off || !self.habits.saves {
+                return Ok(state);
+            }
+            let saved = self.simple(ask::HAS_MANAGED_SAVE_IMAGE, domain, 0).await?;
+            let saved = Reader::new(&saved).i32()? != 0;
+            Ok(if saved { DomainState::Saved } else { state })
+        };
+        match asked.await {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if LibvirtError::is_no_domain(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -271,6 +285,18 @@ impl Daemon for Rpc {
 
     async fn start(&self, domain: DomainId) -> Result<(), LibvirtError> {
         self.simple(ask::CREATE_WITH_FLAGS, domain, self.habits.start).await.map(drop)
+    }
+
+    async fn save(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.simple(ask::MANAGED_SAVE, domain, SAVE_RUNNING).await.map(drop)
+    }
+
+    async fn restore(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.simple(ask::CREATE_WITH_FLAGS, domain, 0).await.map(drop)
+    }
+
+    async fn forget_memory(&self, domain: DomainId) -> Result<(), LibvirtError> {
+        self.simple(ask::MANAGED_SAVE_REMOVE, domain, 0).await.map(drop)
     }
 
     async fn ask_to_shut_down(&self, domain: DomainId) -> Result<(), LibvirtError> {
@@ -344,12 +370,32 @@ impl Daemon for Rpc {
         Some(self)
     }
 
+    fn agents(&self) -> Option<&dyn Agents> {
+        self.habits.saves.then_some(self as &dyn Agents)
+    }
+
     fn is_told(&self) -> bool {
         true
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+}
+
+#[async_trait]
+impl Agents for Rpc {
+    async fn command(
+        &self,
+        domain: DomainId,
+        command: &str,
+        seconds: u32,
+    ) -> Result<String, LibvirtError> {
+        let body = of(domain).text(command).u32(seconds).u32(0);
+        let _turn = self.calls.acquire().await.map_err(|_| LibvirtError::Lost)?;
+        let link = self.link().await?;
+        let answer = link.call(QEMU_PROGRAM, ask::QEMU_AGENT_COMMAND, body).await?;
+        Ok(Reader::new(&answer).maybe_text()?.unwrap_or_default())
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) const MEMORY_STATS: u32 = 159;
 pub(super) const ABORT_JOB: u32 = 164;
 pub(super) const ATTACH_DEVICE_FLAGS: u32 = 160;
 pub(super) const DETACH_DEVICE_FLAGS: u32 = 161;
+pub(super) const MANAGED_SAVE: u32 = 182;
+pub(super) const HAS_MANAGED_SAVE_IMAGE: u32 = 183;
+pub(super) const MANAGED_SAVE_REMOVE: u32 = 184;
 pub(super) const CREATE_WITH_FLAGS: u32 = 196;
 pub(super) const GET_STATE: u32 = 212;
 pub(super) const UNDEFINE_FLAGS: u32 = 231;
@@ -34,6 +37,9 @@ pub(super) const EVENT_REGISTER: u32 = 316;
 pub(super) const GET_DOMAIN_CAPABILITIES: u32 = 342;
 pub(super) const DEFINE_XML_FLAGS: u32 = 350;
 pub(super) const BACKUP_BEGIN: u32 = 421;
+
+/// Of the program for what only QEMU can.
+pub(super) const QEMU_AGENT_COMMAND: u32 = 3;
 
 /// What is told unasked, once it was registered.
 pub(super) mod told {

@@ -127,6 +127,9 @@ pub(super) fn all() -> Vec<Sample> {
     let wishes = [("hw_disk_bus", "sata"), ("hw_vif_model", "e1000e"), ("hw_machine_type", "q35")];
     sata.image.properties = ImageProperties::new(wishes).unwrap();
 
+    let mut agent = guest(Qemu);
+    agent.image.properties = ImageProperties::new([("hw_qemu_guest_agent", "yes")]).unwrap();
+
     let rescue = Rescue { image: image(ImageFormat::Raw), kernel: None };
     let taken = ["vdb".to_owned()];
     let behind = rescued(plain(Qemu), &rescue, &options(Qemu), &taken);
@@ -146,6 +149,7 @@ pub(super) fn all() -> Vec<Sample> {
         ),
         sample("qemu-kernel", plain(Qemu).booting(kernel), bare()),
         sample("qemu-rescue", behind, Extras { volumes: vec![volume(1, "vdb")], ..bare() }),
+        sample("qemu-agent", derive(&agent, &options(Qemu)), bare()),
         sample("kvm", plain(Kvm), bare()),
         sample("kvm-confined", derive(&sata, &options(Kvm).with_cpu(model)), confined(bare())),
         sample("kvm-cells", derive(&cells, &passthrough), bare()),

@@ -1,13 +1,44 @@
 //! What a host can do besides when every call is made by a new process.
 
 use async_trait::async_trait;
-use nova_core::domain::{InstanceId, Mac};
+use nova_core::domain::{GuestUser, InstanceId, Mac, Password};
 use nova_core::port::{
-    ConsoleStream, GuestUse, MeasureGuests, Nic, OpenConsoles, PlugInterfaces, ReadConsoles,
-    VirtError,
+    AskAgents, ConsoleStream, GuestUse, MeasureGuests, Nic, OpenConsoles, PlugInterfaces,
+    ReadConsoles, SuspendGuests, VirtError,
 };
 
 use super::Reopened;
+
+#[async_trait]
+impl SuspendGuests for Reopened {
+    async fn suspend(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().suspend(instance).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), VirtError> {
+        self.host().resume(instance).await
+    }
+}
+
+#[async_trait]
+impl AskAgents for Reopened {
+    async fn answers(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.host().answers(instance).await
+    }
+
+    async fn is_frozen(&self, instance: InstanceId) -> Result<bool, VirtError> {
+        self.host().is_frozen(instance).await
+    }
+
+    async fn set_password(
+        &self,
+        instance: InstanceId,
+        user: &GuestUser,
+        password: &Password,
+    ) -> Result<(), VirtError> {
+        self.host().set_password(instance, user, password).await
+    }
+}
 
 #[async_trait]
 impl ReadConsoles for Reopened {
