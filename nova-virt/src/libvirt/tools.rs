@@ -3,6 +3,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
+use nova_core::clock::Meter;
+
 /// The most memory, in the words of `prlimit`: these programs read what guests have written.
 pub(super) const MEMORY: &str = "--as=1073741824";
 
@@ -18,22 +20,34 @@ pub(super) fn limited(program: &str, limits: &[&str]) -> Command {
     tool
 }
 
-/// Runs it to its end.
-///
-/// # Errors
-/// The last thing that it said, as [`StorageFull`](io::ErrorKind::StorageFull) when it was that.
-pub(super) fn run(mut tool: Command) -> io::Result<()> {
-    let output = tool.output()?;
-    if output.status.success() {
-        return Ok(());
+/// Who runs them.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Tools {
+    /// What adds up how long they take.
+    pub(super) meter: Option<Meter>,
+}
+
+impl Tools {
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// The last thing that it said, as [`StorageFull`](io::ErrorKind::StorageFull) when it was
+    /// that.
+    pub(super) fn run(&self, mut tool: Command) -> io::Result<()> {
+        let waiting = self.meter.as_ref().map(Meter::wait);
+        let output = tool.output()?;
+        drop(waiting);
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let full = said.contains("No space left on device");
+        let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+        let last = said.lines().last().unwrap_or("it says nothing");
+        let mut words = tool.get_args().skip_while(|word| *word != "--").skip(1);
+        let program = words.next().unwrap_or_else(|| tool.get_program()).to_string_lossy();
+        Err(io::Error::new(kind, format!("{program}: {last}")))
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let full = said.contains("No space left on device");
-    let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
-    let last = said.lines().last().unwrap_or("it says nothing");
-    let mut words = tool.get_args().skip_while(|word| *word != "--").skip(1);
-    let program = words.next().unwrap_or_else(|| tool.get_program()).to_string_lossy();
-    Err(io::Error::new(kind, format!("{program}: {last}")))
 }
 
 #[cfg(test)]
@@ -44,7 +58,7 @@ mod tests {
     fn a_program_that_fails_is_named_with_its_last_word() {
         let mut tool = limited("sh", &[MEMORY, CPU]);
         tool.args(["-c", "echo first >&2; echo No space left on device >&2; exit 1"]);
-        let failed = run(tool).unwrap_err();
+        let failed = Tools::default().run(tool).unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
         assert_eq!(failed.to_string(), "sh: No space left on device");
     }
