@@ -6,11 +6,12 @@
 //!
 //! As root on Debian. It installs what is missing, makes a small guest of Debian's kernel and
 //! busybox, and boots it under QEMU and as a container: on a Flat-DHCP network, reached by floating
-//! IPs, with a volume, through a restart of the host's agent. It checks what it claims, measures
-//! how long everything takes, and leaves nothing behind.
+//! IPs, with a volume, through a restart of the host's agent; a second host joins, and a machine is
+//! resized onto it. It checks what it claims, measures how long everything takes and how much of a
+//! boot is the cloud's own, and leaves nothing behind.
 //!
 //! All of it happens in namespaces of its own, with a libvirt daemon of its own, so that nothing of
-//! the machine is changed. With `--here` it is the machine's daemon and network.
+//! the machine is changed. With `--here` it is the machine's daemon and network, and no second host.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,9 @@ struct Arguments {
     /// Boot so many more containers, all at once.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=200))]
     more: u16,
+    /// Let so many simulated hosts join at the end, and say what the process takes then.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
+    simulated: u16,
     /// The folder of the guest's files; they are made there when they are missing.
     #[arg(long, value_name = "DIR", default_value = "target/guest")]
     guest: PathBuf,
@@ -42,7 +46,7 @@ fn main() -> ExitCode {
     let told = if arguments.prepared || arguments.here {
         tell(&arguments)
     } else {
-        prepare::in_a_world(&arguments.guest, arguments.more)
+        prepare::in_a_world(&arguments.guest, arguments.more, arguments.simulated)
     };
     match told {
         Ok(code) => code,
@@ -58,6 +62,7 @@ fn tell(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
         prepare::everything(&arguments.guest)?;
     }
     let options = Options::new(&arguments.guest).with_more(arguments.more);
+    let options = options.with_simulated(arguments.simulated);
     let mut screen = Terminal::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let checks = runtime.block_on(run(&options, &mut screen))?;

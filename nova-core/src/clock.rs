@@ -1,9 +1,13 @@
 //! Time as a port: nobody asks the machine for it behind a test's back.
 
+mod meter;
+
 use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+pub use self::meter::{Meter, Waiting};
 
 /// A moment: nanoseconds since the epoch of the clock that told it.
 #[derive(

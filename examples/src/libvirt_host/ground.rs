@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nova_core::clock::{Clock, ClockExt as _, SystemClock};
+use nova_core::clock::{Clock, ClockExt as _, Meter, SystemClock};
 use nova_core::cloud::{
-    Accepted, Cloud, CloudOptions, FlavorSpec, HostSpec, ImageSpec, Ports, Project,
+    Accepted, Agent, Cloud, CloudOptions, FlavorSpec, HostSpec, ImageSpec, Ports, Project,
 };
 use nova_core::domain::{
     AllocationRatio, FloatingPool, GiB, ImageFormat, ImageId, ImageProperties, InstanceId,
@@ -25,6 +25,7 @@ use nova_virt::domain::{DomainOptions, Hypervisor};
 use nova_virt::libvirt::{LibvirtHost, Libvirtd};
 use nova_virt::{DirImageStore, FileVolumes, Several};
 
+use super::neighbour::{self, WIRE};
 use super::told::Told;
 use super::{Check, Options, Result};
 use crate::private_cloud::Screen;
@@ -42,9 +43,13 @@ pub(super) struct Ground {
     /// None while it does not run.
     running: Option<Running>,
     pub(super) clock: Arc<dyn Clock>,
+    /// For how long others were waited for.
+    pub(super) meter: Meter,
     pub(super) machine: ImageId,
     pub(super) container: ImageId,
-    folder: tempfile::TempDir,
+    /// Agents of hosts that joined later.
+    pub(super) joined: Vec<Agent>,
+    pub(super) folder: tempfile::TempDir,
     before: BTreeSet<String>,
 }
 
@@ -81,8 +86,10 @@ impl Ground {
         ] {
             ip(step)?;
         }
+        neighbour::lay_wire()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let running = Running::new(start(folder.path(), &clock).await?)?;
+        let meter = Meter::new(Arc::clone(&clock));
+        let running = Running::new(start(folder.path(), &clock, &meter).await?)?;
         let (admin, project) = (running.cloud.admin(), &running.project);
         let mut images = Vec::new();
         for (file, format, kind, mode) in [
@@ -94,8 +101,10 @@ impl Ground {
             let bytes = tokio::fs::File::open(options.guest.join(file)).await?;
             images.push(admin.register_image(admin.new_request(), &spec, Box::new(bytes)).await?);
         }
-        for (name, memory, disk) in [("machine", 128, 1), ("container", 64, 0)] {
-            let flavor = FlavorSpec::new(name.parse()?, Vcpus(1), MiB(memory));
+        for (name, vcpus, memory, disk) in
+            [("machine", 1, 128, 1), (LARGER, 2, 256, 2), ("container", 1, 64, 0)]
+        {
+            let flavor = FlavorSpec::new(name.parse()?, Vcpus(vcpus), MiB(memory));
             let flavor = flavor.with_root_disk(GiB(disk));
             admin.create_flavor(admin.new_request(), &flavor).await?;
         }
@@ -104,6 +113,11 @@ impl Ground {
         admin.set_quota(admin.new_request(), project.id(), quota).await?;
         let network =
             NetworkSpec::new(Label::new("lan")?, NetworkKind::FlatDhcp, "10.0.0.0/24".parse()?);
+        let network = network.with_bridge(InterfaceName::new("nova-lan")?);
+        let network = match neighbour::is_here() {
+            true => network.with_parent(InterfaceName::new(WIRE)?),
+            false => network,
+        };
         admin.create_networks(admin.new_request(), &network).await?;
         let (name, range) = (PoolName::new(POOL)?, "172.24.4.8/29".parse()?);
         let pool = FloatingPool { name, range, interface: InterfaceName::new(NEAR)? };
@@ -111,6 +125,8 @@ impl Ground {
         let ground = Self {
             running: Some(running),
             clock,
+            meter,
+            joined: Vec::new(),
             machine: images[0],
             container: images[1],
             folder,
@@ -137,6 +153,12 @@ impl Ground {
         Ok(&running.project)
     }
 
+    /// The whole of it.
+    pub(super) fn cloud(&self) -> Result<&Cloud> {
+        let running = self.running.as_ref().ok_or("the cloud does not run")?;
+        Ok(&running.cloud)
+    }
+
     /// Waits for an operation to be done.
     pub(super) async fn done<T>(&self, accepted: Accepted<T>) -> Result<T> {
         let operation = self.project()?.wait(accepted.operation).await?;
@@ -155,12 +177,16 @@ impl Ground {
     /// All parts stop and start again on what is stored.
     pub(super) async fn restart(&mut self) -> Result<()> {
         self.stop().await;
-        self.running = Some(Running::new(start(self.folder.path(), &self.clock).await?)?);
+        let cloud = start(self.folder.path(), &self.clock, &self.meter).await?;
+        self.running = Some(Running::new(cloud)?);
         Ok(())
     }
 
     /// Nothing is left in memory, and the store is closed.
     async fn stop(&mut self) {
+        for agent in self.joined.drain(..) {
+            agent.stop().await;
+        }
         if let Some(Running { cloud, project }) = self.running.take() {
             drop(project);
             cloud.stop().await;
@@ -176,12 +202,14 @@ impl Ground {
         self.stop().await;
         let guests = self.folder.path().join("hosts");
         let homes = ["machines", "containers"].map(|host| guests.join(host).join("instances"));
+        let homes: Vec<PathBuf> = homes.into_iter().chain(neighbour::home()).collect();
         let empty = |home: &PathBuf| {
             std::fs::read_dir(home)
                 .is_ok_and(|mut all| all.all(|one| one.is_ok_and(|one| !one.path().is_dir())))
         };
         let mut checks = vec![("no guest has left a file".to_owned(), homes.iter().all(empty))];
         ip(&["link", "del", NEAR])?;
+        neighbour::take_wire()?;
         ip(&["netns", "del", OUTSIDE])?;
         let after = on_the_kernel()?;
         let left: Vec<&String> = after.difference(&self.before).collect();
@@ -195,12 +223,16 @@ impl Ground {
     }
 }
 
+/// The flavor of a machine that has grown.
+pub(super) const LARGER: &str = "larger-machine";
+
 /// Starts a cloud on what is stored in the folder.
-async fn start(folder: &Path, clock: &Arc<dyn Clock>) -> Result<Cloud> {
+async fn start(folder: &Path, clock: &Arc<dyn Clock>, meter: &Meter) -> Result<Cloud> {
     let seed = Seed::new(std::process::id().into());
     let store: Arc<dyn Store> = Arc::new(open(&folder.join("cloud"), &**clock).await?);
     let source = Arc::new(Records::new(Arc::clone(&store)));
     let linux = Linux::new().with_metadata(Arc::clone(&source) as Arc<dyn MetadataSource>);
+    let linux = linux.with_meter(meter.clone());
     let linux = linux.with_any_host(&HostPlace::new(folder.join("network")))?;
     let networks = Networks::new(
         Arc::clone(&store),
@@ -217,10 +249,12 @@ async fn start(folder: &Path, clock: &Arc<dyn Clock>) -> Result<Cloud> {
     let driver = |hypervisor, uri, name: &str| -> Result<LibvirtHost> {
         let directory = folder.join("hosts").join(name).display().to_string();
         let options = DomainOptions::new(hypervisor, directory)?;
-        Ok(LibvirtHost::new(Libvirtd::native(uri), options, Arc::clone(clock))?)
+        let host = LibvirtHost::new(Libvirtd::native(uri), options, Arc::clone(clock))?;
+        Ok(host.with_meter(meter.clone()))
     };
     let machines = driver(Hypervisor::Qemu, "qemu:///system", "machines")?;
     let machines = machines.with_config_drives(Arc::new(Told(source)));
+    let machines = machines.with_address(neighbour::OFFERS);
     // Root in a container is nobody here.
     let containers = driver(Hypervisor::Lxc, "lxc:///system", "containers")?.with_users(1_000_000);
     // Guests that mostly wait may share processors.
@@ -261,21 +295,18 @@ fn on_the_kernel() -> Result<BTreeSet<String>> {
         &["nft", "list", "tables"],
         &["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"],
         &["virsh", "-q", "-c", "lxc:///system", "list", "--all", "--name"],
-    ] {
+    ]
+    .into_iter()
+    .chain(neighbour::LOOKS.into_iter().filter(|_| neighbour::is_here()))
+    {
         let output = Command::new(command[0]).args(&command[1..]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         // Of a link, its name: what it is doing changes by itself.
         let line = |line: &str| match command[0] {
-            "ip" => line.split(": ").nth(1).unwrap_or(line).to_owned(),
+            "ip" if command.contains(&"link") => line.split(": ").nth(1).unwrap_or(line).to_owned(),
             _ => line.trim().to_owned(),
         };
         all.extend(text.lines().map(line).filter(|line| !line.is_empty()));
     }
     Ok(all)
-}
-
-/// The memory of this process, in mebibytes, and its threads.
-pub(super) fn own_use() -> (Option<f64>, usize) {
-    let threads = std::fs::read_dir("/proc/self/task").map_or(0, |all| all.count());
-    (crate::peak_rss_mib(), threads)
 }

@@ -1,6 +1,5 @@
 //! What is asked of the guests themselves.
 
-use std::process::Command;
 use std::time::Duration;
 
 use nova_core::clock::ClockExt as _;
@@ -11,13 +10,13 @@ use super::Result;
 use super::ground::Ground;
 
 /// How long a guest may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(5);
 
 /// How often a guest is asked that does not answer yet.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 impl Ground {
     /// Waits until a guest answers; what it says.
@@ -66,12 +65,6 @@ impl Ground {
 
     /// What is heard outside under an address; nothing when nobody answers.
     pub(super) fn outside_asks(&self, address: &str) -> String {
-        let url = format!("http://{address}/");
-        let outside = ["netns", "exec", super::ground::OUTSIDE, "timeout", "3"];
-        let asked = Command::new("ip")
-            .args(outside)
-            .args(["busybox", "wget", "-q", "-O", "-", &url])
-            .output();
-        asked.map_or_else(|_| String::new(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
+        super::neighbour::heard_in(super::ground::OUTSIDE, address, "/")
     }
 }

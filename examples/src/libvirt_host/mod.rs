@@ -1,11 +1,14 @@
 //! The story of `libvirt_host`, stage by stage: real guests on this machine.
 //!
-//! [`prepare`] is what the machine needs, `ground` the cloud and what it stands on, `guests` what
-//! is asked of the guests themselves.
+//! [`prepare`] is what the machine needs, `ground` the cloud and what it stands on, `neighbour` its
+//! second host, `guests` what is asked of the guests themselves, `figures` what the cloud takes.
 
+mod figures;
 mod ground;
 mod guests;
+mod neighbour;
 pub mod prepare;
+mod resize;
 mod told;
 
 use std::error::Error;
@@ -14,6 +17,7 @@ use std::path::{Path, PathBuf};
 use nova_core::cloud::{ServerSpec, VolumeSpec};
 use nova_core::domain::{GiB, ImageId, InstanceId, Label, Reboot, VolumeSize};
 
+use self::figures::{Share, own_use};
 use self::ground::{Ground, POOL};
 use crate::Stopwatch;
 use crate::private_cloud::{Screen, table, time};
@@ -29,18 +33,25 @@ pub type Check = (String, bool);
 pub struct Options {
     guest: PathBuf,
     more: u16,
+    simulated: u16,
 }
 
 impl Options {
     /// With the guest in this folder.
     pub fn new(guest: &Path) -> Self {
-        Self { guest: guest.to_owned(), more: 0 }
+        Self { guest: guest.to_owned(), more: 0, simulated: 0 }
     }
 
     /// With so many containers more, all at once.
     #[must_use]
     pub fn with_more(self, more: u16) -> Self {
         Self { more, ..self }
+    }
+
+    /// With so many simulated hosts beside the real one, at the end.
+    #[must_use]
+    pub fn with_simulated(self, simulated: u16) -> Self {
+        Self { simulated, ..self }
     }
 }
 
@@ -78,8 +89,9 @@ async fn tell(
     keep(ground, screen, &made[0], &mut checks).await?;
     restart(ground, screen, &made, &mut checks).await?;
     copy(ground, screen, &made[0], &mut checks).await?;
-    if options.more > 0 {
-        crowd(ground, screen, options.more, &mut checks).await?;
+    resize::resize(ground, screen, &made[0], &made[1], &mut checks).await?;
+    if options.more > 0 || options.simulated > 0 {
+        crowd(ground, screen, options, &mut checks).await?;
     }
     Ok(checks)
 }
@@ -94,16 +106,17 @@ async fn boot(
     let sentence = "Two machines under QEMU and two containers. The first of each kind downloads \
                     its image, the second finds it on the host.";
     screen.section("Four guests", sentence);
-    let mut rows = table(&["Server", "Kind", "Image", "Address", ">Running", ">Answers"]);
+    let mut rows =
+        table(&["Server", "Kind", "Image", "Address", ">Running", ">Of it ours", ">Answers"]);
     let mut made = Vec::new();
     let names = ["machine-1", "machine-2", "container-1", "container-2"];
     for (index, name) in names.into_iter().enumerate() {
         screen.progress("booting", index, names.len());
         let machine = name.starts_with("machine");
         let image = if machine { ground.machine } else { ground.container };
-        let watch = Stopwatch::start();
+        let share = Share::start(ground);
         let server = server(ground, name, image).await?;
-        let running = watch.elapsed();
+        let (running, ours) = share.elapsed();
         ground.answers(&server.address, "/").await?;
         rows.add_row([
             name.to_owned(),
@@ -111,7 +124,8 @@ async fn boot(
             if name.ends_with('1') { "downloaded" } else { "there" }.to_owned(),
             server.address.clone(),
             time(running),
-            time(watch.elapsed()),
+            time(ours),
+            time(share.elapsed().0),
         ]);
         made.push(server);
     }
@@ -120,9 +134,10 @@ async fn boot(
     let told = ground.get(&made[0].address, "/cgi-bin/config").await?;
     let right = told.trim() == format!("config-2 {}", made[0].id);
     checks.push(("a machine reads its id on its config drive".to_owned(), right));
-    let (memory, threads) = ground::own_use();
-    let memory = memory.map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0} MiB"));
-    screen.say(&format!("This process, with all parts of the cloud: {memory}, {threads} threads."));
+    let sentence = "Running is from the request to a guest that runs. Ours is what is left of it without \
+                    waiting for libvirt and for the programs that make disks, rules and DHCP.";
+    screen.say(sentence);
+    screen.say(&format!("This process, with all parts of the cloud: {}.", own_use()));
     Ok(made)
 }
 
@@ -265,12 +280,17 @@ async fn copy(
 
 /// Many containers at once.
 async fn crowd(
-    ground: &Ground,
+    ground: &mut Ground,
     screen: &mut dyn Screen,
-    more: u16,
+    options: &Options,
     checks: &mut Vec<Check>,
 ) -> Result<()> {
-    screen.section("A crowd", &format!("{more} containers more, all asked for at once."));
+    let Options { more, simulated, .. } = *options;
+    let sentence = match simulated {
+        0 => format!("{more} containers more, all asked for at once."),
+        _ => format!("{more} containers more, all asked for at once, and {simulated} hosts."),
+    };
+    screen.section("A crowd", &sentence);
     let project = ground.project()?;
     let watch = Stopwatch::start();
     let mut accepted = Vec::new();
@@ -291,13 +311,20 @@ async fn crowd(
         answered += 1;
     }
     checks.push((format!("all {more} answer"), answered == usize::from(more)));
-    let (memory, threads) = ground::own_use();
-    let memory = memory.map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0} MiB"));
     screen.say(&format!(
-        "All run after {}, all answer after {}; this process has {memory} and {threads} threads.",
+        "All run after {}, all answer after {}. This process: {}.",
         time(running),
         time(watch.elapsed()),
+        own_use(),
     ));
+    if simulated > 0 {
+        ground.join_simulated(simulated).await?;
+        let real = ground.project()?.servers().await?.len();
+        screen.say(&format!(
+            "With {simulated} simulated hosts beside {real} real guests: {}.",
+            own_use(),
+        ));
+    }
     for id in crowd {
         ground.delete(id).await?;
     }

@@ -33,7 +33,7 @@ fn workspace() -> PathBuf {
 ///
 /// # Errors
 /// What is missing and cannot be had.
-pub fn in_a_world(guest: &Path, more: u16) -> Result<ExitCode, Box<dyn Error>> {
+pub fn in_a_world(guest: &Path, more: u16, simulated: u16) -> Result<ExitCode, Box<dyn Error>> {
     everything(guest)?;
     let world = workspace().join(".ci/lab");
     let lacks = Command::new(&world).arg("--lacks").output()?;
@@ -42,7 +42,10 @@ pub fn in_a_world(guest: &Path, more: u16) -> Result<ExitCode, Box<dyn Error>> {
         return Err(format!("no world of its own: {lacks}; try --here").into());
     }
     let mut story = Command::new(world);
+    // With a second host in it.
+    story.env("LAB_HOSTS", "1");
     story.arg(std::env::current_exe()?).args(["--prepared", "--more", &more.to_string()]);
+    story.args(["--simulated", &simulated.to_string()]);
     let status = story.arg("--guest").arg(guest.canonicalize()?).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -57,9 +60,15 @@ pub fn everything(guest: &Path) -> Result<(), Box<dyn Error>> {
     if !missing.is_empty() {
         install(&missing)?;
     }
-    let made = ["disk.qcow2", "rootfs.tar"].iter().all(|file| guest.join(file).exists());
+    let scripts = workspace().join("examples/guest");
+    let changed = |path: PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
+    let scripted = ["init", "build", "address"].map(|file| changed(scripts.join(file)));
+    // One that is older than what it is made by is another guest.
+    let made = ["disk.qcow2", "rootfs.tar"]
+        .map(|file| changed(guest.join(file)))
+        .iter()
+        .all(|made| made.is_some() && scripted.iter().all(|script| script <= made));
     if !made {
-        let scripts = workspace().join("examples/guest");
         let kernel = guest.with_extension("kernel");
         wait("Debian's kernel", Command::new(scripts.join("kernel")).arg(&kernel))?;
         wait("a small guest", Command::new(scripts.join("build")).arg(&kernel).arg(guest))?;

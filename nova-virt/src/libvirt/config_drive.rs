@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use async_trait::async_trait;
 use nova_core::port::GuestSpec;
 
-use crate::tools;
+use super::tools::{self, Tools};
 
 /// Knows what guests are to find on their config drives.
 ///
@@ -50,7 +50,11 @@ const BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// With [`InvalidInput`](io::ErrorKind::InvalidInput), a path that leads out of the drive, or too
 /// much of something.
-pub(super) fn make(drive: &Path, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+pub(super) fn make(
+    tools: &Tools,
+    drive: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> io::Result<()> {
     check(files)?;
     crate::files::remove(drive)?;
     let folder = drive.with_extension("folder");
@@ -64,7 +68,7 @@ pub(super) fn make(drive: &Path, files: &BTreeMap<String, Vec<u8>>) -> io::Resul
     let mut tool = tools::limited("genisoimage", &[tools::MEMORY, tools::CPU]);
     tool.args(["-quiet", "-input-charset", "utf-8", "-V", LABEL, "-J", "-r", "-o"]);
     tool.arg(drive).arg(&folder);
-    tools::run(tool)?;
+    tools.run(tool)?;
     remove(&folder)
 }
 
@@ -105,7 +109,7 @@ mod tests {
         let path = folder.path().join("config.iso");
         let files =
             files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
-        make(&path, &files)?;
+        make(&Tools::default(), &path, &files)?;
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "only the drive: {left:?}");
         std::fs::read(path)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nova_core::class::Class;
+use nova_core::clock::Meter;
 use tokio::sync::broadcast;
 
 /// A domain's UUID.
@@ -15,6 +16,9 @@ pub(crate) type DomainId = [u8; 16];
 /// asked. All of them wait for the daemon and none blocks a thread of the caller's.
 #[async_trait]
 pub(crate) trait Daemon: Display + Debug + Send + Sync + 'static {
+    /// Adds up from now on for how long an answer is waited for; the first who asks gets it.
+    fn measured_by(&self, meter: Meter);
+
     /// The version of the hypervisor, each part times 1000.
     async fn version(&self) -> Result<u64, LibvirtError>;
 

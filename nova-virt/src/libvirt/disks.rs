@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
+use super::tools::{self, Tools};
 use crate::domain::{Backing, Disk, DiskFormat};
-use crate::tools::{self, run};
 
 /// The word of tools and hypervisors for a format.
 pub(super) const fn word(format: DiskFormat) -> &'static str {
@@ -16,7 +16,7 @@ pub(super) const fn word(format: DiskFormat) -> &'static str {
 }
 
 /// Makes a disk, as large as it is to be, in place of what is there.
-pub(super) fn make(disk: &Disk) -> io::Result<()> {
+pub(super) fn make(tools: &Tools, disk: &Disk) -> io::Result<()> {
     let path = Path::new(&disk.path);
     crate::files::remove(path)?;
     match (disk.format, &disk.backing) {
@@ -34,35 +34,35 @@ pub(super) fn make(disk: &Disk) -> io::Result<()> {
             if let Some(size) = disk.size_bytes {
                 tool.arg(size.to_string());
             }
-            run(tool)
+            tools.run(tool)
         }
     }
 }
 
 /// Copies what a guest sees on a disk that is not in use into a file of its own.
-pub(super) fn copy(disk: &Disk, into: &Path, format: DiskFormat) -> io::Result<()> {
+pub(super) fn copy(tools: &Tools, disk: &Disk, into: &Path, format: DiskFormat) -> io::Result<()> {
     // Reading a whole disk takes as long as it takes: only memory is limited.
     let mut tool = limited(&[tools::MEMORY], "convert");
     tool.args(["-q", "-O", word(format), &chain(disk)]).arg(into);
-    run(tool)
+    tools.run(tool)
 }
 
 /// Grows a disk that is not in use.
-pub(super) fn grow(disk: &Disk, size: u64) -> io::Result<()> {
+pub(super) fn grow(tools: &Tools, disk: &Disk, size: u64) -> io::Result<()> {
     if disk.format == DiskFormat::Raw {
         return std::fs::OpenOptions::new().write(true).open(&disk.path)?.set_len(size);
     }
     let mut tool = qemu_img("resize");
     tool.args(["-q", &chain(disk), &size.to_string()]);
-    run(tool)
+    tools.run(tool)
 }
 
 /// Writes into a disk what lies below it, whatever it said before. Nothing is opened but itself.
-pub(super) fn lay_over(disk: &Disk) -> io::Result<()> {
+pub(super) fn lay_over(tools: &Tools, disk: &Disk) -> io::Result<()> {
     let Some(Backing { path, format }) = &disk.backing else { return Ok(()) };
     let mut tool = qemu_img("rebase");
     tool.args(["-q", "-u", "-f", word(disk.format), "-F", word(*format), "-b", path, &disk.path]);
-    run(tool)
+    tools.run(tool)
 }
 
 /// A disk as tools open it: with everything that lies below it said, so that nothing is looked up

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nova_core::clock::Clock;
+use nova_core::clock::{Clock, Meter};
 use nova_core::domain::{InstanceId, PowerState};
 use nova_core::port::{Connection, Guest, ImageStore, VirtError};
 
@@ -20,6 +20,7 @@ use super::record::{Record, Records};
 use super::seal::Secret;
 use super::sending::Sendings;
 use super::storage::Storage;
+use super::tools::Tools;
 use super::turns::{Turn, Turns};
 use crate::cache::{Conversion, ImageCache};
 use crate::domain::{DomainOptions, Hypervisor};
@@ -65,6 +66,7 @@ pub(super) struct Inner {
     pub(super) offers: Option<Offers>,
     pub(super) incoming: Option<Incoming>,
     pub(super) sendings: Sendings,
+    pub(super) tools: Tools,
     pub(super) turns: Turns,
     pub(super) thaws: super::agents::Thaws,
 }
@@ -109,6 +111,7 @@ impl LibvirtHost {
             offers: None,
             incoming: None,
             sendings: Sendings::default(),
+            tools: Tools::default(),
             turns: Turns::default(),
             thaws: super::agents::Thaws::default(),
         };
@@ -181,6 +184,16 @@ impl LibvirtHost {
             if inner.has_disks() {
                 inner.cache = inner.cache.clone().with_conversion(conversion);
             }
+        })
+    }
+
+    /// Adds up for how long the daemon is waited for, and the programs that make disks. The daemon's
+    /// part counts for all who share the connection, and for the first meter that it was given.
+    #[must_use]
+    pub fn with_meter(self, meter: Meter) -> Self {
+        self.with(|inner| {
+            inner.daemon().measured_by(meter.clone());
+            inner.tools.meter = Some(meter);
         })
     }
 

@@ -78,10 +78,10 @@ impl Inner {
         self.save(&record).await?;
         let copied = self.copied(&domain, coming.copied);
         if coming.copied {
-            let made = self.files("make a guest's disks", move |_| {
+            let made = self.files("make a guest's disks", move |inner| {
                 domain.disks().iter().try_for_each(|disk| {
                     let path = std::path::Path::new(&disk.path);
-                    disks::make(disk).map_err(FileError::io(path, "make a disk"))
+                    disks::make(&inner.tools, disk).map_err(FileError::io(path, "make a disk"))
                 })
             });
             made.await.map_err(|error| super::host::no_room(guest, error))?;

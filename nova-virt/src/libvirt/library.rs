@@ -5,10 +5,11 @@
 //! what a daemon tells unasked takes callbacks that only unsafe code can be, and copies of the
 //! disks of a running guest are not in the library's safe part.
 
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nova_core::clock::Meter;
 use nova_core::domain::InstanceId;
 use tokio::sync::{Semaphore, broadcast};
 use virt::connect::Connect;
@@ -41,6 +42,7 @@ struct Shared {
     uri: String,
     habits: Habits,
     link: Mutex<Option<Arc<Link>>>,
+    meter: OnceLock<Meter>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -64,7 +66,8 @@ impl Library {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let (uri, habits, link) = (uri.to_owned(), Habits::of(uri), Mutex::default());
         let calls = Arc::new(Semaphore::new(CALLS_MAX));
-        Self { shared: Arc::new(Shared { uri, habits, link, changes }), calls }
+        let meter = OnceLock::new();
+        Self { shared: Arc::new(Shared { uri, habits, link, meter, changes }), calls }
     }
 
     /// Work with the library, on a thread that may wait. It goes on to its end, and keeps its
@@ -78,6 +81,7 @@ impl Library {
         let torn = |_| LibvirtError::Message { reason: "a call was torn" };
         let call = tokio::task::spawn_blocking(move || {
             let _place = place;
+            let _waiting = shared.meter.get().map(Meter::wait);
             work(&shared)
         });
         call.await.map_err(torn)?
@@ -220,6 +224,10 @@ impl std::fmt::Display for Library {
 
 #[async_trait]
 impl Daemon for Library {
+    fn measured_by(&self, meter: Meter) {
+        let _ = self.shared.meter.set(meter);
+    }
+
     async fn version(&self) -> Result<u64, LibvirtError> {
         self.ask(|connect| connect.get_hyp_version().map(u64::from)).await
     }

@@ -203,8 +203,10 @@ impl Inner {
             for disk in domain.disks() {
                 let path = Path::new(&disk.path);
                 let made = match &config {
-                    Some(files) if disk.role == DiskRole::Config => config_drive::make(path, files),
-                    _ => disks::make(disk),
+                    Some(files) if disk.role == DiskRole::Config => {
+                        config_drive::make(&inner.tools, path, files)
+                    }
+                    _ => disks::make(&inner.tools, disk),
                 };
                 made.map_err(FileError::io(path, "make a disk"))?;
             }

@@ -41,6 +41,7 @@ mod snapshot;
 mod storage;
 mod suspending;
 mod telling;
+mod tools;
 mod turns;
 mod xml;
 

@@ -19,6 +19,7 @@ use super::daemon::DomainState;
 use super::host::{Inner, LibvirtHost, host, no_room, power, to_its_end};
 use super::record::Record;
 use super::seal::Secret;
+use super::tools::Tools;
 use super::{disks, extents, offer};
 use crate::domain::{Disk, DiskFormat, DiskRole, DomainSpec};
 use crate::files::{FORMAT, FileError};
@@ -200,7 +201,7 @@ impl Inner {
             bases.keep(&inner.cache, guest)?;
             for disk in domain.disks() {
                 let failed = FileError::io(Path::new(&disk.path), "bring it");
-                bring(guest, disk, &packed, &source).map_err(failed)?;
+                bring(&inner.tools, guest, disk, &packed, &source).map_err(failed)?;
             }
             Ok(())
         });
@@ -218,11 +219,17 @@ fn file_of(disk: &Disk) -> String {
 }
 
 /// Brings a disk, as large as it is to be; one that was not packed is made.
-fn bring(guest: InstanceId, disk: &Disk, packed: &Packed, source: &Source) -> std::io::Result<()> {
+fn bring(
+    tools: &Tools,
+    guest: InstanceId,
+    disk: &Disk,
+    packed: &Packed,
+    source: &Source,
+) -> std::io::Result<()> {
     let wrong = |why| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
     let name = file_of(disk);
     let found = packed.disks.iter().zip(0..).find(|(packed, _)| packed.file == name);
-    let Some((PackedDisk { bytes, .. }, number)) = found else { return disks::make(disk) };
+    let Some((PackedDisk { bytes, .. }, number)) = found else { return disks::make(tools, disk) };
     let path = Path::new(&disk.path);
     crate::files::remove(path)?;
     match source {
@@ -241,11 +248,11 @@ fn bring(guest: InstanceId, disk: &Disk, packed: &Packed, source: &Source) -> st
         }
     };
     let size = size.map_err(|refusal| wrong(refusal.to_string()))?.virtual_size;
-    disks::lay_over(disk)?;
+    disks::lay_over(tools, disk)?;
     match disk.size_bytes {
-        Some(wanted) if wanted > size => disks::grow(disk, wanted),
+        Some(wanted) if wanted > size => disks::grow(tools, disk, wanted),
         // Nobody relies on what is in swap.
-        Some(wanted) if wanted < size && disk.role == DiskRole::Swap => disks::make(disk),
+        Some(wanted) if wanted < size && disk.role == DiskRole::Swap => disks::make(tools, disk),
         Some(wanted) if wanted < size => {
             Err(wrong(format!("it has {size} bytes, more than the {wanted} that it may have")))
         }

@@ -67,7 +67,8 @@ impl RescueGuests for LibvirtHost {
             let disk = disk.ok_or_else(|| host(operation)("it has no disk"))?;
             let made = inner.files(operation, move |inner| {
                 bases.keep(&inner.cache, instance)?;
-                disks::make(&disk).map_err(FileError::io(Path::new(&disk.path), "make a disk"))
+                disks::make(&inner.tools, &disk)
+                    .map_err(FileError::io(Path::new(&disk.path), "make a disk"))
             });
             made.await.map_err(|error| no_room(instance, error))?;
             inner.end(instance).await?;

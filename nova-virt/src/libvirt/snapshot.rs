@@ -100,7 +100,9 @@ impl Inner {
         self.files(operation, move |_| crate::files::remove(&old).map_err(failed(&old))).await?;
         if state.is_down() {
             return self
-                .files(operation, move |_| disks::copy(&root, &path, format).map_err(failed(&path)))
+                .files(operation, move |inner| {
+                    disks::copy(&inner.tools, &root, &path, format).map_err(failed(&path))
+                })
                 .await;
         }
         let others: Vec<&Disk> = domain.disks().iter().filter(|disk| **disk != root).collect();

@@ -1,9 +1,12 @@
 //! The daemon's connection is lost, or the agent is killed, at every call of every verb: done again,
 //! the verb ends as it should.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::lab;
 use crate::proxy::{Moment, Proxy};
@@ -115,25 +118,20 @@ fn a_killed_agent(kind: Kind, verbs: &[Verb]) {
     for verb in verbs {
         for moment in moments() {
             boot += 1;
-            let agent: Arc<Mutex<Option<Child>>> = Arc::default();
+            let agent: Arc<Mutex<Option<OwnedFd>>> = Arc::default();
             let killed = Arc::clone(&agent);
             proxy.at(moment, move || {
-                if let Some(agent) = killed.lock().unwrap().as_mut() {
-                    agent.kill().unwrap();
+                if let Some(agent) = killed.lock().unwrap().as_ref() {
+                    // It has not ended: it waits for this call.
+                    pidfd_send_signal(agent, Signal::KILL).unwrap();
                 }
             });
             // Held until it is noted: the moment may come at once.
             let mut noted = agent.lock().unwrap();
-            *noted = Some(begin(&folder, kind, *verb, boot));
+            let mut child = begin(&folder, kind, *verb, boot);
+            let process = Pid::from_child(&child);
+            *noted = Some(pidfd_open(process, PidfdFlags::empty()).unwrap());
             drop(noted);
-            let mut child = loop {
-                let mut held = agent.lock().unwrap();
-                if held.as_mut().unwrap().try_wait().unwrap().is_some() {
-                    break held.take().unwrap();
-                }
-                drop(held);
-                std::thread::yield_now();
-            };
             let ended = child.wait().unwrap();
             let over = !proxy.rest();
             assert_eq!(ended.success(), over, "{verb:?} {moment:?}");

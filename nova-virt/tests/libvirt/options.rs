@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use nova_core::clock::Meter;
 use nova_core::domain::{ImageFormat, InstanceId, MiB, PowerState, Vcpus};
 use nova_core::port::{GuestSpec, VirtDriver};
 use nova_virt::domain::{CpuMode, CpuModel, DomainOptions, DomainSpec, Hypervisor};
@@ -46,6 +47,24 @@ async fn a_container_has_no_more_than_its_memory_and_its_processors() {
     let memory = virsh("lxc:///system", "memtune", instance);
     assert!(says(&memory, "hard_limit", 64 * 1024), "{memory}");
     host.remove(instance).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_waited_for_is_added_up_on_every_way_to_the_daemon() {
+    if !lab::is_here("what_is_waited_for_is_added_up_on_every_way_to_the_daemon") {
+        return;
+    }
+    for way in Way::ALL {
+        let meter = Meter::new(std::sync::Arc::new(nova_core::clock::SystemClock::new()));
+        let host = lab::host(way.to("qemu:///system"), Hypervisor::Qemu, PATIENCE);
+        let host = host.with_meter(meter.clone());
+        assert_eq!(meter.total(), Duration::ZERO);
+        host.guests().await.unwrap();
+        let once = meter.total();
+        assert!(once > Duration::ZERO, "{way:?}");
+        host.guests().await.unwrap();
+        assert!(meter.total() > once, "{way:?}");
+    }
 }
 
 /// Starts a guest with nothing on its disk, and removes it again: what `virsh` said of it.

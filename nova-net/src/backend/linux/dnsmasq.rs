@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ipnetwork::IpNetwork;
+use nova_core::clock::Meter;
 use nova_core::domain::NetworkId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
@@ -43,11 +44,13 @@ pub(super) enum DhcpError {
 #[derive(Debug)]
 pub(super) struct Servers {
     folder: PathBuf,
+    /// What adds up how long `dnsmasq` takes to start.
+    meter: Option<Meter>,
 }
 
 impl Servers {
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub(super) fn new(folder: PathBuf, meter: Option<Meter>) -> Self {
+        Self { folder, meter }
     }
 
     fn file(&self, process: Process, what: &str) -> PathBuf {
@@ -74,6 +77,7 @@ impl Servers {
         self.put(process, "conf", settings)?;
         let conf = self.file(process, "conf");
         // It goes into the background when it serves, and says what is wrong before that.
+        let _waiting = self.meter.as_ref().map(Meter::wait);
         let output = Command::new("dnsmasq")
             .arg(format!("--conf-file={}", conf.display()))
             .stdin(Stdio::null())
@@ -333,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_settings_say_what_the_server_is() {
-        let servers = Servers::new(PathBuf::from("/srv/net"));
+        let servers = Servers::new(PathBuf::from("/srv/net"), None);
         let expected = "\
 bind-interfaces
 dhcp-authoritative
@@ -360,7 +364,7 @@ dhcp-option=option:mtu,1450
 
     #[test]
     fn who_tells_of_ipv6_answers_nothing() {
-        let servers = Servers::new(PathBuf::from("/srv/net"));
+        let servers = Servers::new(PathBuf::from("/srv/net"), None);
         let advertiser = RouterAdvertiser {
             network: NetworkId::from_u128(7),
             bridge: nova_core::domain::InterfaceName::new("br100").unwrap(),
@@ -390,7 +394,7 @@ dhcp-option=option6:dns-server,[2001:db8::53]
 
     #[test]
     fn a_range_of_ipv6_is_refused() {
-        let servers = Servers::new(PathBuf::from("/srv/net"));
+        let servers = Servers::new(PathBuf::from("/srv/net"), None);
         assert!(matches!(servers.settings(&server("fd00::/64")), Err(DhcpError::NoIpv6(_))));
     }
 

@@ -59,6 +59,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nova_core::clock::Meter;
 use nova_core::domain::HostId;
 use nova_core::store::Revision;
 use tokio::sync::{mpsc, oneshot};
@@ -138,6 +139,7 @@ pub struct Linux {
     rest: Option<mpsc::UnboundedSender<Job>>,
     /// Who knows the servers that guests ask about.
     source: Option<Arc<dyn MetadataSource>>,
+    meter: Option<Meter>,
 }
 
 impl Linux {
@@ -154,12 +156,19 @@ impl Linux {
         Self { source: Some(source), ..self }
     }
 
+    /// Adds up for how long `nft` and `dnsmasq` are waited for, for hosts that are served from now
+    /// on.
+    #[must_use]
+    pub fn with_meter(self, meter: Meter) -> Self {
+        Self { meter: Some(meter), ..self }
+    }
+
     /// Serves a host from now on.
     ///
     /// # Errors
     /// [`LinuxError`]; nothing has changed then.
     pub fn with_host(mut self, host: HostId, place: &HostPlace) -> Result<Self, LinuxError> {
-        self.hosts.insert(host, Station::begin(place, self.source.clone())?);
+        self.hosts.insert(host, Station::begin(place, self.source.clone(), self.meter.clone())?);
         Ok(self)
     }
 
@@ -169,7 +178,7 @@ impl Linux {
     /// # Errors
     /// [`LinuxError`]; nothing has changed then.
     pub fn with_any_host(mut self, place: &HostPlace) -> Result<Self, LinuxError> {
-        self.rest = Some(Station::begin(place, self.source.clone())?);
+        self.rest = Some(Station::begin(place, self.source.clone(), self.meter.clone())?);
         Ok(self)
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use nova_core::clock::Meter;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 
@@ -19,11 +20,13 @@ pub(super) struct Ruleset {
     counter: Counter,
     /// The number under which this was there; without our tables, none.
     known: Option<(u32, Option<Arc<Firewall>>)>,
+    /// What adds up how long `nft` takes.
+    meter: Option<Meter>,
 }
 
 impl Ruleset {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { counter: Counter::new()?, known: None })
+    pub(super) fn new(meter: Option<Meter>) -> io::Result<Self> {
+        Ok(Self { counter: Counter::new()?, known: None, meter })
     }
 
     /// What the kernel holds; none when our tables are not there as they should be.
@@ -34,7 +37,9 @@ impl Ruleset {
         {
             return Ok(firewall.clone());
         }
+        let waiting = self.meter.as_ref().map(Meter::wait);
         let firewall = Firewall::now()?.map(Arc::new);
+        drop(waiting);
         self.known = (self.counter.now()? == before).then(|| (before, firewall.clone()));
         Ok(firewall)
     }
@@ -70,7 +75,9 @@ impl Ruleset {
         change: impl FnOnce() -> Result<(), FirewallError>,
     ) -> Result<(), FirewallError> {
         let known = self.known.take();
+        let waiting = self.meter.as_ref().map(Meter::wait);
         change()?;
+        drop(waiting);
         let now = self.counter.now()?;
         let alone = known.is_some_and(|(number, _)| number.wrapping_add(1) == now);
         self.known = alone.then(|| (now, after.cloned()));

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, mpsc as started};
 
 use ipnetwork::IpNetwork;
+use nova_core::clock::Meter;
 use nova_core::domain::InterfaceName;
 use nova_core::store::Revision;
 use rtnetlink::Handle;
@@ -90,6 +91,7 @@ impl Station {
     pub(super) fn begin(
         place: &HostPlace,
         source: Option<Arc<dyn MetadataSource>>,
+        meter: Option<Meter>,
     ) -> Result<mpsc::UnboundedSender<Job>, LinuxError> {
         let folder = place.folder.clone();
         if !is_plain(&folder) {
@@ -102,7 +104,7 @@ impl Station {
         let place = place.clone();
         let serve = move || match Self::prepare(&place) {
             Ok(runtime) => runtime.block_on(async move {
-                match Self::connect(&folder, source) {
+                match Self::connect(&folder, source, meter) {
                     Ok(station) => {
                         let _ = begun.send(Ok(()));
                         station.serve(asked).await;
@@ -135,11 +137,15 @@ impl Station {
         runtime.map_err(LinuxError::Begin)
     }
 
-    fn connect(folder: &Path, source: Option<Arc<dyn MetadataSource>>) -> io::Result<Self> {
+    fn connect(
+        folder: &Path,
+        source: Option<Arc<dyn MetadataSource>>,
+        meter: Option<Meter>,
+    ) -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        let servers = Servers::new(folder.to_owned());
-        let (memory, rules) = (Memory::new(folder), Ruleset::new()?);
+        let servers = Servers::new(folder.to_owned(), meter.clone());
+        let (memory, rules) = (Memory::new(folder), Ruleset::new(meter)?);
         let (service, ports) = (None, Ports::default());
         Ok(Self { handle, memory, servers, rules, service, ports, source, seen: None })
     }

@@ -78,6 +78,7 @@ impl Migrations for Rpc {
         let body = parameters(of(domain).maybe_text(None), &[("migrate_uri", at)], copied);
         let body = body.bytes(cookie).u32(flags(copied));
         // It takes as long as it takes, and no place from those that end soon.
+        let _waiting = self.meter.get().map(nova_core::clock::Meter::wait);
         let answer = self.link().await?.call(PROGRAM, ask::MIGRATE_PERFORM, body).await?;
         Ok(Reader::new(&answer).bytes()?.to_vec())
     }

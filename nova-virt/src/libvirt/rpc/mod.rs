@@ -12,10 +12,11 @@ mod xdr;
 pub(super) use self::link::fuzzing;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nova_core::clock::Meter;
 use tokio::sync::{Mutex, Semaphore, broadcast};
 
 use self::link::{Link, Told};
@@ -67,6 +68,7 @@ pub(super) struct Rpc {
     link: Mutex<Option<Arc<Link>>>,
     calls: Semaphore,
     changes: broadcast::Sender<Change>,
+    meter: OnceLock<Meter>,
 }
 
 impl Rpc {
@@ -75,7 +77,8 @@ impl Rpc {
         let socket = socket.map_or_else(|| usual_socket(uri), Path::to_owned);
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let (calls, habits) = (Semaphore::new(CALLS_MAX), Habits::of(uri));
-        Self { uri: uri.to_owned(), socket, habits, link: Mutex::default(), calls, changes }
+        let (uri, link, meter) = (uri.to_owned(), Mutex::default(), OnceLock::new());
+        Self { uri, socket, habits, link, calls, changes, meter }
     }
 
     /// The connection that is there, or a new one.
@@ -128,6 +131,7 @@ impl Rpc {
 
     async fn call(&self, procedure: u32, body: Writer) -> Result<Vec<u8>, LibvirtError> {
         let _turn = self.calls.acquire().await.map_err(|_| LibvirtError::Lost)?;
+        let _waiting = self.meter.get().map(Meter::wait);
         self.link().await?.call(PROGRAM, procedure, body).await
     }
 
@@ -213,6 +217,10 @@ impl std::fmt::Display for Rpc {
 
 #[async_trait]
 impl Daemon for Rpc {
+    fn measured_by(&self, meter: Meter) {
+        let _ = self.meter.set(meter);
+    }
+
     async fn version(&self) -> Result<u64, LibvirtError> {
         let answer = self.call(ask::GET_VERSION, Writer::default()).await?;
         Ok(Reader::new(&answer).u64()?)
