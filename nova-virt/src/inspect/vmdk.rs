@@ -98,8 +98,11 @@ fn look_at_footer(bytes: &mut Bytes<'_>, head: &Header<512>) -> Result<(), Refus
 }
 
 /// Checks every line of a descriptor: the disk is one sparse extent, which is the file itself.
+///
+/// Some readers look for the words that name a parent anywhere in the text, be it in a comment or in
+/// the midst of another word; so these words stand where they belong, or nowhere.
 fn describes_itself(text: &str, capacity: u64) -> Result<(), Refusal> {
-    let (mut extents, mut kinds) = (0, 0);
+    let (mut extents, mut kinds, mut parents) = (0, 0, 0);
     for line in text.lines().map(str::trim) {
         let refused = || {
             let line = line.chars().take(120).collect();
@@ -122,7 +125,10 @@ fn describes_itself(text: &str, capacity: u64) -> Result<(), Refusal> {
             "encoding" | "CID" => true,
             "isNativeSnapshot" => value == "no",
             // It has no parent.
-            "parentCID" => value.eq_ignore_ascii_case("ffffffff"),
+            "parentCID" => {
+                parents += 1;
+                value.eq_ignore_ascii_case("ffffffff")
+            }
             "createType" => {
                 kinds += 1;
                 ["monolithicSparse", "streamOptimized"].contains(&value)
@@ -132,6 +138,14 @@ fn describes_itself(text: &str, capacity: u64) -> Result<(), Refusal> {
         if !taken {
             return refused();
         }
+    }
+    let lower = text.to_ascii_lowercase();
+    let said = |word: &str| lower.matches(word).count();
+    if said("parentfilenamehint") > 0 || said("parentcid") != parents {
+        return Err(Refusal::OtherFile("a parent"));
+    }
+    if said("createtype") != kinds {
+        return Err(Refusal::Wrong("its descriptor does not say once of what kind it is"));
     }
     match (extents, kinds) {
         (1, 1) => Ok(()),

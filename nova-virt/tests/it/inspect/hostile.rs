@@ -225,6 +225,23 @@ fn descriptors(cases: &mut Cases) {
     for line in lines {
         cases.add(format!("the line {line:?}"), Vmdk, vmdk(&format!("{sparse}{line}\n")), LINE);
     }
+    // QEMU looks for these words anywhere in the text.
+    let hidden = [
+        ("# parentFileNameHint=\"/etc/shadow\"", OTHER_FILE),
+        ("ddb.parentFileNameHint = \"/etc/shadow\"", OTHER_FILE),
+        ("ddb.a.parentfilenamehint = \"/etc/shadow\"", OTHER_FILE),
+        ("ddb.comment = \"parentFileNameHint=/etc/shadow\"", OTHER_FILE),
+        ("#parentCID=7a8e2b1c", OTHER_FILE),
+        ("ddb.parentCID = \"7a8e2b1c\"", OTHER_FILE),
+        ("# createType=\"monolithicFlat\"", WRONG),
+        ("ddb.createType = \"vmfs\"", WRONG),
+    ];
+    for (line, why) in hidden {
+        let text = format!("{line}\n{sparse}");
+        cases.add(format!("the words {line:?} in front"), Vmdk, vmdk(&text), why);
+        let text = format!("{sparse}{line}\n");
+        cases.add(format!("the words {line:?} behind"), Vmdk, vmdk(&text), why);
+    }
     cases.add("no text", Vmdk, vmdk(&sparse).with(530, &[0xff, 0xfe]), WRONG);
     cases.add("nothing", Vmdk, vmdk(&sparse).with(512, &[0]), WRONG);
     // CVE-2024-32498 showed them too: what stands for the header says something else.
