@@ -33,6 +33,7 @@ pub mod libvirt;
 pub mod lvm;
 mod several;
 pub mod sim;
+mod tools;
 pub mod volumes;
 
 pub use cache::ImageCache;

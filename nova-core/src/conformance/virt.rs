@@ -6,6 +6,7 @@
 //! where other guests live.
 
 mod attaching;
+mod booting;
 mod caching;
 mod consoles;
 mod interfaces;
@@ -19,6 +20,7 @@ mod subject;
 mod telling;
 
 pub use attaching::*;
+pub use booting::*;
 pub use caching::*;
 pub use consoles::*;
 pub use interfaces::*;
@@ -65,6 +67,13 @@ macro_rules! virt_laws {
                 guests_lists_everything,
                 paused_is_paused,
                 attach_and_detach_are_repeatable,
+                a_guest_boots_from_a_volume,
+                a_guest_is_not_started_without_its_root_volume,
+                a_root_volume_stays_in_a_guest_that_executes,
+                a_root_volume_is_refused_by_its_name,
+                a_guest_on_a_volume_is_unpacked_without_it,
+                a_guest_on_a_volume_is_rescued,
+                no_image_is_taken_of_a_volume,
                 packing_changes_nothing,
                 a_running_guest_is_not_packed,
                 a_guest_is_unpacked_as_it_was_packed,

@@ -29,6 +29,6 @@ pub use virt::{
     RescueGuests, SnapshotGuests, TellChanges, VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
-    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, FillVolumes, ShareVolumes, SnapshotFacts,
     SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
 };

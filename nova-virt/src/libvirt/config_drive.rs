@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use async_trait::async_trait;
 use nova_core::port::GuestSpec;
 
-use super::tools;
+use crate::tools;
 
 /// Knows what guests are to find on their config drives.
 ///

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use super::tools::{self, run};
 use crate::domain::{Backing, Disk, DiskFormat};
+use crate::tools::{self, run};
 
 /// The word of tools and hypervisors for a format.
 pub(super) const fn word(format: DiskFormat) -> &'static str {

@@ -38,7 +38,6 @@ mod sending;
 mod snapshot;
 mod storage;
 mod telling;
-mod tools;
 mod turns;
 mod xml;
 

@@ -6,7 +6,7 @@ use nova_core::port::{AttachVolumes, VirtError, VolumeLink};
 
 use super::daemon::{DomainState, LibvirtError, Which};
 use super::definition::{VolumeDisk, volume_disk};
-use super::host::{Inner, LibvirtHost, domain_of, host, source_of};
+use super::host::{Inner, LibvirtHost, domain_of, host, power, source_of};
 use super::record::Plugged;
 use super::xml::Element;
 use crate::domain::DiskBus;
@@ -26,7 +26,10 @@ impl AttachVolumes for LibvirtHost {
                 Some(plugged) => plugged.target.clone(),
                 None => {
                     let taken = record.volumes.values().map(|plugged| plugged.target.clone());
-                    let free = spec.free_target(&taken.collect::<Vec<_>>());
+                    let free = match record.spec.root {
+                        Some(root) if root == volume => spec.root_target(),
+                        _ => spec.free_target(&taken.collect::<Vec<_>>()),
+                    };
                     let target = free.ok_or_else(|| host(operation)("the guest's bus is full"))?;
                     // Before it is plugged: whoever detaches it has to know.
                     let plugged = Plugged { connection, target: target.clone() };
@@ -38,7 +41,7 @@ impl AttachVolumes for LibvirtHost {
             if state == DomainState::Off || inner.sees(instance, &target).await? {
                 return Ok(());
             }
-            let bus = spec.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
+            let bus = spec.bus().unwrap_or(DiskBus::Virtio);
             let disk = volume_disk(&VolumeDisk { volume, source, target }, bus);
             let disk = disk.write().map_err(host(operation))?;
             let plugged = inner.daemon().plug(domain_of(instance), &disk).await;
@@ -54,7 +57,13 @@ impl AttachVolumes for LibvirtHost {
             let Some(Plugged { target, .. }) = record.volumes.get(&volume).cloned() else {
                 return Ok(());
             };
-            if !matches!(inner.state(instance).await?, None | Some(DomainState::Off)) {
+            if let Some(state @ (DomainState::Running | DomainState::Paused)) =
+                inner.state(instance).await?
+            {
+                if record.spec.root == Some(volume) {
+                    let power = power(state);
+                    return Err(VirtError::WrongPower { instance, power, operation });
+                }
                 inner.pull_out(instance, &disk_named(&target), operation).await?;
             }
             record.volumes.remove(&volume);

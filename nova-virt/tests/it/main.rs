@@ -2,6 +2,7 @@
 
 mod cache;
 mod directories;
+mod filling;
 mod honesty;
 mod hostile;
 #[cfg(feature = "http-images")]

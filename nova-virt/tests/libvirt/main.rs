@@ -8,6 +8,8 @@ mod abilities;
 #[cfg(feature = "libvirt-native")]
 mod alone;
 #[cfg(feature = "libvirt-native")]
+mod boot_volume;
+#[cfg(feature = "libvirt-native")]
 mod cloud;
 mod connections;
 #[cfg(feature = "libvirt-native")]

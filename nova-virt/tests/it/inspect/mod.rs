@@ -3,7 +3,7 @@
 pub(crate) mod archives;
 mod genuine;
 mod hostile;
-mod makers;
+pub(crate) mod makers;
 mod overlays;
 mod random;
 

@@ -4,13 +4,14 @@ use std::io;
 use std::process::{Command, Stdio};
 
 /// The most memory, in the words of `prlimit`: these programs read what guests have written.
-pub(super) const MEMORY: &str = "--as=1073741824";
+pub(crate) const MEMORY: &str = "--as=1073741824";
 
 /// The most processor time, in seconds.
-pub(super) const CPU: &str = "--cpu=30";
+#[cfg(any(test, feature = "libvirt", feature = "libvirt-native"))]
+pub(crate) const CPU: &str = "--cpu=30";
 
 /// A program under limits.
-pub(super) fn limited(program: &str, limits: &[&str]) -> Command {
+pub(crate) fn limited(program: &str, limits: &[&str]) -> Command {
     let mut tool = Command::new("prlimit");
     tool.args(limits).args(["--", program]);
     // Each of its threads would reserve a part of what it may address for itself.
@@ -22,7 +23,7 @@ pub(super) fn limited(program: &str, limits: &[&str]) -> Command {
 ///
 /// # Errors
 /// The last thing that it said, as [`StorageFull`](io::ErrorKind::StorageFull) when it was that.
-pub(super) fn run(mut tool: Command) -> io::Result<()> {
+pub(crate) fn run(mut tool: Command) -> io::Result<()> {
     let output = tool.output()?;
     if output.status.success() {
         return Ok(());
