@@ -6,7 +6,7 @@ use nova_core::clock::{ClockExt as _, SystemClock};
 use nova_core::cloud::{ServerSpec, VolumeSpec};
 use nova_core::domain::{GiB, ImageId, InstanceId, PowerState, Reboot, VolumeId, VolumeSize};
 use nova_core::domain::{VmState, VolumeState};
-use nova_core::port::{OpenConsoles as _, ReadConsoles as _, VirtDriver as _};
+use nova_core::port::{OpenConsoles as _, ReadConsoles as _};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::cloud::{World, check};
