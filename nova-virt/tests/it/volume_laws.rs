@@ -40,7 +40,11 @@ fn volumes(directory: &std::path::Path) -> FileVolumes {
 
 impl Reopened {
     fn file_volumes(&self) -> FileVolumes {
-        volumes(&self.0.path().join("volumes"))
+        FileVolumes::at(self.directory()).unwrap()
+    }
+
+    fn directory(&self) -> std::path::PathBuf {
+        self.0.path().join("volumes")
     }
 }
 
@@ -176,7 +180,9 @@ impl FillVolumes for Reopened {
         images: &dyn ImageStore,
         fence: Fence,
     ) -> Result<(), VolumeError> {
-        self.file_volumes().filling().unwrap().fill(volume, size, image, images, fence).await
+        // Alone: there is one place for images, and one who has it.
+        let volumes = volumes(&self.directory());
+        volumes.filling().unwrap().fill(volume, size, image, images, fence).await
     }
 }
 
