@@ -12,10 +12,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nova_core::domain::{Fence, GiB, HostId, VolumeId, VolumeSize};
 use nova_core::port::{
-    CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotVolumes, VolumeDriver,
-    VolumeError, VolumeFacts,
+    CloneVolumes, Connection, ExtendVolumes, FillVolumes, ShareVolumes, SnapshotVolumes,
+    VolumeDriver, VolumeError, VolumeFacts,
 };
 
+use crate::cache::ImageCache;
 use crate::files::{self, FORMAT, FileError};
 use crate::volumes::ledger::Ledger;
 pub use pool::LvmPool;
@@ -83,6 +84,14 @@ impl LvmVolumes {
     #[must_use]
     pub fn with_limit(self, limit: GiB) -> Self {
         Self { ledger: self.ledger.with_limit(limit) }
+    }
+
+    /// Makes volumes of images, too: an image comes to `images` once, is measured and inspected
+    /// there, and its disk is copied into each volume that is made of it. `qemu-img` and `prlimit`
+    /// have to be installed where images are not raw.
+    #[must_use]
+    pub fn with_images(self, images: ImageCache) -> Self {
+        Self { ledger: self.ledger.with_images(images) }
     }
 }
 
@@ -168,5 +177,9 @@ impl VolumeDriver for LvmVolumes {
 
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         Some(&self.ledger)
+    }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        self.ledger.filling()
     }
 }

@@ -7,8 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+/// The most memory, in the words of `prlimit`: these programs read what guests have written.
+pub(crate) const MEMORY: &str = "--as=1073741824";
+
+/// The most processor time, in seconds.
+#[cfg(any(test, feature = "libvirt", feature = "libvirt-native"))]
+pub(crate) const CPU: &str = "--cpu=30";
+
 /// The most that is taken of what a program says against something.
 const SAID_MAX: u64 = 64 << 10;
+
+/// A program under limits.
+pub(crate) fn limited(program: &str, limits: &[&str]) -> Command {
+    let mut tool = Command::new("prlimit");
+    tool.args(limits).args(["--", program]);
+    plain(tool)
+}
 
 /// A program under limits that everything else on the host goes before. It can become nobody with
 /// more rights, and is killed when the thread that starts it ends, be it with its process.
@@ -22,10 +36,28 @@ pub(crate) fn last(program: &str, limits: &[String]) -> Command {
 }
 
 /// A program whose surroundings are always the same.
-pub(crate) fn plain(mut tool: Command) -> Command {
+fn plain(mut tool: Command) -> Command {
     // Each of its threads would reserve a part of what it may address for itself.
     tool.stdin(Stdio::null()).env("LC_ALL", "C").env("MALLOC_ARENA_MAX", "1");
     tool
+}
+
+/// Runs it to its end.
+///
+/// # Errors
+/// The last thing that it said, as [`StorageFull`](io::ErrorKind::StorageFull) when it was that.
+pub(crate) fn run(mut tool: Command) -> io::Result<()> {
+    let output = tool.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let full = said.contains("No space left on device");
+    let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+    let last = said.lines().last().unwrap_or("it says nothing");
+    let mut words = tool.get_args().skip_while(|word| *word != "--").skip(1);
+    let program = words.next().unwrap_or_else(|| tool.get_program()).to_string_lossy();
+    Err(io::Error::new(kind, format!("{program}: {last}")))
 }
 
 /// Holds a program that runs on another thread, and kills it when it is let go.
@@ -107,6 +139,15 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_program_that_fails_is_named_with_its_last_word() {
+        let mut tool = limited("sh", &[MEMORY, CPU]);
+        tool.args(["-c", "echo first >&2; echo No space left on device >&2; exit 1"]);
+        let failed = run(tool).unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(failed.to_string(), "sh: No space left on device");
+    }
 
     #[test]
     fn who_goes_last_has_its_limits_and_no_way_to_more_rights() {

@@ -1,6 +1,7 @@
 //! Volumes as files in a directory.
 
-mod copies;
+pub(crate) mod copies;
+pub(crate) mod filling;
 pub(crate) mod ledger;
 mod verbs;
 
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nova_core::domain::{Fence, GiB, HostId, VolumeId, VolumeSize};
 use nova_core::port::{
-    CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotVolumes, VolumeDriver,
-    VolumeError, VolumeFacts,
+    CloneVolumes, Connection, ExtendVolumes, FillVolumes, ShareVolumes, SnapshotVolumes,
+    VolumeDriver, VolumeError, VolumeFacts,
 };
 
+use crate::cache::ImageCache;
 use crate::files::{self, FileError};
+use crate::inspect::Format;
 use ledger::{Copied, Ledger, Part, Parts, Writers, as_written};
 
 /// Keeps each volume as a sparse file, `<id>.volume`, with what is known of it beside it in
@@ -25,6 +28,9 @@ use ledger::{Copied, Ledger, Part, Parts, Writers, as_written};
 /// A volume is there when its `.json` is. Every change is one file replaced under a lock of the
 /// directory, so several processes may use it at a time, and one that is killed leaves nothing
 /// half done. Hosts reach a volume by its path: they share the directory, or there is one host.
+///
+/// Volumes are made of images where the driver was given a [place](Self::with_images) for those;
+/// whoever else wants something of the directory waits while the disk in an image is copied.
 ///
 /// The fences of volumes that were removed are in `.removed.json`.
 ///
@@ -64,6 +70,16 @@ impl FileVolumes {
     #[must_use]
     pub fn with_limit(self, limit: GiB) -> Self {
         Self { ledger: self.ledger.with_limit(limit) }
+    }
+}
+
+impl FileVolumes {
+    /// Makes volumes of images, too: an image comes to `images` once, is measured and inspected
+    /// there, and its disk is copied into each volume that is made of it. `qemu-img` and `prlimit`
+    /// have to be installed where images are not raw.
+    #[must_use]
+    pub fn with_images(self, images: ImageCache) -> Self {
+        Self { ledger: self.ledger.with_images(images) }
     }
 }
 
@@ -131,6 +147,21 @@ impl Parts for Directory {
         }
         to.sync_all()?;
         Ok(Copied::Whole)
+    }
+
+    fn fill(&self, part: Part, size: VolumeSize, disk: &Path, format: Format) -> io::Result<()> {
+        let to = self.fresh(part)?;
+        match format {
+            Format::Raw => {
+                let from = File::open(disk)?;
+                if !copies::share(&from, &to)? {
+                    copies::copy_written(&from, &to, from.metadata()?.len())?;
+                }
+            }
+            format => filling::convert(disk, format, &self.file_of(part))?,
+        }
+        to.set_len(size.get().to_bytes())?;
+        to.sync_all()
     }
 
     fn remove(&self, parts: &[Part]) -> io::Result<()> {
@@ -228,5 +259,9 @@ impl VolumeDriver for FileVolumes {
 
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         Some(&self.ledger)
+    }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        self.ledger.filling()
     }
 }

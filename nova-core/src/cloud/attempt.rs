@@ -4,6 +4,7 @@
 //! commits nothing itself. [`runner`](super::runner) commits the proposal together with the
 //! journal's record.
 
+use crate::cloud::attempt_attach::volume_of;
 use crate::cloud::order::{Errand, Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::Step;
@@ -92,6 +93,7 @@ impl Runner {
             Step::Place => self.place(next).await,
             Step::Wire => self.wire(next).await,
             Step::Spawn => self.spawn(next).await,
+            Step::Boot => self.boot_up(next).await,
             Step::Power => self.power(next).await,
             Step::RemoveGuest => self.remove_guest(next).await,
             Step::FreeVolumes => self.free_volumes(next).await,
@@ -140,8 +142,12 @@ impl Runner {
                 self.undo_shelf(step, next).await
             }
             Step::Place => self.unplace(next).await,
-            Step::Spawn => self.remove_guest(next).await,
+            Step::Spawn | Step::Boot => self.remove_guest(next).await,
             Step::Connect => self.disconnect(next).await,
+            // What may run from it is not pulled apart.
+            Step::Plug if matches!(next.kind, OpKind::CreateServer { .. }) => {
+                self.remove_first(next).await
+            }
             Step::Plug => self.unplug(next).await,
             Step::MakeVolume => self.destroy_volume(next).await,
             Step::Bind => self.rebind(next).await,
@@ -299,11 +305,7 @@ impl Runner {
             next.fault = None;
             txn.replace(instance, &next);
         }
-        if let OpKind::CreateVolume { volume }
-        | OpKind::DeleteVolume { volume }
-        | OpKind::AttachVolume { volume, .. }
-        | OpKind::DetachVolume { volume, .. } = op.kind
-        {
+        if let Some(volume) = volume_of(op) {
             let Some(volume) = view.volumes.get(&keys::volume(volume)) else {
                 return Ok(self.hopeless("the volume is gone"));
             };
@@ -317,7 +319,9 @@ impl Runner {
                     txn.touch(view.ledger(&keys::project_ledger(project)), &ledger);
                     return Ok(Attempt::Done(txn));
                 }
-                OpKind::AttachVolume { .. } => next.state = VolumeState::InUse,
+                OpKind::AttachVolume { .. } | OpKind::CreateServer { .. } => {
+                    next.state = VolumeState::InUse;
+                }
                 _ => (next.state, next.attachment) = (VolumeState::Available, None),
             }
             txn.replace(volume, &next);
@@ -364,15 +368,16 @@ impl Runner {
             }
             txn.replace(instance, &next);
         }
-        if let OpKind::CreateVolume { volume } | OpKind::AttachVolume { volume, .. } = op.kind
+        if matches!(
+            op.kind,
+            OpKind::CreateVolume { .. } | OpKind::AttachVolume { .. } | OpKind::CreateServer { .. }
+        ) && let Some(volume) = volume_of(op)
             && let Some(volume) = view.volumes.get(&keys::volume(volume))
         {
-            let mut next = volume.value.clone();
-            (next.operation, next.attachment) = (None, None);
-            next.state = match op.kind {
-                OpKind::CreateVolume { .. } => VolumeState::Error,
-                _ => VolumeState::Available,
-            };
+            let mut next = volume.value.freed();
+            if matches!(op.kind, OpKind::CreateVolume { .. }) {
+                next.state = VolumeState::Error;
+            }
             txn.replace(volume, &next);
         }
         Self::let_floating_go(&view, op, &mut txn);

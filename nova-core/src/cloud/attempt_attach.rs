@@ -39,8 +39,14 @@ impl Runner {
             Ok(connection) => connection,
             Err(error) => return Ok(self.volume_failed(&error)),
         };
+        if op.tried.contains(&host) {
+            return self.leave(op, host).await;
+        }
         let link = VolumeLink { volume, connection };
         let report = self.order_if_up(op, host, Order::Plug { instance, link }).await?;
+        if matches!(op.kind, OpKind::CreateServer { .. }) {
+            return self.elsewhere(op, host, report).await;
+        }
         Ok(report.map_or(Attempt::Absent, |report| self.attempt_of(report)))
     }
 
@@ -61,6 +67,15 @@ impl Runner {
         Ok(self.attempt_of(report))
     }
 
+    /// Removes a new guest from the host that was to plug its root disk in. Only the host's own
+    /// word counts, or an operator's that the host is down.
+    pub(crate) async fn remove_first(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        match self.attachment(op).await? {
+            Some((_, _, host)) => self.remove_surely(op, host).await,
+            None => Ok(Attempt::Done(Txn::new())),
+        }
+    }
+
     /// Takes the volume from the host.
     pub(crate) async fn disconnect(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
         let Some((volume, _, host)) = self.attachment(op).await? else {
@@ -77,7 +92,20 @@ impl Runner {
         let Some(id) = volume_of(op) else { return Ok(self.hopeless("no volume")) };
         let record = self.fresh().await?.volumes.get(&keys::volume(id)).cloned();
         let Some(record) = record else { return Ok(self.hopeless("the volume is gone")) };
-        Ok(match self.ports.volumes.create(id, record.value.size, self.fence).await {
+        let (volumes, images) = (&self.ports.volumes, &*self.ports.images);
+        let size = record.value.size;
+        let made = match (&record.value.image, volumes.filling()) {
+            (None, _) => volumes.create(id, size, self.fence).await,
+            (Some(image), Some(filling)) => {
+                // It takes as long as its bytes do, which holds up nobody else.
+                let work = filling.fill(id, size, image, images, self.fence);
+                self.place.without(work).await
+            }
+            (Some(_), None) => {
+                return Ok(self.hopeless(format!("{volumes} cannot be made of images")));
+            }
+        };
+        Ok(match made {
             Ok(()) => Attempt::Done(Txn::new()),
             Err(error) => self.volume_failed(&error),
         })
@@ -283,8 +311,10 @@ fn own_floating<'v>(
     }
 }
 
-fn volume_of(op: &Operation) -> Option<VolumeId> {
+/// The volume of an operation that gives one, takes one, makes one or boots from one.
+pub(crate) fn volume_of(op: &Operation) -> Option<VolumeId> {
     match op.kind {
+        OpKind::CreateServer { root, .. } => root,
         OpKind::CreateVolume { volume }
         | OpKind::DeleteVolume { volume }
         | OpKind::AttachVolume { volume, .. }

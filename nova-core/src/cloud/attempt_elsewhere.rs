@@ -12,7 +12,9 @@ use crate::cloud::claiming::unclaim;
 use crate::cloud::order::{Order, Report};
 use crate::cloud::runner::Runner;
 use crate::cloud::steps::FORWARD_ATTEMPTS_MAX;
-use crate::domain::{HostId, Instance, Migration, OpKind, Operation, StepOutcome, TaskState};
+use crate::domain::{
+    HostId, Instance, Migration, OpKind, Operation, StepOutcome, TaskState, Volume,
+};
 use crate::store::{StoreError, Txn, Versioned};
 
 impl Runner {
@@ -46,11 +48,19 @@ impl Runner {
             Some(_) => return Ok(self.hopeless(reason)),
             None => return Ok(Attempt::Absent),
         }
+        // Nor may the host keep what another is to be given.
+        match self.disconnect(op).await? {
+            Attempt::Done(_) => {}
+            not_yet => return Ok(not_yet),
+        }
         let Some(instance) = self.server_of(op).await? else {
             return Ok(self.hopeless("the server is gone"));
         };
         let view = self.fresh().await?;
         let mut txn = Txn::new();
+        if let Some(root) = view.volumes_of(instance.value.id).next() {
+            txn.replace(root, &Volume { attachment: None, ..root.value.clone() });
+        }
         unclaim(&view, &instance.value, instance.value.host, &mut txn);
         let next =
             Instance { host: None, task: Some(TaskState::Scheduling), ..instance.value.clone() };

@@ -75,7 +75,12 @@ impl Runner {
             Step::HandBack => Ok(belong(&server, to, &moving.old_flavor)),
             Step::TakeUp => self.take_up(op, to).await,
             Step::LeadFloating => self.lead_floating(op, to).await,
-            Step::PowerThere if moving.was == VmState::Active => {
+            // A server that is made anew runs afterwards, unless it was stopped.
+            Step::PowerThere
+                if moving.was == VmState::Active
+                    || (moving.was != VmState::Stopped
+                        && matches!(op.kind, OpKind::Evacuate { .. })) =>
+            {
                 self.plain(op, to, Order::Start(id)).await
             }
             Step::FinishMove => Ok(finish_move(&server, &moving)),
@@ -182,10 +187,12 @@ impl Runner {
         moving: Migration,
     ) -> Result<Attempt, StoreError> {
         let mut txn = Txn::new();
-        match self.fresh().await?.images.get(&keys::image(server.value.image)) {
-            Some(image) => txn.unchanged(image),
-            None => return Ok(self.hopeless("the image of the server is gone")),
-        };
+        if server.value.root.is_none() {
+            match self.fresh().await?.images.get(&keys::image(server.value.image)) {
+                Some(image) => txn.unchanged(image),
+                None => return Ok(self.hopeless("the image of the server is gone")),
+            };
+        }
         op.tried.insert(moving.from);
         let wanted = Instance { flavor: moving.new_flavor.clone(), ..server.value.clone() };
         let wanted = Versioned { value: wanted, revision: server.revision };

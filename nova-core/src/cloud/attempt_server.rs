@@ -8,11 +8,12 @@ use crate::cloud::attempt_image::unfinished_images;
 use crate::cloud::claiming::{unclaim, unclaim_one};
 use crate::cloud::error::chain;
 use crate::cloud::order::{Order, Report};
+use crate::cloud::question::image_of;
 use crate::cloud::runner::Runner;
 use crate::cloud::view::View;
 use crate::domain::{
-    Action, FailedCheck, HostId, Instance, Liveness, OpKind, Operation, TaskState, VmState,
-    VolumeState,
+    Action, Attachment, FailedCheck, HostId, Instance, Liveness, OpKind, Operation, TaskState,
+    VmState, Volume,
 };
 use crate::plant::{Bug, planted};
 use crate::port::{GuestSpec, NetError, Nic, PortRequest};
@@ -22,7 +23,7 @@ use crate::store::{StoreError, Txn, Versioned};
 impl Runner {
     /// Chooses a host and claims everything there in one transaction.
     pub(crate) async fn place(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
-        let OpKind::CreateServer { instance: id } = op.kind else {
+        let OpKind::CreateServer { instance: id, root } = op.kind else {
             return Ok(self.hopeless("only a new server is placed"));
         };
         let Some(instance) = self.server(id).await? else {
@@ -52,6 +53,13 @@ impl Runner {
             ..instance.value.clone()
         };
         txn.replace(&instance, &next);
+        if let Some(root) = root {
+            let Some(volume) = self.fresh().await?.volumes.get(&keys::volume(root)).cloned() else {
+                return Ok(self.hopeless("the volume is gone"));
+            };
+            let attachment = Some(Attachment { instance: id, host });
+            txn.replace(&volume, &Volume { attachment, ..volume.value.clone() });
+        }
         op.settle = vec![host];
         // Hosts that were tried have begun to answer for the server's floating IPs.
         op.settle.extend(op.tried.iter().copied());
@@ -128,6 +136,21 @@ impl Runner {
             return Ok(self.hopeless("the image or a network of the server is gone"));
         };
         let report = self.order_if_up(op, host, Order::Create(Box::new(spec))).await?;
+        self.elsewhere(op, host, report).await
+    }
+
+    /// Starts a guest that was made without its root disk, which it has by now.
+    pub(crate) async fn boot_up(&self, op: &mut Operation) -> Result<Attempt, StoreError> {
+        let Some(instance) = self.server_of(op).await? else {
+            return Ok(self.hopeless("the server is gone"));
+        };
+        let Some(host) = instance.value.host else {
+            return Ok(self.hopeless("the server has no host"));
+        };
+        if op.tried.contains(&host) {
+            return self.leave(op, host).await;
+        }
+        let report = self.order_if_up(op, host, Order::Start(instance.value.id)).await?;
         self.elsewhere(op, host, report).await
     }
 
@@ -273,10 +296,7 @@ impl Runner {
             txn.touch(view.ledger(&keys::group_ledger(group)), &Ledger::for_group(group));
         }
         for volume in view.volumes_of(id) {
-            let mut next = volume.value.clone();
-            (next.attachment, next.operation) = (None, None);
-            next.state = VolumeState::Available;
-            txn.replace(volume, &next);
+            txn.replace(volume, &volume.value.freed());
         }
         txn.merge(images);
         txn.remove(instance);
@@ -338,7 +358,7 @@ pub(crate) fn server_id(op: &Operation) -> crate::domain::InstanceId {
 
 /// The guest that a server's records describe, as it should be on a host of its.
 pub(crate) fn guest_spec(view: &View, instance: &Instance, at: HostId) -> Option<GuestSpec> {
-    let image = view.images.get(&keys::image(instance.source()))?.value.clone();
+    let image = image_of(view, instance)?.clone();
     let mut nics = Vec::new();
     for port in view.ports_of(instance.id) {
         let network = &view.networks.get(&keys::network(port.network))?.value;
@@ -355,6 +375,7 @@ pub(crate) fn guest_spec(view: &View, instance: &Instance, at: HostId) -> Option
         ephemeral_disk: instance.flavor.ephemeral_disk(),
         swap: instance.flavor.swap(),
         image,
+        root: instance.root,
         nics,
         public_key: instance.key_pair.as_ref().map(|pair| pair.public_key.clone()),
         assigned: claim.map(|claim| claim.value.assigned.clone()).unwrap_or_default(),

@@ -62,6 +62,18 @@ pub enum ApiError {
         /// Its state.
         state: crate::domain::VolumeState,
     },
+    /// The root disk of the server is a volume, which this does not concern.
+    #[error("server {id}: cannot {action}: its root disk is volume {volume}, {instead}")]
+    OnVolume {
+        /// The server.
+        id: String,
+        /// What was asked for.
+        action: &'static str,
+        /// The volume.
+        volume: String,
+        /// What is done with it, or what can be done instead.
+        instead: &'static str,
+    },
     /// The operation is in a state in which this cannot be done.
     #[error("operation {id}: cannot {action} what is {state}")]
     OperationState {

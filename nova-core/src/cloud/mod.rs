@@ -47,8 +47,8 @@ mod whole;
 
 pub use agent::Agent;
 pub use api::{
-    Accepted, Admin, AggregateSpec, Census, FlavorSpec, GroupSpec, HostStatus, ImageSpec,
-    NetworkUse, PoolUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
+    Accepted, Admin, AggregateSpec, BootSource, Census, FlavorSpec, GroupSpec, HostStatus,
+    ImageSpec, NetworkUse, PoolUse, Project, Server, ServerSpec, UnknownKeys, VolumeSpec,
 };
 pub use conductor::Conductor;
 pub use error::{ApiError, Overload};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::cloud::view::View;
 use crate::domain::{
-    Flavor, GuestTopology, HostId, ImageProperties, Instance, Invalid, PciAliases, PciRequest,
-    RequestSpec,
+    Flavor, GuestTopology, HostId, Image, ImageProperties, Instance, Invalid, PciAliases,
+    PciRequest, RequestSpec,
 };
 use crate::store::record::keys;
 
@@ -23,10 +23,11 @@ pub(crate) fn question(
 ) -> Result<RequestSpec, Invalid> {
     let flavor = Arc::new(instance.flavor.clone());
     let mut request = RequestSpec::new(instance.id, instance.project.clone(), flavor);
-    let image = view.images.get(&keys::image(instance.source()));
-    request.image = image.map(|image| image.value.properties.clone()).unwrap_or_default();
-    let whole = image.filter(|image| image.value.is_whole());
-    request.image_sha256 = whole.map(|image| image.value.content.sha256.clone());
+    let image = image_of(view, instance);
+    request.image = image.map(|image| image.properties.clone()).unwrap_or_default();
+    // A host that has the image has nothing of a volume that was made of it.
+    let whole = image.filter(|image| image.is_whole() && instance.root.is_none());
+    request.image_sha256 = whole.map(|image| image.content.sha256.clone());
     request.image_id = Some(instance.source());
     let (numa, pci) = devices(&instance.flavor, &request.image, aliases)?;
     (request.numa, request.pci) = (numa.map(Arc::new), pci);
@@ -38,6 +39,14 @@ pub(crate) fn question(
     let lingers = view.lingering.get(&keys::lingering(instance.id));
     request.tried.extend(lingers.iter().flat_map(|row| row.value.hosts.iter()));
     Ok(request)
+}
+
+/// What is known of the image that a server is made of now, or that its root volume was made of.
+pub(crate) fn image_of<'v>(view: &'v View, instance: &Instance) -> Option<&'v Image> {
+    match instance.root {
+        Some(volume) => view.volumes.get(&keys::volume(volume))?.value.image.as_deref(),
+        None => Some(&view.images.get(&keys::image(instance.source()))?.value),
+    }
 }
 
 /// The NUMA cells and the PCI devices that a server of this flavor and image wants.

@@ -10,7 +10,8 @@ use crate::domain::OpKind;
 /// - 3: live migration, snapshots, shelving, rescue and drains were added; lists of versions 1 and
 ///   2 are as they were.
 /// - 4: security groups were added; every list of versions 1 to 3 is as it was.
-pub(crate) const STEPS_VERSION: u16 = 4;
+/// - 5: servers whose root disk is a volume were added; lists of versions 1 to 4 are as they were.
+pub(crate) const STEPS_VERSION: u16 = 5;
 
 /// One step. Every step may be repeated, and so may its undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) enum Step {
     Wire,
     /// Make the guest and start it. Undone by removing it.
     Spawn,
+    /// Start a new guest whose root disk was plugged in. Undone by removing it.
+    Boot,
     /// Start, stop, reboot, pause, unpause, suspend or resume the guest.
     Power,
     /// Remove the guest with its disks.
@@ -125,6 +128,7 @@ impl Step {
             Self::Place => "place",
             Self::Wire => "wire",
             Self::Spawn => "spawn",
+            Self::Boot => "boot",
             Self::Power => "power",
             Self::RemoveGuest => "remove guest",
             Self::FreeVolumes => "free volumes",
@@ -214,15 +218,16 @@ pub enum Moment {
 /// The steps of an operation, in order.
 pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
     use Step::{
-        Bind, Capture, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume, Disconnect,
-        Disown, DropMoved, DropOld, EndMove, EnterRescue, Finish, FinishMove, FinishRebuild,
-        FinishRescue, FinishShelve, FinishSnapshot, FinishUnshelve, FreeVolumes, GoOn, Halt,
-        HandBack, HandOver, LeadFloating, LeaveRescue, LetGo, MakeVolume, Offload, Place, Plug,
-        Power, PowerThere, Recreate, Release, RemoveGuest, Settle, ShareVolumes, Spawn, SpawnThere,
-        Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
+        Bind, Boot, Capture, Carry, CarryLive, ClaimThere, Connect, CutOver, DestroyVolume,
+        Disconnect, Disown, DropMoved, DropOld, EndMove, EnterRescue, Finish, FinishMove,
+        FinishRebuild, FinishRescue, FinishShelve, FinishSnapshot, FinishUnshelve, FreeVolumes,
+        GoOn, Halt, HandBack, HandOver, LeadFloating, LeaveRescue, LetGo, MakeVolume, Offload,
+        Place, Plug, Power, PowerThere, Recreate, Release, RemoveGuest, Settle, ShareVolumes,
+        Spawn, SpawnThere, Strip, TakeUp, Unbind, Unplug, Wire, WireThere,
     };
     match kind {
-        OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Finish],
+        OpKind::CreateServer { root: None, .. } => &[Place, Wire, Spawn, Finish],
+        OpKind::CreateServer { .. } => &[Place, Wire, Spawn, Connect, Plug, Boot, Finish],
         OpKind::Power { .. } => &[Power, Finish],
         OpKind::DeleteServer { .. } => &[RemoveGuest, FreeVolumes, Release, Settle],
         OpKind::Resize { .. } | OpKind::Migrate { .. } => &[
@@ -255,6 +260,17 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
         OpKind::RevertResize { .. } => {
             &[DropMoved, LetGo, HandBack, TakeUp, LeadFloating, PowerThere, Settle, EndMove]
         }
+        OpKind::Evacuate { root: None, .. } => &[
+            ClaimThere,
+            WireThere,
+            SpawnThere,
+            LetGo,
+            HandOver,
+            TakeUp,
+            LeadFloating,
+            Settle,
+            EndMove,
+        ],
         OpKind::Evacuate { .. } => &[
             ClaimThere,
             WireThere,
@@ -263,6 +279,7 @@ pub(crate) const fn steps(kind: &OpKind) -> &'static [Step] {
             HandOver,
             TakeUp,
             LeadFloating,
+            PowerThere,
             Settle,
             EndMove,
         ],

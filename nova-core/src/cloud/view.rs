@@ -283,14 +283,12 @@ impl View {
         self.beats.get(&keys::beat(host))?.value.unready.as_deref()
     }
 
-    /// Who has which volume.
+    /// The volumes of a server, also one that is kept for it as its root disk.
     pub(crate) fn volumes_of(
         &self,
         instance: InstanceId,
     ) -> impl Iterator<Item = &Versioned<Volume>> {
-        self.volumes
-            .values()
-            .filter(move |v| v.value.attachment.is_some_and(|a| a.instance == instance))
+        self.volumes.values().filter(move |volume| volume.value.belongs_to(instance))
     }
 
     /// The interfaces of an instance, in order.

@@ -26,6 +26,7 @@ macro_rules! live_laws {
                 an_expected_guest_does_not_run,
                 a_guest_runs_until_it_was_sent,
                 a_guest_arrives_as_it_was_sent,
+                a_guest_arrives_with_the_volume_that_it_runs_from,
                 expecting_sending_and_receiving_are_repeatable,
                 a_recalled_guest_goes_on,
                 a_guest_in_no_memory_is_not_sent,
@@ -164,6 +165,36 @@ pub async fn a_guest_arrives_as_it_was_sent<S: Into<Subject>, D: Into<Subject>>(
     done(source.driver().remove(guest).await);
     let pausing = destination.driver().pausing();
     done(pausing.unwrap_or_else(|| panic!("it pauses no guests")).unpause(guest).await);
+    assert_eq!(destination.power(guest).await, PowerState::Running);
+    way.clean().await;
+}
+
+/// Its root disk is among the volumes that it was expected with, and it goes on from it there.
+pub async fn a_guest_arrives_with_the_volume_that_it_runs_from<
+    S: Into<Subject>,
+    D: Into<Subject>,
+>(
+    hosts: (S, D),
+) {
+    let way = Way::new(hosts, "a_guest_arrives_with_the_volume_that_it_runs_from").await;
+    let (source, destination) = (&way.source, &way.destination);
+    let Some(volumes) = source.driver().volumes() else { return };
+    let guest = source.boot_from_volume(volumes).await;
+    let links = &source.links()[..1];
+    let to = done(way.there().expect(&source.spec_on_volume(), links).await);
+    let parcel = way.send(&to).await;
+    done(way.there().receive(guest, &parcel).await);
+    done(source.driver().remove(guest).await);
+    let pausing = destination.driver().pausing();
+    done(pausing.unwrap_or_else(|| panic!("it pauses no guests")).unpause(guest).await);
+    let is = destination.guest(guest).await.map(|is| (is.power, is.volumes));
+    assert_eq!(is, Some((PowerState::Running, vec![links[0].volume])));
+    // It knows what it boots from.
+    let plugging = destination.driver().volumes();
+    let plugging = plugging.unwrap_or_else(|| panic!("it plugs no volumes"));
+    refused(plugging.detach(guest, links[0].volume).await);
+    done(destination.driver().stop(guest).await);
+    done(destination.driver().start(guest).await);
     assert_eq!(destination.power(guest).await, PowerState::Running);
     way.clean().await;
 }

@@ -7,6 +7,7 @@
 
 mod agents;
 mod attaching;
+mod booting;
 mod caching;
 mod consoles;
 mod interfaces;
@@ -22,6 +23,7 @@ mod telling;
 
 pub use agents::*;
 pub use attaching::*;
+pub use booting::*;
 pub use caching::*;
 pub use consoles::*;
 pub use interfaces::*;
@@ -72,6 +74,13 @@ macro_rules! virt_laws {
                 a_suspended_guest_keeps_what_it_has,
                 a_suspended_guest_goes_with_its_memory,
                 attach_and_detach_are_repeatable,
+                a_guest_boots_from_a_volume,
+                a_guest_is_not_started_without_its_root_volume,
+                a_root_volume_stays_in_a_guest_that_executes,
+                a_root_volume_is_refused_by_its_name,
+                a_guest_on_a_volume_is_unpacked_without_it,
+                a_guest_on_a_volume_is_rescued,
+                no_image_is_taken_of_a_volume,
                 packing_changes_nothing,
                 a_running_guest_is_not_packed,
                 a_guest_is_unpacked_as_it_was_packed,

@@ -7,10 +7,12 @@
 mod cloning;
 mod content;
 mod extending;
+mod filling;
 mod snapshots;
 
 pub use cloning::*;
 pub use extending::*;
+pub use filling::*;
 pub use snapshots::*;
 
 use content::{MIDDLE, end_of};
@@ -66,6 +68,11 @@ macro_rules! volume_laws {
                 a_clone_of_a_connected_volume_is_made_or_refused,
                 a_clone_of_a_snapshot_is_of_its_moment,
                 a_clone_that_was_overtaken_is_not_made,
+                filling_is_repeatable,
+                a_filled_volume_holds_the_disk_of_its_image,
+                of_a_wrong_image_no_volume_is_made,
+                an_image_has_to_fit_into_its_volume,
+                a_filling_that_was_overtaken_makes_nothing,
             ]
         );
     };

@@ -383,7 +383,7 @@ fn tasks_have_operations(s: &Snapshot) -> Vec<String> {
         );
         let at_work = volume.operation.is_some_and(|op| open.contains(&op));
         // A deletion that takes a server over frees its volumes, whatever was being done to them.
-        let deleted = volume.attachment.is_some_and(|to| deleting.contains(&to.instance));
+        let deleted = deleting.iter().any(|server| volume.belongs_to(*server));
         if passing && !at_work && !deleted {
             wrong.push(format!("volume {} is {} by nobody", volume.id, volume.state));
         }

@@ -43,6 +43,8 @@ pub(super) fn volumes_match(s: &Snapshot) -> Vec<String> {
             VolumeState::InUse | VolumeState::Attaching | VolumeState::Detaching
         );
         match volume.attachment {
+            // The root disk of a server for which a host is still to be chosen.
+            None if volume.state == VolumeState::Attaching && volume.root_of.is_some() => {}
             None if attached => wrong.push(format!("volume {id} is {} nowhere", volume.state)),
             Some(_) if !attached => {
                 wrong.push(format!("volume {id} is {} and attached", volume.state));
@@ -62,6 +64,18 @@ pub(super) fn volumes_match(s: &Snapshot) -> Vec<String> {
                 Some(_) => {}
             },
             _ => {}
+        }
+    }
+    for server in s.instances.iter().filter(|server| server.host.is_some()) {
+        let Some(root) = server.root else { continue };
+        if !s.volumes.iter().any(|v| v.id == root && v.root_of == Some(server.id)) {
+            wrong.push(format!("server {} boots from volume {root}, which is not its", server.id));
+        }
+    }
+    for volume in &s.volumes {
+        let Some(id) = volume.root_of else { continue };
+        if !s.instances.iter().any(|server| server.id == id && server.root == Some(volume.id)) {
+            wrong.push(format!("volume {} is the root disk of {id}, which has another", volume.id));
         }
     }
     let Some(real) = &s.real_volumes else { return wrong };

@@ -67,6 +67,13 @@ impl Flavor {
         Ok(self)
     }
 
+    /// The same flavor for a server whose root disk is a volume: it takes none of the host's.
+    #[must_use]
+    pub fn without_root_disk(mut self) -> Self {
+        self.fields.root_disk = GiB::ZERO;
+        self
+    }
+
     /// Adds an empty second disk that lives as long as the server.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::clock::Timestamp;
 use crate::domain::{
     Fault, Flavor, HostId, ImageId, InstanceId, KeyPair, Migration, NetworkId, OpId, PowerState,
-    ProjectId, SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData, ZoneName,
+    ProjectId, SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData, VolumeId,
+    ZoneName,
 };
 
 mod action;
@@ -193,10 +194,13 @@ pub struct Instance {
     pub project: ProjectId,
     /// Its name; several servers may bear the same.
     pub name: ServerName,
-    /// The flavor it was created with.
+    /// The flavor it was created with; without its root disk, where a volume is that.
     pub flavor: Flavor,
-    /// The image it was created from.
+    /// The image it was created from, or that the volume was made of which is its root disk.
     pub image: ImageId,
+    /// The volume that is its root disk; none when that is a disk of its host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<VolumeId>,
     /// The key that was put into it.
     pub key_pair: Option<KeyPair>,
     /// The zone that was asked for.

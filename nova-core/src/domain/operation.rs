@@ -17,6 +17,9 @@ pub enum OpKind {
     CreateServer {
         /// The server.
         instance: InstanceId,
+        /// The volume that is its root disk; none when that is made of its image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<VolumeId>,
     },
     /// Start, stop, reboot, pause, unpause.
     Power {
@@ -64,6 +67,9 @@ pub enum OpKind {
     Evacuate {
         /// The server.
         instance: InstanceId,
+        /// The volume that is its root disk; none when that is made of its image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<VolumeId>,
     },
     /// Make a server anew on its host.
     Rebuild {
@@ -149,7 +155,7 @@ impl OpKind {
     /// The server it concerns.
     pub fn instance(&self) -> Option<InstanceId> {
         match self {
-            Self::CreateServer { instance }
+            Self::CreateServer { instance, .. }
             | Self::Power { instance, .. }
             | Self::DeleteServer { instance }
             | Self::Resize { instance }
@@ -157,7 +163,7 @@ impl OpKind {
             | Self::LiveMigrate { instance }
             | Self::ConfirmResize { instance }
             | Self::RevertResize { instance }
-            | Self::Evacuate { instance }
+            | Self::Evacuate { instance, .. }
             | Self::Rebuild { instance, .. }
             | Self::Snapshot { instance, .. }
             | Self::Shelve { instance, .. }
@@ -178,6 +184,7 @@ impl OpKind {
     /// Every word that [`word`](Self::word) may say.
     pub const WORDS: &[&str] = &[
         "create server",
+        "create server on volume",
         "start server",
         "stop server",
         "reboot server",
@@ -192,6 +199,7 @@ impl OpKind {
         "confirm resize",
         "revert resize",
         "evacuate server",
+        "evacuate server on volume",
         "rebuild server",
         "snapshot server",
         "shelve server",
@@ -211,7 +219,8 @@ impl OpKind {
     /// A word for tables and messages.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::CreateServer { .. } => "create server",
+            Self::CreateServer { root: None, .. } => "create server",
+            Self::CreateServer { .. } => "create server on volume",
             Self::Power { action, .. } => match action {
                 Action::Start => "start server",
                 Action::Stop => "stop server",
@@ -228,7 +237,8 @@ impl OpKind {
             Self::DrainHost { .. } => "drain host",
             Self::ConfirmResize { .. } => "confirm resize",
             Self::RevertResize { .. } => "revert resize",
-            Self::Evacuate { .. } => "evacuate server",
+            Self::Evacuate { root: None, .. } => "evacuate server",
+            Self::Evacuate { .. } => "evacuate server on volume",
             Self::Rebuild { .. } => "rebuild server",
             Self::Snapshot { .. } => "snapshot server",
             Self::Shelve { .. } => "shelve server",

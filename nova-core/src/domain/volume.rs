@@ -1,6 +1,6 @@
 //! Volumes: storage that outlives the server it is attached to.
 
-use crate::domain::{GiB, HostId, InstanceId, Invalid, Label, OpId, ProjectId, VolumeId};
+use crate::domain::{GiB, HostId, Image, InstanceId, Invalid, Label, OpId, ProjectId, VolumeId};
 
 /// The size of a volume: at least one gibibyte.
 #[derive(
@@ -97,6 +97,28 @@ pub struct Volume {
     pub attachment: Option<Attachment>,
     /// The operation that works on it.
     pub operation: Option<OpId>,
+    /// The image that it was made of, as that was then: a server can boot from a volume that was
+    /// made of one. The image itself may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<Image>>,
+    /// The server whose root disk it is, from the moment that the server was asked for until it is
+    /// deleted, or failed to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_of: Option<InstanceId>,
+}
+
+impl Volume {
+    /// Whether it belongs to a server, as a disk that is or will be plugged in.
+    pub fn belongs_to(&self, instance: InstanceId) -> bool {
+        self.root_of == Some(instance) || self.attachment.is_some_and(|to| to.instance == instance)
+    }
+
+    /// The same volume, free: nobody has it, and nothing is done to it.
+    #[must_use]
+    pub fn freed(&self) -> Self {
+        let (attachment, operation, root_of) = (None, None, None);
+        Self { state: VolumeState::Available, attachment, operation, root_of, ..self.clone() }
+    }
 }
 
 /// Which server has a volume, and where that server is.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
-use crate::domain::{ImageContent, ImageId};
+use crate::domain::{Image, ImageContent, ImageId};
 use crate::port::{ImageBytes, ImageError, ImageStore};
 
 /// Keeps images in memory, for as long as the process lives.
@@ -104,4 +104,18 @@ pub(super) fn measure(bytes: &[u8]) -> ImageContent {
         let _ = write!(sha256, "{byte:02x}");
     }
     ImageContent { size_bytes: bytes.len() as u64, sha256 }
+}
+
+/// Reads all of an image, and compares it with what was registered.
+pub(super) async fn fetch(image: &Image, images: &dyn ImageStore) -> Result<Vec<u8>, ImageError> {
+    let (image, content) = (image.id, &image.content);
+    let bytes = read_all(image, images.open(image).await?).await?;
+    let found = measure(&bytes);
+    if found == *content {
+        return Ok(bytes);
+    }
+    let show = |content: &ImageContent| {
+        format!("{} bytes with SHA-256 {}", content.size_bytes, content.sha256)
+    };
+    Err(ImageError::Mismatch { image, expected: show(content), found: show(&found) })
 }

@@ -2,6 +2,7 @@
 
 mod abilities;
 mod agents;
+mod booting;
 mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use self::agents::Agent;
-use super::images::{measure, read_all};
+use super::images::fetch;
 use crate::domain::{
     Assigned, ClassStocks, GiB, GuestKind, HostFacts, Image, ImageContent, ImageFormat, ImageId,
     InstanceId, NumaTopology, PciDevice, PowerState, Reboot, ResourceClass, Resources, Stock,
@@ -21,7 +22,7 @@ use crate::port::{
     AskAgents, AttachVolumes, CacheImages, Guest, GuestChange, GuestSpec, Herald, ImageError,
     ImageStore, ImageStoreExt as _, LiveMigrate, MeasureGuests, MoveGuests, Nic, OpenConsoles,
     Parcel, PauseGuests, PlugInterfaces, ReadConsoles, RescueGuests, SnapshotGuests, SuspendGuests,
-    TellChanges, VirtDriver, VirtError, VolumeLink,
+    TellChanges, VirtDriver, VirtError,
 };
 
 /// A host on which everything works at once and for ever: no latency, no failure, no limit.
@@ -47,6 +48,8 @@ struct Kept {
     boot: u64,
     volumes: BTreeSet<VolumeId>,
     disk: String,
+    /// The volume that is its root disk.
+    root: Option<VolumeId>,
     passage: Passage,
     rescued: bool,
     assigned: Assigned,
@@ -71,6 +74,7 @@ impl Kept {
         boot: 0,
         volumes: BTreeSet::new(),
         disk: String::new(),
+        root: None,
         passage: Passage::None,
         rescued: false,
         assigned: Assigned { cells: None, devices: Vec::new() },
@@ -235,11 +239,19 @@ impl VirtDriver for MemoryHost {
         if self.guests().contains_key(&instance) {
             return Ok(());
         }
-        let fetched = fetch(&spec.image, images).await;
-        let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
-        self.keeps(&spec.image.content.sha256);
+        let (disk, power) = match spec.root {
+            Some(_) => (String::new(), PowerState::Shutdown),
+            None => {
+                let fetched = written_on(&spec.image, images).await;
+                let disk = fetched.map_err(|source| VirtError::Image { instance, source })?;
+                self.keeps(&spec.image.content.sha256);
+                (disk, PowerState::Running)
+            }
+        };
         self.put(instance, || Kept {
+            power,
             disk,
+            root: spec.root,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
             agent: Agent::of(spec),
@@ -261,6 +273,7 @@ impl VirtDriver for MemoryHost {
                 return Err(VirtError::WrongPower { instance, power, operation });
             }
             if guest.power == PowerState::Shutdown {
+                guest.has_root(instance)?;
                 guest.power = PowerState::Running;
             }
             Ok(())
@@ -284,6 +297,7 @@ impl VirtDriver for MemoryHost {
                 return Err(VirtError::WrongPower { instance, power, operation });
             }
             if guest.boot < boot {
+                guest.has_root(instance)?;
                 guest.passage = Passage::None;
                 guest.boot = boot;
                 if guest.power != PowerState::Shutdown {
@@ -361,7 +375,7 @@ impl RescueGuests for MemoryHost {
         images: &dyn ImageStore,
     ) -> Result<(), VirtError> {
         self.with(instance, |_| Ok(()))?;
-        let fetched = fetch(image, images).await;
+        let fetched = written_on(image, images).await;
         fetched.map_err(|source| VirtError::Image { instance, source })?;
         self.with(instance, |guest| {
             if !guest.rescued || guest.power == PowerState::Shutdown {
@@ -375,7 +389,11 @@ impl RescueGuests for MemoryHost {
     async fn unrescue(&self, instance: InstanceId) -> Result<(), VirtError> {
         self.with(instance, |guest| {
             if guest.rescued {
-                (guest.rescued, guest.power) = (false, PowerState::Running);
+                guest.rescued = false;
+                let has_root = guest.has_root(instance);
+                guest.rescued = has_root.is_err();
+                has_root?;
+                guest.power = PowerState::Running;
             }
             Ok(())
         })
@@ -395,7 +413,13 @@ impl SnapshotGuests for MemoryHost {
         _: ImageFormat,
         images: &dyn ImageStore,
     ) -> Result<ImageContent, VirtError> {
-        let disk = self.with(instance, |guest| Ok(guest.disk.clone()))?;
+        let disk = self.with(instance, |guest| match guest.root {
+            Some(volume) => {
+                let operation = "take an image of it";
+                Err(VirtError::OnVolume { instance, volume, operation })
+            }
+            None => Ok(guest.disk.clone()),
+        })?;
         let bytes = std::io::Cursor::new([WRITTEN, disk.as_bytes()].concat());
         let stored = images.ensure(image, Box::new(bytes)).await;
         stored.map_err(|source| VirtError::Image { instance, source })
@@ -423,6 +447,7 @@ impl MoveGuests for MemoryHost {
             power: PowerState::Shutdown,
             boot: parcel.boot,
             disk: parcel.disks.clone(),
+            root: spec.root,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
             agent: Agent::of(spec),
@@ -443,29 +468,6 @@ impl PauseGuests for MemoryHost {
     }
 }
 
-#[async_trait]
-impl AttachVolumes for MemoryHost {
-    async fn attach(&self, instance: InstanceId, link: &VolumeLink) -> Result<(), VirtError> {
-        self.with(instance, |guest| {
-            if !guest.volumes.contains(&link.volume) {
-                guest.changes(instance, "plug a volume in")?;
-                guest.volumes.insert(link.volume);
-            }
-            Ok(())
-        })
-    }
-
-    async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError> {
-        if let Some(guest) = self.guests().get_mut(&instance)
-            && guest.volumes.contains(&volume)
-        {
-            guest.changes(instance, "pull a volume out")?;
-            guest.volumes.remove(&volume);
-        }
-        Ok(())
-    }
-}
-
 fn describe(instance: InstanceId, kept: &Kept) -> Guest {
     Guest {
         instance,
@@ -479,17 +481,9 @@ fn describe(instance: InstanceId, kept: &Kept) -> Guest {
 /// are disks on which nothing was written.
 const WRITTEN: &[u8] = b"written on a disk in memory:";
 
-/// Reads the guest's image, compares it with what was registered, and says what is written on it.
-async fn fetch(image: &Image, images: &dyn ImageStore) -> Result<String, ImageError> {
-    let (image, content) = (image.id, &image.content);
-    let bytes = read_all(image, images.open(image).await?).await?;
-    let found = measure(&bytes);
-    if found == *content {
-        let written = bytes.strip_prefix(WRITTEN).unwrap_or_default();
-        return Ok(String::from_utf8_lossy(written).into_owned());
-    }
-    let show = |content: &ImageContent| {
-        format!("{} bytes with SHA-256 {}", content.size_bytes, content.sha256)
-    };
-    Err(ImageError::Mismatch { image, expected: show(content), found: show(&found) })
+/// Reads the guest's image, and says what is written on it.
+async fn written_on(image: &Image, images: &dyn ImageStore) -> Result<String, ImageError> {
+    let bytes = fetch(image, images).await?;
+    let written = bytes.strip_prefix(WRITTEN).unwrap_or_default();
+    Ok(String::from_utf8_lossy(written).into_owned())
 }

@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::domain::{Fence, HostId, RemovedFences, SnapshotId, VolumeId, VolumeSize};
+use super::images::fetch;
+use crate::domain::{Fence, HostId, Image, RemovedFences, SnapshotId, VolumeId, VolumeSize};
 use crate::port::{
-    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
-    SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, FillVolumes, ImageStore, ShareVolumes,
+    SnapshotFacts, SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
 };
 
 /// Volumes that hold nothing: they have a size and a host, and every connection to them is
@@ -29,10 +30,18 @@ struct Made {
     size: VolumeSize,
     connected_to: Option<HostId>,
     shared_with: Option<HostId>,
-    origin: Option<CloneSource>,
+    origin: Option<Origin>,
     snapshots: BTreeMap<SnapshotId, VolumeSize>,
     /// The highest of the calls that were carried out.
     fence: Fence,
+}
+
+/// What a volume was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    Volume(CloneSource),
+    /// An image with this checksum.
+    Image(String),
 }
 
 impl MemoryVolumes {
@@ -165,6 +174,10 @@ impl VolumeDriver for MemoryVolumes {
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         Some(self)
     }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -261,7 +274,7 @@ impl CloneVolumes for MemoryVolumes {
     ) -> Result<(), VolumeError> {
         let mut volumes = self.volumes();
         if let Some(made) = volumes.volume(volume, fence)? {
-            if made.origin != Some(source) {
+            if made.origin != Some(Origin::Volume(source)) {
                 return Err(VolumeError::Exists { volume });
             }
             made.fence = fence;
@@ -276,8 +289,57 @@ impl CloneVolumes for MemoryVolumes {
                 *of.snapshots.get(&snapshot).ok_or(none)?
             }
         };
-        let made = Made { origin: Some(source), ..Made::new(size, fence) };
+        let made = Made { origin: Some(Origin::Volume(source)), ..Made::new(size, fence) };
         volumes.made.insert(volume, made);
+        Ok(())
+    }
+}
+
+impl Volumes {
+    /// Whether there is nothing to fill, because it was; a volume that is not there is to be.
+    fn is_filled(
+        &mut self,
+        volume: VolumeId,
+        size: VolumeSize,
+        origin: &Origin,
+        fence: Fence,
+    ) -> Result<bool, VolumeError> {
+        let Some(made) = self.volume(volume, fence)? else { return Ok(false) };
+        if made.size != size || made.origin.as_ref() != Some(origin) {
+            return Err(VolumeError::Exists { volume });
+        }
+        made.fence = fence;
+        Ok(true)
+    }
+}
+
+/// The disk in an image is taken to be as large as the image: nothing here reads formats.
+#[async_trait]
+impl FillVolumes for MemoryVolumes {
+    async fn fill(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        image: &Image,
+        images: &dyn ImageStore,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let origin = Origin::Image(image.content.sha256.clone());
+        if self.volumes().is_filled(volume, size, &origin, fence)? {
+            return Ok(());
+        }
+        let bytes = image.content.size_bytes;
+        if bytes > size.get().to_bytes() {
+            return Err(VolumeError::TooSmall { volume, size, bytes });
+        }
+        let fetched = fetch(image, images).await;
+        fetched.map_err(|source| VolumeError::Image { volume, source })?;
+        let mut volumes = self.volumes();
+        // Somebody else may have been faster, or later.
+        if !volumes.is_filled(volume, size, &origin, fence)? {
+            let made = Made { origin: Some(origin), ..Made::new(size, fence) };
+            volumes.made.insert(volume, made);
+        }
         Ok(())
     }
 }

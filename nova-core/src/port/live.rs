@@ -41,6 +41,7 @@ pub enum Transfer {
 /// - `an_expected_guest_does_not_run`, whatever it is asked, until it was received;
 /// - `a_guest_runs_until_it_was_sent`, and is frozen then;
 /// - `a_guest_arrives_as_it_was_sent`, paused, with its boot number and its volumes;
+/// - `a_guest_arrives_with_the_volume_that_it_runs_from`;
 /// - `expecting_sending_and_receiving_are_repeatable`: what is there is left as it is;
 /// - `a_recalled_guest_goes_on` as it was before it was sent; one that was not sent is left;
 /// - `a_guest_in_no_memory_is_not_sent`: one that is shut down or missing is refused;

@@ -30,6 +30,6 @@ pub use virt::{
     VirtDriver, VirtError, VolumeLink,
 };
 pub use volumes::{
-    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, FillVolumes, ShareVolumes, SnapshotFacts,
     SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
 };

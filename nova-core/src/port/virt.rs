@@ -48,8 +48,12 @@ pub struct GuestSpec {
     pub ephemeral_disk: GiB,
     /// A swap disk; zero means none.
     pub swap: MiB,
-    /// The image it starts from.
+    /// The image it starts from, or that the volume was made of which is its root disk.
     pub image: Image,
+    /// The volume that is its root disk; none when that is made of the image. How the host reaches
+    /// it is said when it is [plugged in](AttachVolumes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<VolumeId>,
     /// Its interfaces, in order.
     pub nics: Vec<Nic>,
     /// A key that may log in.
@@ -128,12 +132,17 @@ pub struct Parcel {
 ///   resumed, stopped or rebooted; `a_suspended_guest_keeps_what_it_has`: nothing is plugged in,
 ///   pulled out or taken elsewhere meanwhile; `a_suspended_guest_goes_with_its_memory` (of
 ///   [`SuspendGuests`]);
-/// - `attach_and_detach_are_repeatable` (of [`AttachVolumes`]);
+/// - `attach_and_detach_are_repeatable`, `a_guest_boots_from_a_volume`,
+///   `a_guest_is_not_started_without_its_root_volume`,
+///   `a_root_volume_stays_in_a_guest_that_executes` (of [`AttachVolumes`]), and
+///   `a_root_volume_is_refused_by_its_name` of a host without it;
 /// - `packing_changes_nothing`, `a_running_guest_is_not_packed`,
-///   `a_guest_is_unpacked_as_it_was_packed`, `unpack_is_repeatable` (of [`MoveGuests`]);
+///   `a_guest_is_unpacked_as_it_was_packed`, `a_guest_on_a_volume_is_unpacked_without_it`,
+///   `unpack_is_repeatable` (of [`MoveGuests`]);
 /// - `a_snapshot_changes_nothing`, `a_snapshot_is_repeatable`, `a_snapshot_makes_a_guest`,
-///   `a_snapshot_of_nothing_leaves_nothing` (of [`SnapshotGuests`]);
-/// - `a_rescued_guest_runs`, `unrescue_is_repeatable`,
+///   `a_snapshot_of_nothing_leaves_nothing`, `no_image_is_taken_of_a_volume` (of
+///   [`SnapshotGuests`]);
+/// - `a_rescued_guest_runs`, `a_guest_on_a_volume_is_rescued`, `unrescue_is_repeatable`,
 ///   `a_rescue_that_cannot_be_changes_nothing` (of [`RescueGuests`]);
 /// - `a_change_is_told` (of [`TellChanges`]);
 /// - `a_console_log_goes_with_its_guest`, `a_console_log_is_as_long_as_was_asked` (of
@@ -166,8 +175,12 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
 
     /// Makes the guest and starts it, fetching its image from `images` unless the host has it.
     ///
+    /// A guest whose root disk is a volume is made shut down, without it, and nothing is fetched:
+    /// it can be started once the volume is [plugged in](AttachVolumes).
+    ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::Image`], [`VirtError::NoRoom`].
+    /// [`VirtError::Host`], [`VirtError::Image`], [`VirtError::NoRoom`];
+    /// [`VirtError::NoBootVolumes`] where guests do not boot from volumes.
     async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError>;
 
     /// Removes the guest with its disks, running or not.
@@ -179,7 +192,8 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// Lets a guest run that is shut down; others are left as they are.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`]; [`VirtError::NoRootVolume`] for one whose
+    /// root disk is a volume that is not plugged in.
     async fn start(&self, instance: InstanceId) -> Result<(), VirtError>;
 
     /// Shuts a guest down: asks it first, then makes it.
@@ -191,7 +205,7 @@ pub trait VirtDriver: Display + Debug + Send + Sync + 'static {
     /// Restarts a guest, unless its boot number is `boot` or higher already.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::NoSuchGuest`].
+    /// As for [`start`](Self::start).
     async fn reboot(&self, instance: InstanceId, how: Reboot, boot: u64) -> Result<(), VirtError>;
 
     /// Freezing guests in memory, where this host can.
@@ -254,7 +268,9 @@ pub trait PauseGuests: Send + Sync {
     async fn unpause(&self, instance: InstanceId) -> Result<(), VirtError>;
 }
 
-/// Plugs volumes into guests, running or not.
+/// Plugs volumes into guests, running or not, and boots guests from them. A volume that is the root disk of a guest
+/// ([`GuestSpec::root`]) becomes its first disk, from which it boots, and stays in it while it
+/// executes.
 #[async_trait]
 pub trait AttachVolumes: Send + Sync {
     /// Plugs a volume in; one that is in is left as it is.
@@ -268,7 +284,8 @@ pub trait AttachVolumes: Send + Sync {
     /// volume nor the guest has to be there.
     ///
     /// # Errors
-    /// [`VirtError::Host`], [`VirtError::WrongPower`] when the guest is suspended with it.
+    /// [`VirtError::Host`]; [`VirtError::WrongPower`] when the guest is suspended with it, and for
+    /// the root disk of a guest that is not shut down.
     async fn detach(&self, instance: InstanceId, volume: VolumeId) -> Result<(), VirtError>;
 }
 
@@ -282,8 +299,8 @@ pub trait MoveGuests: Send + Sync {
     /// shut down.
     async fn pack(&self, instance: InstanceId) -> Result<Parcel, VirtError>;
 
-    /// Makes the guest of `parcel`, shut down, with its disks grown to `spec`, without volumes.
-    /// A guest that is here is left as it is.
+    /// Makes the guest of `parcel`, shut down, with its disks grown to `spec`, without volumes,
+    /// also without one that is its root disk. A guest that is here is left as it is.
     ///
     /// # Errors
     /// [`VirtError::Host`], [`VirtError::Image`], [`VirtError::NoRoom`].
@@ -298,8 +315,8 @@ pub trait MoveGuests: Send + Sync {
 /// Takes images of guests' root disks.
 #[async_trait]
 pub trait SnapshotGuests: Send + Sync {
-    /// Stores what is on the root disk of a guest, in `format`, as `image`, and says what was
-    /// stored. The guest is afterwards as it was, whatever its power state. What a running guest
+    /// Stores what is on the root disk of a guest, which is no volume, in `format`, as `image`, and
+    /// says what was stored. The guest is afterwards as it was, whatever its power state. What a running guest
     /// had not written yet may be missing, unless its agent puts its file systems at rest; they
     /// are not at rest afterwards, whatever came of it. An image that is stored already is left
     /// as it is. Volumes and other disks are not stored.
@@ -307,7 +324,8 @@ pub trait SnapshotGuests: Send + Sync {
     /// # Errors
     /// [`VirtError::Host`], [`VirtError::NoSuchGuest`], [`VirtError::Image`], and
     /// [`VirtError::NoAgent`] where the guest's image asks for file systems at rest
-    /// ([`QUIESCE_PROPERTY`]); nothing was stored then, or everything.
+    /// ([`QUIESCE_PROPERTY`]); nothing was stored then, or everything. [`VirtError::OnVolume`] for a
+    /// guest whose root disk is a volume.
     async fn snapshot(
         &self,
         instance: InstanceId,

@@ -3,7 +3,8 @@
 mod abilities;
 
 pub use abilities::{
-    CloneSource, CloneVolumes, ExtendVolumes, ShareVolumes, SnapshotFacts, SnapshotVolumes,
+    CloneSource, CloneVolumes, ExtendVolumes, FillVolumes, ShareVolumes, SnapshotFacts,
+    SnapshotVolumes,
 };
 
 use std::fmt::{Debug, Display};
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::class::Class;
 use crate::domain::{Fence, HostId, SnapshotId, VolumeId, VolumeSize};
+use crate::port::ImageError;
 
 /// How a host reaches a volume it was connected to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -71,7 +73,7 @@ impl VolumeFacts {
 ///
 /// [`RemovedFences`]: crate::domain::RemovedFences
 ///
-/// What the abilities add: `extend`, `make_snapshot` and `clone_volume` would give somebody who is
+/// What the abilities add: `extend`, `make_snapshot`, `clone_volume` and `fill` would give somebody who is
 /// new to a volume what somebody else asked for, and `remove_snapshot` would take what was made
 /// meanwhile.
 ///
@@ -79,7 +81,8 @@ impl VolumeFacts {
 /// `disconnect_is_repeatable`; `a_connected_volume_is_not_removed`; `remove_is_repeatable`;
 /// `list_is_sorted`; `a_call_that_was_overtaken_changes_nothing`,
 /// `finding_nothing_to_do_overtakes_too`, `a_removed_volume_is_not_made_again_by_a_late_call`;
-/// and those of [`ShareVolumes`], [`ExtendVolumes`], [`SnapshotVolumes`] and [`CloneVolumes`].
+/// and those of [`ShareVolumes`], [`ExtendVolumes`], [`SnapshotVolumes`], [`CloneVolumes`] and
+/// [`FillVolumes`].
 #[async_trait]
 pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
     /// Makes a volume; one that is there with the same size is success. Whatever lay in its place
@@ -142,6 +145,9 @@ pub trait VolumeDriver: Display + Debug + Send + Sync + 'static {
 
     /// Making volumes of others, where this driver can.
     fn cloning(&self) -> Option<&dyn CloneVolumes>;
+
+    /// Making volumes of images, where this driver can.
+    fn filling(&self) -> Option<&dyn FillVolumes>;
 }
 
 /// What went wrong with a volume.
@@ -198,6 +204,25 @@ pub enum VolumeError {
         /// The host.
         host: HostId,
     },
+    /// The image is larger than the volume was to be.
+    #[error("volume {volume} of {} cannot hold an image of {bytes} bytes", size.get())]
+    TooSmall {
+        /// The volume.
+        volume: VolumeId,
+        /// Its size.
+        size: VolumeSize,
+        /// How large the disk in the image is.
+        bytes: u64,
+    },
+    /// The image could not be fetched, is not what it should be, or is none that a volume is made
+    /// of.
+    #[error("volume {volume}: cannot use the image")]
+    Image {
+        /// The volume.
+        volume: VolumeId,
+        /// Why.
+        source: ImageError,
+    },
     /// A later call was carried out already.
     #[error("volume {volume}: a call with fence {fence} comes after one with {seen}")]
     Overtaken {
@@ -240,11 +265,13 @@ impl VolumeError {
         match self {
             Self::Overtaken { .. } => Class::Conflict,
             Self::Io { .. } | Self::List { .. } => Class::Retry,
+            Self::Image { source, .. } => source.class(),
             Self::NoSuchVolume { .. }
             | Self::Exists { .. }
             | Self::WouldShrink { .. }
             | Self::HasSnapshots { .. }
             | Self::NoSuchSnapshot { .. }
+            | Self::TooSmall { .. }
             | Self::Connected { .. }
             | Self::NotConnected { .. } => Class::Permanent,
         }
@@ -302,6 +329,10 @@ impl<V: VolumeDriver + ?Sized> VolumeDriver for std::sync::Arc<V> {
 
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         (**self).cloning()
+    }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        (**self).filling()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::cloud::{Admin, ApiError, Project, ServerSpec, VolumeSpec};
+use crate::cloud::{Admin, ApiError, BootSource, Project, ServerSpec, VolumeSpec};
 use crate::domain::{
     Action, GiB, HostId, InstanceId, Label, OpId, OpKind, OpState, Operation, RequestId, VolumeId,
     VolumeSize,
@@ -41,7 +41,8 @@ impl Setting {
     /// Makes everything that has to be there before such an operation.
     pub(crate) async fn furnish(&mut self, kind: &OpKind) -> Result<(), Wrong> {
         match kind {
-            OpKind::CreateServer { .. } | OpKind::CreateVolume { .. } => {}
+            OpKind::CreateServer { root: None, .. } | OpKind::CreateVolume { .. } => {}
+            OpKind::CreateServer { .. } => self.volume().await?,
             OpKind::DeleteVolume { .. } => self.volume().await?,
             OpKind::AttachVolume { .. } => {
                 self.server().await?;
@@ -60,10 +61,11 @@ impl Setting {
                     _ => {}
                 }
             }
+            OpKind::Migrate { .. } | OpKind::LiveMigrate { .. } => {
+                self.everything_on_a_volume().await?;
+            }
             OpKind::DeleteServer { .. }
             | OpKind::Resize { .. }
-            | OpKind::Migrate { .. }
-            | OpKind::LiveMigrate { .. }
             | OpKind::DrainHost { .. }
             | OpKind::Rebuild { .. }
             | OpKind::Snapshot { .. }
@@ -72,8 +74,12 @@ impl Setting {
             | OpKind::DetachVolume { .. }
             | OpKind::DisassociateFloating { .. }
             | OpKind::ApplySecurityGroups => self.everything().await?,
-            OpKind::ConfirmResize { instance } | OpKind::RevertResize { instance } => {
+            OpKind::ConfirmResize { instance } => {
                 self.everything().await?;
+                self.go(&OpKind::Resize { instance: *instance }).await?;
+            }
+            OpKind::RevertResize { instance } => {
+                self.everything_on_a_volume().await?;
                 self.go(&OpKind::Resize { instance: *instance }).await?;
             }
             OpKind::Unrescue { instance } => {
@@ -85,8 +91,11 @@ impl Setting {
                 self.everything().await?;
                 self.go(&OpKind::Shelve { instance: *instance, image: *image }).await?;
             }
-            OpKind::Evacuate { .. } => {
-                self.everything().await?;
+            OpKind::Evacuate { root, .. } => {
+                match root {
+                    None => self.everything().await?,
+                    Some(_) => self.everything_on_a_volume().await?,
+                }
                 self.lose_host().await?;
             }
         }
@@ -101,10 +110,14 @@ impl Setting {
         let address = || address.ok_or_else(missing);
         let image = self.user.image;
         match kind {
-            OpKind::CreateServer { .. } => {
+            OpKind::CreateServer { root, .. } => {
                 let (name, flavor) =
                     ("server".parse().map_err(broken)?, "small".parse().map_err(broken)?);
-                let spec = ServerSpec::new(name, flavor, image);
+                let boot = match root {
+                    None => BootSource::Image(image),
+                    Some(_) => BootSource::Volume(volume()?),
+                };
+                let spec = ServerSpec::new(name, flavor, boot);
                 let made = self
                     .ask(|p, id| {
                         let spec = spec.clone();
@@ -215,6 +228,7 @@ impl Setting {
             OpKind::CreateVolume { .. } => {
                 let size = VolumeSize::new(GiB(1)).map_err(broken)?;
                 let spec = VolumeSpec::new(Label::new("volume").map_err(broken)?, size);
+                let spec = spec.with_image(image);
                 let made = self
                     .ask(|p, id| {
                         let spec = spec.clone();
@@ -311,7 +325,14 @@ impl Setting {
     }
 
     async fn server(&mut self) -> Result<(), Wrong> {
-        self.go(&OpKind::CreateServer { instance: InstanceId::from_u128(0) }).await
+        self.go(&OpKind::CreateServer { instance: InstanceId::from_u128(0), root: None }).await
+    }
+
+    /// A server that boots from a volume.
+    async fn server_on_a_volume(&mut self) -> Result<(), Wrong> {
+        self.volume().await?;
+        let (instance, root) = (InstanceId::from_u128(0), self.volume);
+        self.go(&OpKind::CreateServer { instance, root }).await
     }
 
     async fn volume(&mut self) -> Result<(), Wrong> {
@@ -330,8 +351,18 @@ impl Setting {
 
     /// A server with a volume and a floating IP.
     async fn everything(&mut self) -> Result<(), Wrong> {
-        let instance = InstanceId::from_u128(0);
         self.server().await?;
+        self.belongings().await
+    }
+
+    /// The same of one that boots from another volume.
+    async fn everything_on_a_volume(&mut self) -> Result<(), Wrong> {
+        self.server_on_a_volume().await?;
+        self.belongings().await
+    }
+
+    async fn belongings(&mut self) -> Result<(), Wrong> {
+        let instance = InstanceId::from_u128(0);
         self.volume().await?;
         self.go(&OpKind::AttachVolume { instance, volume: VolumeId::from_u128(0) }).await?;
         self.address().await?;

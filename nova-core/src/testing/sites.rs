@@ -96,7 +96,10 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
     let (image, address) = (ImageId::from_u128(0), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let power = |action| Some(OpKind::Power { instance, action });
     match kind {
-        None => Some(OpKind::CreateServer { instance }),
+        None => Some(OpKind::CreateServer { instance, root: None }),
+        Some(OpKind::CreateServer { root: None, .. }) => {
+            Some(OpKind::CreateServer { instance, root: Some(volume) })
+        }
         Some(OpKind::CreateServer { .. }) => power(Action::Start),
         Some(OpKind::Power { action, .. }) => match action {
             Action::Start => power(Action::Stop),
@@ -114,7 +117,10 @@ fn next_kind(kind: Option<&OpKind>) -> Option<OpKind> {
         Some(OpKind::LiveMigrate { .. }) => Some(OpKind::DrainHost { host: HostId::from_u128(0) }),
         Some(OpKind::DrainHost { .. }) => Some(OpKind::ConfirmResize { instance }),
         Some(OpKind::ConfirmResize { .. }) => Some(OpKind::RevertResize { instance }),
-        Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance }),
+        Some(OpKind::RevertResize { .. }) => Some(OpKind::Evacuate { instance, root: None }),
+        Some(OpKind::Evacuate { root: None, .. }) => {
+            Some(OpKind::Evacuate { instance, root: Some(volume) })
+        }
         Some(OpKind::Evacuate { .. }) => Some(OpKind::Rebuild { instance, image }),
         Some(OpKind::Rebuild { .. }) => Some(OpKind::Snapshot { instance, image }),
         Some(OpKind::Snapshot { .. }) => Some(OpKind::Shelve { instance, image }),
@@ -138,6 +144,7 @@ fn asks(step: Step) -> &'static [Victim] {
     match step {
         Step::Wire
         | Step::Spawn
+        | Step::Boot
         | Step::Power
         | Step::RemoveGuest
         | Step::FreeVolumes

@@ -9,10 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::ClockExt as _;
-use crate::domain::{Fence, HostId, ImageContent, ImageId, SnapshotId, VolumeId, VolumeSize};
+use crate::domain::{
+    Fence, HostId, Image, ImageContent, ImageId, SnapshotId, VolumeId, VolumeSize,
+};
 use crate::port::{
-    CloneSource, CloneVolumes, Connection, ExtendVolumes, ImageBytes, ImageError, ImageStore,
-    ShareVolumes, SnapshotFacts, SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, FillVolumes, ImageBytes, ImageError,
+    ImageStore, ShareVolumes, SnapshotFacts, SnapshotVolumes, VolumeDriver, VolumeError,
+    VolumeFacts,
 };
 use crate::testing::fate::Fault;
 use crate::testing::process::Process;
@@ -146,6 +149,10 @@ impl<D: VolumeDriver + ?Sized> VolumeDriver for ChaosStorage<D> {
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         self.storage.cloning().is_some().then_some(self as &dyn CloneVolumes)
     }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        self.storage.filling().is_some().then_some(self as &dyn FillVolumes)
+    }
 }
 
 /// An ability that was there when it was asked for.
@@ -222,6 +229,21 @@ impl<D: VolumeDriver + ?Sized> CloneVolumes for ChaosStorage<D> {
     ) -> Result<(), VolumeError> {
         let cloning = able(self.storage.cloning(), volume)?;
         self.change(volume, "clone into", cloning.clone_volume(volume, source, fence)).await
+    }
+}
+
+#[async_trait]
+impl<D: VolumeDriver + ?Sized> FillVolumes for ChaosStorage<D> {
+    async fn fill(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        image: &Image,
+        images: &dyn ImageStore,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        let filling = able(self.storage.filling(), volume)?;
+        self.change(volume, "fill", filling.fill(volume, size, image, images, fence)).await
     }
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::clock::{Clock as _, ClockExt as _, Timestamp};
-use crate::cloud::{Accepted, Admin, GroupSpec, Project, Server, ServerSpec, VolumeSpec};
+use crate::cloud::{
+    Accepted, Admin, BootSource, GroupSpec, Project, Server, ServerSpec, VolumeSpec,
+};
 use crate::domain::{
     Action, FlavorName, GiB, GroupPolicy, ImageId, Label, OpId, Peer, PortRange, ProjectId, Reboot,
     SchedulerHints, SecurityGroup, SecurityGroupId, SecurityRule, Traffic, VmState, Volume,
@@ -86,7 +88,7 @@ impl User {
             30..48 => self.power(&sight).await,
             48..57 => self.change(&sight).await,
             57..60 => self.put_away(&sight).await,
-            60..66 => self.create_volume().await,
+            60..66 => self.create_volume(&sight).await,
             66..76 => self.attach(&sight).await,
             76..82 => self.detach(&sight).await,
             82..85 => self.delete_volume(&sight).await,
@@ -111,7 +113,13 @@ impl User {
     async fn create(&mut self, sight: &Sight) -> Option<OpId> {
         let chance = &mut self.client.chance;
         let flavor = if chance.happens(0.8) { "small" } else { "large" };
-        let mut spec = ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, self.image);
+        let volumes = sight.volumes.iter().filter(|v| v.state == VolumeState::Available);
+        let bootable: Vec<_> = volumes.filter(|v| v.image.is_some()).map(|v| v.id).collect();
+        let boot: BootSource = match pick(chance, &bootable) {
+            Some(volume) if chance.happens(0.5) => (*volume).into(),
+            _ => self.image.into(),
+        };
+        let mut spec = ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, boot);
         if self.pairs && sight.groups.is_empty() {
             return self.group(sight).await;
         }
@@ -266,9 +274,13 @@ impl User {
         self.ask(call).await.map(|accepted| accepted.operation)
     }
 
-    async fn create_volume(&mut self) -> Option<OpId> {
+    async fn create_volume(&mut self, sight: &Sight) -> Option<OpId> {
         let size = VolumeSize::new(GiB(1 + self.client.chance.below(3))).ok()?;
-        let spec = VolumeSpec::new(Label::new("volume").ok()?, size);
+        let mut spec = VolumeSpec::new(Label::new("volume").ok()?, size);
+        if self.client.chance.happens(0.5) {
+            let own = pick(&mut self.client.chance, &sight.images).copied();
+            spec = spec.with_image(own.unwrap_or(self.image));
+        }
         let made = self
             .ask(|project, request| {
                 let spec = spec.clone();
@@ -287,7 +299,7 @@ impl User {
 
     async fn attach(&mut self, sight: &Sight) -> Option<OpId> {
         let Some(volume) = self.volume(sight, &[VolumeState::Available]) else {
-            return self.create_volume().await;
+            return self.create_volume(sight).await;
         };
         let server = pick(&mut self.client.chance, &sight.servers)?.instance.id;
         let call =

@@ -96,7 +96,7 @@ fn an_image_that_contradicts_the_flavor_is_refused() {
     run(async |world: &mut World| {
         flavor(world, "sharing", &[("hw:cpu_policy", "shared")]).await.unwrap();
         let mut spec = world.server("web", "sharing");
-        spec.image = image(world, &[("hw_cpu_policy", "dedicated")]).await;
+        spec.boot = image(world, &[("hw_cpu_policy", "dedicated")]).await.into();
         let project = world.project();
         let answer = project.create_server(project.new_request(), &spec).await;
         assert_eq!(field(answer), "hw_cpu_policy");
@@ -138,14 +138,15 @@ fn the_scheduler_is_asked_for_the_cells_and_the_devices_of_a_server() {
         ];
         flavor(world, "split", &specs).await.unwrap();
         let mut spec = world.server("web", "split");
-        spec.image = image(world, &[("hw_cpu_policy", "dedicated")]).await;
+        let image = image(world, &[("hw_cpu_policy", "dedicated")]).await;
+        spec.boot = image.into();
         let project = world.project();
         let created = project.create_server(project.new_request(), &spec).await.unwrap();
         // No host tells of cells.
         assert!(matches!(world.ended(created.operation).await.state, OpState::Failed(_)));
         let asked = asked.lock().unwrap();
         let request = asked.last().expect("it was asked");
-        assert_eq!(request.image_id, Some(spec.image));
+        assert_eq!(request.image_id, Some(image));
         let cells = &request.numa.as_ref().unwrap().cells;
         let cpus = cells.iter().map(|cell| cell.dedicated_vcpus.iter().copied().collect());
         assert_eq!(cpus.collect::<Vec<Vec<u32>>>(), [[0, 1], [2, 3]]);

@@ -123,6 +123,10 @@ impl VolumeDriver for Distant {
     fn cloning(&self) -> Option<&dyn nova_core::port::CloneVolumes> {
         None
     }
+
+    fn filling(&self) -> Option<&dyn nova_core::port::FillVolumes> {
+        None
+    }
 }
 
 #[async_trait]

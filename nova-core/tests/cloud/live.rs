@@ -158,6 +158,10 @@ impl VolumeDriver for Single {
     fn cloning(&self) -> Option<&dyn nova_core::port::CloneVolumes> {
         None
     }
+
+    fn filling(&self) -> Option<&dyn nova_core::port::FillVolumes> {
+        None
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod anew;
 mod apart;
 mod behind;
+mod boot_volume;
 mod broken;
 mod caching;
 mod cells;

@@ -80,7 +80,8 @@ fn an_image_that_requires_what_the_flavor_forbids_is_refused() {
         let image = image.with_properties(properties);
         let bytes = Box::new(&b"a disk"[..]);
         let mut server = world.server("web", "plain");
-        server.image = admin.register_image(admin.new_request(), &image, bytes).await.unwrap();
+        let image = admin.register_image(admin.new_request(), &image, bytes).await.unwrap();
+        server.boot = image.into();
         let project = world.project();
         let refused = project.create_server(project.new_request(), &server).await;
         let field = "image property trait:";

@@ -10,7 +10,7 @@ mod options;
 
 use nova_core::domain::{
     Assigned, Flavor, GiB, ImageFormat, InstanceId, InterfaceName, Invalid, MiB, ProjectId,
-    ServerName, Vcpus,
+    ServerName, Vcpus, VolumeId,
 };
 use nova_core::port::{AGENT_PROPERTY, GuestSpec, Nic};
 
@@ -38,6 +38,15 @@ pub struct DomainSpec {
     console: Console,
     agent: bool,
     assigned: Assigned,
+    /// The folder of its files.
+    #[serde(skip)]
+    folder: String,
+    /// What disks are plugged into; none in a container.
+    #[serde(skip)]
+    bus: Option<DiskBus>,
+    /// The volume that is its root disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<VolumeId>,
 }
 
 impl DomainSpec {
@@ -47,8 +56,9 @@ impl DomainSpec {
     /// What `guest` is on a host with these options.
     ///
     /// The image's properties `hw_disk_bus`, `hw_vif_model` and `hw_machine_type` go before the
-    /// host's options; with `hw_qemu_guest_agent` a machine has a channel to an agent. A container's root file system is unpacked from its image, and it has no
-    /// other disk.
+    /// host's options; with `hw_qemu_guest_agent` a machine has a channel to an agent. A container's
+    /// root file system is unpacked from its image, and it has no other disk. The first target of a
+    /// guest whose root disk is a volume is kept for that.
     ///
     /// ```
     /// # use nova_core::port::GuestSpec;
@@ -66,18 +76,24 @@ impl DomainSpec {
     /// # Errors
     /// [`Invalid`] names what cannot be: no CPU or no memory, more than a flavor may have, less
     /// than the image needs, an image of a format that this hypervisor does not start, a property
-    /// with an unknown value, more disks than the bus takes, a MAC twice, too many interfaces, options
+    /// with an unknown value, a container on a volume, more disks than the bus takes, a MAC twice, too many interfaces, options
     /// that the hypervisor has no use for.
     pub fn derive(guest: &GuestSpec, options: &DomainOptions) -> Result<Self, Invalid> {
         check_size(guest)?;
         let container = options.hypervisor() == Hypervisor::Lxc;
         check_image(guest, container)?;
         let home = options.home_of(guest.instance);
-        let (boot, disks, root_fs) = if container {
-            let root_fs = RootFs { source: format!("{home}/rootfs"), target: "/".to_owned() };
-            (Boot::Init { path: "/sbin/init".to_owned() }, Vec::new(), Some(root_fs))
-        } else {
-            (Boot::Disk, disks(guest, options, &home)?, None)
+        let bus = match guest.image.properties.get("hw_disk_bus") {
+            _ if container => None,
+            Some(bus) => Some(bus.parse()?),
+            None => Some(options.disk_bus()),
+        };
+        let (boot, disks, root_fs) = match bus {
+            None => {
+                let root_fs = RootFs { source: format!("{home}/rootfs"), target: "/".to_owned() };
+                (Boot::Init { path: "/sbin/init".to_owned() }, Vec::new(), Some(root_fs))
+            }
+            Some(bus) => (Boot::Disk, disks(guest, options, (bus, &home))?, None),
         };
         let machine = match guest.image.properties.get("hw_machine_type") {
             _ if container => None,
@@ -102,6 +118,9 @@ impl DomainSpec {
             console: if container { Console::Container { log } } else { Console::Serial { log } },
             agent: !container && guest.image.properties.says(AGENT_PROPERTY)?,
             assigned: guest.assigned.clone(),
+            folder: home,
+            bus,
+            root: guest.root,
         })
     }
 
@@ -123,9 +142,10 @@ impl DomainSpec {
     /// targets `taken`; it has no others.
     #[must_use]
     pub fn behind(mut self, first: Disk, taken: &[String]) -> Self {
-        self.disks.truncate(1);
-        let second = self.disks.first().cloned();
+        let second = self.disks.first().filter(|disk| disk.role == DiskRole::Root).cloned();
         self.disks = vec![first];
+        // A volume is no disk of its own: whoever plugs it in finds its place taken.
+        self.root = None;
         if let Some((root, target)) = second.zip(self.free_target(taken)) {
             self.disks.push(Disk { target, ..root });
         }
@@ -139,10 +159,9 @@ impl DomainSpec {
     /// reads the system can read it; none where there is no room, as in a container.
     #[must_use]
     pub fn with_config_drive(mut self) -> Self {
-        if let Some((root, target)) = self.disks.first().zip(self.free_target(&[])) {
-            let path = format!("{}{}", root.path, Self::CONFIG_DRIVE);
+        if let Some((bus, target)) = self.bus.zip(self.free_target(&[])) {
+            let path = self.beside_root(Self::CONFIG_DRIVE);
             let (role, format) = (DiskRole::Config, DiskFormat::Raw);
-            let bus = root.bus;
             let (size_bytes, backing) = (None, None);
             self.disks.push(Disk { role, target, bus, path, format, size_bytes, backing });
         }
@@ -156,7 +175,13 @@ impl DomainSpec {
             let file = disk.path.rsplit('/').next().unwrap_or_default();
             disk.path = format!("{folder}/{file}");
         }
+        folder.clone_into(&mut self.folder);
         self
+    }
+
+    /// The file of a disk that stands in for the root disk, or is there for its sake.
+    pub(crate) fn beside_root(&self, ending: &str) -> String {
+        format!("{}/{ROOT_DISK}{ending}", self.folder)
     }
 
     /// What executes it.
@@ -221,9 +246,25 @@ impl DomainSpec {
         &self.boot
     }
 
-    /// The disks, root first, then ephemeral, then swap; none in a container.
+    /// The disks that are files of the host, root first, then ephemeral, then swap; none in a
+    /// container.
     pub fn disks(&self) -> &[Disk] {
         &self.disks
+    }
+
+    /// The volume that is the root disk; it is plugged in as [`root_target`](Self::root_target).
+    pub fn root(&self) -> Option<VolumeId> {
+        self.root
+    }
+
+    /// The target of the root disk; none in a container.
+    pub fn root_target(&self) -> Option<String> {
+        self.bus.and_then(|bus| bus.target(0))
+    }
+
+    /// What disks are plugged into; none in a container.
+    pub fn bus(&self) -> Option<DiskBus> {
+        self.bus
     }
 
     /// A container's root file system.
@@ -254,9 +295,11 @@ impl DomainSpec {
     /// The target of the next disk that is plugged in, beside the guest's own and those `taken`;
     /// none when the bus is full or there is none, as in a container.
     pub fn free_target(&self, taken: &[String]) -> Option<String> {
-        let bus = self.disks.first()?.bus;
+        let bus = self.bus?;
+        let kept = self.root.and_then(|_| self.root_target());
         let used = |target: &String| {
-            taken.contains(target) || self.disks.iter().any(|disk| disk.target == *target)
+            let own = self.disks.iter().any(|disk| disk.target == *target);
+            own || taken.contains(target) || kept.as_ref() == Some(target)
         };
         (0..bus.disks_max()).filter_map(|index| bus.target(index)).find(|target| !used(target))
     }
@@ -284,6 +327,9 @@ fn check_size(guest: &GuestSpec) -> Result<(), Invalid> {
 
 fn check_image(guest: &GuestSpec, container: bool) -> Result<(), Invalid> {
     let image = &guest.image;
+    if let Some(volume) = guest.root.filter(|_| container) {
+        return Err(Invalid::new("guest.root", volume, "none: a container boots from no volume"));
+    }
     let archive = image.format == ImageFormat::RootfsTar;
     if container != archive {
         let allowed = if container { "an archive of a root file system" } else { "a disk" };
@@ -319,17 +365,20 @@ fn check_image(guest: &GuestSpec, container: bool) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn disks(guest: &GuestSpec, options: &DomainOptions, home: &str) -> Result<Vec<Disk>, Invalid> {
-    let bus = match guest.image.properties.get("hw_disk_bus") {
-        Some(bus) => bus.parse()?,
-        None => options.disk_bus(),
-    };
+/// The name of the root disk's file.
+const ROOT_DISK: &str = "disk";
+
+fn disks(
+    guest: &GuestSpec,
+    options: &DomainOptions,
+    (bus, home): (DiskBus, &str),
+) -> Result<Vec<Disk>, Invalid> {
     let base = Backing {
         path: options.base_of(&guest.image.content),
         format: DiskFormat::of(guest.image.format),
     };
     let root = (guest.root_disk > GiB::ZERO).then(|| guest.root_disk.to_bytes());
-    let mut wanted = vec![(DiskRole::Root, "disk", DiskFormat::Qcow2, root, Some(base))];
+    let mut wanted = vec![(DiskRole::Root, ROOT_DISK, DiskFormat::Qcow2, root, Some(base))];
     if guest.ephemeral_disk > GiB::ZERO {
         let size = Some(guest.ephemeral_disk.to_bytes());
         wanted.push((DiskRole::Ephemeral, "disk.ephemeral", DiskFormat::Raw, size, None));
@@ -338,7 +387,9 @@ fn disks(guest: &GuestSpec, options: &DomainOptions, home: &str) -> Result<Vec<D
         let size = Some(guest.swap.0.saturating_mul(1 << 20));
         wanted.push((DiskRole::Swap, "disk.swap", DiskFormat::Raw, size, None));
     }
-    let numbered = wanted.into_iter().enumerate();
+    // A volume in its place is plugged in by whoever knows how the host reaches it.
+    let skipped = usize::from(guest.root.is_some());
+    let numbered = wanted.into_iter().enumerate().skip(skipped);
     let disks = numbered.map(|(index, (role, file, format, size_bytes, backing))| {
         let full = || Invalid::new("guest.disks", index + 1, "as many as the bus takes");
         let target = bus.target(index).ok_or_else(full)?;

@@ -4,6 +4,7 @@ use super::*;
 
 fn guest(change: impl FnOnce(&mut GuestSpec)) -> GuestSpec {
     let mut guest = GuestSpec {
+        root: None,
         instance: InstanceId::from_u128(0xabc),
         project: ProjectId::new("p").unwrap(),
         name: ServerName::new("web").unwrap(),
@@ -225,4 +226,29 @@ fn a_processor_and_a_translation_cache_are_refused_where_there_is_none() {
     for hypervisor in [Kvm, Lxc, Test] {
         assert_eq!(check(hypervisor, &cache(32)), Err("domain.translation_cache"));
     }
+}
+
+#[test]
+fn a_volume_that_is_the_root_disk_has_the_first_target_and_no_file() {
+    let on_volume = guest(|g| {
+        g.root = Some(VolumeId::from_u128(9));
+        (g.root_disk, g.ephemeral_disk, g.swap) = (GiB(0), GiB(5), MiB(64));
+    });
+    let domain = derive(Hypervisor::Qemu, &on_volume).unwrap().with_config_drive();
+    let disks: Vec<_> = domain.disks().iter().map(|d| (d.role, d.target.as_str())).collect();
+    let expected =
+        [(DiskRole::Ephemeral, "vdb"), (DiskRole::Swap, "vdc"), (DiskRole::Config, "vdd")];
+    assert_eq!(disks, expected);
+    assert!(domain.disks().iter().all(|disk| disk.backing.is_none()), "{disks:?}");
+    assert_eq!(domain.root(), on_volume.root);
+    assert_eq!(domain.root_target().as_deref(), Some("vda"));
+    assert_eq!(domain.free_target(&[]).as_deref(), Some("vde"));
+    let alone = guest(|g| (g.root, g.root_disk) = (on_volume.root, GiB(0)));
+    let alone = derive(Hypervisor::Qemu, &alone).unwrap();
+    assert!(alone.disks().is_empty());
+    assert_eq!(alone.free_target(&[]).as_deref(), Some("vdb"));
+    refused(Hypervisor::Lxc, Some("guest.root"), |g| {
+        g.image.format = ImageFormat::RootfsTar;
+        g.root = Some(VolumeId::from_u128(9));
+    });
 }

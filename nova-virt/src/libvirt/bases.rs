@@ -11,7 +11,8 @@ use crate::files::FileError;
 /// The images that a guest was started from, held while they are needed.
 #[derive(Debug)]
 pub(super) struct Bases {
-    pub(super) root: Base,
+    /// None of a guest whose root disk is a volume.
+    pub(super) root: Option<Base>,
     kernel: Option<(KernelFiles, Vec<Base>)>,
 }
 
@@ -23,21 +24,44 @@ impl Bases {
     /// Notes that a guest needs them.
     pub(super) fn keep(&self, cache: &ImageCache, guest: InstanceId) -> Result<(), FileError> {
         let kernel = self.kernel.iter().flat_map(|(_, bases)| bases);
-        [&self.root].into_iter().chain(kernel).try_for_each(|base| cache.keep(base, guest))
+        self.root.iter().chain(kernel).try_for_each(|base| cache.keep(base, guest))
     }
 }
 
 impl Inner {
-    /// What a guest starts from.
+    /// What a guest starts from; of its image nothing but a kernel where its root disk is a volume.
     pub(super) async fn fetch(
         &self,
         spec: &GuestSpec,
-        image: &Image,
         size_max: Option<u64>,
         images: &dyn ImageStore,
     ) -> Result<Bases, VirtError> {
-        let instance = spec.instance;
-        let root = self.base(instance, image, size_max, images).await?;
+        let image = &spec.image;
+        let root = match spec.root {
+            None => Some(self.base(spec.instance, image, size_max, images).await?),
+            Some(_) => None,
+        };
+        self.with_kernel(spec.instance, root, image, images).await
+    }
+
+    /// What a guest starts from that is rescued with this image.
+    pub(super) async fn fetch_rescue(
+        &self,
+        instance: InstanceId,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<Bases, VirtError> {
+        let root = self.base(instance, image, None, images).await?;
+        self.with_kernel(instance, Some(root), image, images).await
+    }
+
+    async fn with_kernel(
+        &self,
+        instance: InstanceId,
+        root: Option<Base>,
+        image: &Image,
+        images: &dyn ImageStore,
+    ) -> Result<Bases, VirtError> {
         let Some(kernel) = image.properties.get("kernel_id") else {
             return Ok(Bases { root, kernel: None });
         };

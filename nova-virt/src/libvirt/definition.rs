@@ -216,12 +216,17 @@ fn cpu(domain: &DomainSpec) -> Option<Element> {
 }
 
 fn devices(domain: &DomainSpec, extras: &Extras) -> Result<Element, Invalid> {
-    let mut devices = Element::new("devices").with_all(domain.disks().iter().map(disk)).with_all(
-        extras.volumes.iter().map(|volume| {
-            let bus = domain.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
-            volume_disk(volume, bus)
-        }),
-    );
+    let bus = domain.bus().unwrap_or(DiskBus::Virtio);
+    let volumes = |root: bool| {
+        // Machines boot from the first disk that they are told of.
+        let these = extras.volumes.iter();
+        let these = these.filter(move |plugged| (domain.root() == Some(plugged.volume)) == root);
+        these.map(move |volume| volume_disk(volume, bus))
+    };
+    let mut devices = Element::new("devices")
+        .with_all(volumes(true))
+        .with_all(domain.disks().iter().map(disk))
+        .with_all(volumes(false));
     if let Some(root) = domain.root_fs() {
         devices = devices.with(
             Element::new("filesystem")

@@ -51,9 +51,12 @@ impl VirtDriver for LibvirtHost {
     async fn create(&self, spec: &GuestSpec, images: &dyn ImageStore) -> Result<(), VirtError> {
         let turn = self.turn(spec.instance).await;
         let inner = std::sync::Arc::clone(&self.inner);
+        if let Some(volume) = spec.root.filter(|_| !inner.has_disks()) {
+            return Err(VirtError::NoBootVolumes { instance: spec.instance, volume });
+        }
         let Some(half) = inner.is_to_be_made(spec.instance).await? else { return Ok(()) };
         let size_max = (spec.root_disk.0 > 0).then(|| spec.root_disk.to_bytes());
-        let bases = inner.fetch(spec, &spec.image, size_max, images).await?;
+        let bases = inner.fetch(spec, size_max, images).await?;
         let config = inner.config(spec).await?;
         let record = Record::new(spec.clone());
         to_its_end(turn, "make a guest", async move {
@@ -106,6 +109,7 @@ impl VirtDriver for LibvirtHost {
             if record.boot >= boot {
                 return Ok(());
             }
+            record.has_root()?;
             inner.reboot(record, state, boot, how == Reboot::Soft).await
         })
         .await

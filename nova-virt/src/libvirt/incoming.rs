@@ -70,7 +70,7 @@ impl Inner {
         self.end(guest).await?;
         adopt(&mut record, &source).map_err(host(operation))?;
         let domain = self.domain(&record)?;
-        let extras = self.extras(&record).await?;
+        let extras = self.extras(&record, &domain).await?;
         let mut tree = definition(&domain, &extras).map_err(host(operation))?;
         plug_alike(&mut tree, &source);
         let xml = tree.write().map_err(host(operation))?;
@@ -104,7 +104,8 @@ impl Inner {
     /// The disks of a guest that come with its memory.
     pub(super) fn copied(&self, domain: &DomainSpec, copied: bool) -> Copied {
         let targets = || domain.disks().iter().map(|disk| disk.target.clone()).collect();
-        Copied(copied.then(targets))
+        // Where none is named the daemon would copy all of them, the volumes as well.
+        Copied((copied && !domain.disks().is_empty()).then(targets))
     }
 
     /// Completes a guest whose memory has come.

@@ -45,7 +45,7 @@ impl LiveMigrate for LibvirtHost {
             return Err(host(operation)("no running guest is taken in here"));
         };
         if let Some(half) = inner.is_to_be_made(spec.instance).await? {
-            let bases = inner.fetch(spec, &spec.image, None, &*incoming.images).await?;
+            let bases = inner.fetch(spec, None, &*incoming.images).await?;
             let (inner, links) = (Arc::clone(&inner), links.to_vec());
             let record = Record::new(spec.clone());
             to_its_end(turn, operation, async move {
@@ -143,7 +143,11 @@ impl Inner {
         for VolumeLink { volume, connection } in links {
             // Until its source says which it has.
             let full = || host(operation)("the guest's bus is full");
-            let target = spec.free_target(&taken).ok_or_else(full)?;
+            let target = match record.spec.root {
+                Some(root) if root == volume => spec.root_target(),
+                _ => spec.free_target(&taken),
+            };
+            let target = target.ok_or_else(full)?;
             taken.push(target.clone());
             record.volumes.insert(volume, Plugged { connection, target });
         }

@@ -73,6 +73,7 @@ impl Inner {
     }
 
     async fn try_begin(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
+        record.has_root()?;
         if record.leaving.take().is_some() | std::mem::take(&mut record.frozen) {
             // That was another life.
             self.save(record).await?;
@@ -95,10 +96,20 @@ impl Inner {
     }
 
     /// What the definition of a guest says beside what it is.
-    pub(super) async fn extras(&self, record: &Record) -> Result<Extras, VirtError> {
+    pub(super) async fn extras(
+        &self,
+        record: &Record,
+        domain: &DomainSpec,
+    ) -> Result<Extras, VirtError> {
+        let taken: Vec<_> = record.volumes.values().map(|plugged| plugged.target.clone()).collect();
         let volumes = record.volumes.iter().filter_map(|(volume, plugged)| {
-            let (source, target) = (source_of(&plugged.connection)?, plugged.target.clone());
-            Some(VolumeDisk { volume: *volume, source, target })
+            // Its root disk makes room for the one that it is rescued from.
+            let moved = record.rescue.is_some() && record.spec.root == Some(*volume);
+            let target = match moved {
+                true => domain.free_target(&taken)?,
+                false => plugged.target.clone(),
+            };
+            Some(VolumeDisk { volume: *volume, source: source_of(&plugged.connection)?, target })
         });
         let confined_by = self.confined_by().await.map_err(host("ask what the host is"))?;
         Ok(Extras { volumes: volumes.collect(), first_user: self.first_user, confined_by })
@@ -106,7 +117,7 @@ impl Inner {
 
     pub(super) async fn define(self: &Arc<Self>, record: &mut Record) -> Result<(), VirtError> {
         let spec = self.domain(record)?;
-        let extras = self.extras(record).await?;
+        let extras = self.extras(record, &spec).await?;
         let tree = definition(&spec, &extras).map_err(host("describe a guest"))?;
         let xml = tree.write().map_err(host("describe a guest"))?;
         self.daemon().define(&xml).await.map_err(host("define a guest"))?;
@@ -197,8 +208,11 @@ impl Inner {
             bases.keep(&inner.cache, guest)?;
             if let Some(root) = domain.root_fs() {
                 let root = Path::new(&root.source);
-                let unpacked = super::rootfs::unpack(bases.root.path(), root, first_user, size_max);
-                return unpacked.map_err(FileError::io(root, "unpack the image"));
+                let failed = || FileError::io(root, "unpack the image");
+                let none = || failed()(std::io::ErrorKind::NotFound.into());
+                let base = bases.root.as_ref().ok_or_else(none)?;
+                let unpacked = super::rootfs::unpack(base.path(), root, first_user, size_max);
+                return unpacked.map_err(failed());
             }
             for disk in domain.disks() {
                 let path = Path::new(&disk.path);
@@ -213,7 +227,11 @@ impl Inner {
             Ok(())
         });
         made.await.map_err(|error| no_room(guest, error))?;
-        self.begin(record).await?;
+        match record.spec.root {
+            None => self.begin(record).await?,
+            // It is started when that is plugged in.
+            Some(_) => self.define(record).await?,
+        }
         record.whole = true;
         self.save(record).await
     }

@@ -93,7 +93,7 @@ impl MoveGuests for LibvirtHost {
         let inner = Arc::clone(&self.inner);
         let Some(half) = inner.is_to_be_made(spec.instance).await? else { return Ok(()) };
         let packed = inner.read(spec, parcel).map_err(host(operation))?;
-        let bases = inner.fetch(spec, &spec.image, None, images).await?;
+        let bases = inner.fetch(spec, None, images).await?;
         let mut record = Record::new(spec.clone());
         (record.boot, record.machine) = (parcel.boot, packed.machine.clone());
         // It goes along as it is: what the guest was told when it was made.

@@ -27,7 +27,10 @@ impl AttachVolumes for LibvirtHost {
                 None => {
                     can_change(instance, state, operation)?;
                     let taken = record.volumes.values().map(|plugged| plugged.target.clone());
-                    let free = spec.free_target(&taken.collect::<Vec<_>>());
+                    let free = match record.spec.root {
+                        Some(root) if root == volume => spec.root_target(),
+                        _ => spec.free_target(&taken.collect::<Vec<_>>()),
+                    };
                     let target = free.ok_or_else(|| host(operation)("the guest's bus is full"))?;
                     // Before it is plugged: whoever detaches it has to know.
                     let plugged = Plugged { connection, target: target.clone() };
@@ -39,7 +42,7 @@ impl AttachVolumes for LibvirtHost {
             if state.is_down() || inner.sees(instance, &target).await? {
                 return Ok(());
             }
-            let bus = spec.disks().first().map_or(DiskBus::Virtio, |disk| disk.bus);
+            let bus = spec.bus().unwrap_or(DiskBus::Virtio);
             let disk = volume_disk(&VolumeDisk { volume, source, target }, bus);
             let disk = disk.write().map_err(host(operation))?;
             let plugged = inner.daemon().plug(domain_of(instance), &disk).await;
@@ -57,7 +60,11 @@ impl AttachVolumes for LibvirtHost {
             };
             let state = inner.state(instance).await?.unwrap_or(DomainState::Off);
             can_change(instance, state, operation)?;
-            if state != DomainState::Off {
+            if let DomainState::Running | DomainState::Paused = state {
+                if record.spec.root == Some(volume) {
+                    let power = power(state);
+                    return Err(VirtError::WrongPower { instance, power, operation });
+                }
                 inner.pull_out(instance, &disk_named(&target), operation).await?;
             }
             record.volumes.remove(&volume);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nova_core::domain::{Image, ImageContent, InstanceId, VolumeId};
-use nova_core::port::{Connection, GuestSpec};
+use nova_core::port::{Connection, GuestSpec, VirtError};
 
 use crate::files::{self, FORMAT, FileError};
 
@@ -135,6 +135,16 @@ impl Record {
             stiff: None,
             frozen: false,
             rescue: None,
+        }
+    }
+
+    /// Whether it has something to boot from.
+    pub(super) fn has_root(&self) -> Result<(), VirtError> {
+        let instance = self.spec.instance;
+        let missing = |root: &VolumeId| self.rescue.is_none() && !self.volumes.contains_key(root);
+        match self.spec.root.filter(missing) {
+            Some(volume) => Err(VirtError::NoRootVolume { instance, volume }),
+            None => Ok(()),
         }
     }
 }

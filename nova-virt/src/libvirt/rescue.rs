@@ -27,14 +27,16 @@ pub(super) fn rescued(
 }
 
 fn rescue_disk(domain: &DomainSpec, rescue: &Rescue, options: &DomainOptions) -> Option<Disk> {
-    let root = domain.disks().iter().find(|disk| disk.role == DiskRole::Root)?;
     let format = DiskFormat::of(rescue.image.format);
     let path = options.base_of(&rescue.image.content);
     Some(Disk {
-        path: format!("{}.rescue", root.path),
+        role: DiskRole::Root,
+        target: domain.root_target()?,
+        bus: domain.bus()?,
+        path: domain.beside_root(".rescue"),
+        format: DiskFormat::Qcow2,
         size_bytes: None,
         backing: Some(Backing { path, format }),
-        ..root.clone()
     })
 }
 
@@ -59,7 +61,7 @@ impl RescueGuests for LibvirtHost {
             })
             .await;
         }
-        let bases = inner.fetch(&record.spec, image, None, images).await?;
+        let bases = inner.fetch_rescue(instance, image, images).await?;
         let rescue = Rescue { image: image.clone(), kernel: bases.kernel() };
         to_its_end(turn, operation, async move {
             let domain = inner.domain(&record)?;
@@ -84,6 +86,7 @@ impl RescueGuests for LibvirtHost {
         self.alone(instance, operation, move |inner| async move {
             let (_, mut record) = inner.own(instance, operation).await?;
             let Some(rescue) = record.rescue.take() else { return Ok(()) };
+            record.has_root()?;
             let domain = inner.domain(&record)?;
             let disk = rescue_disk(&domain, &rescue, &inner.options);
             inner.end(instance).await?;

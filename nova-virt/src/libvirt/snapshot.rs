@@ -38,6 +38,9 @@ impl SnapshotGuests for LibvirtHost {
         let turn = self.turn(instance).await;
         let inner = Arc::clone(&self.inner);
         let (state, record) = inner.own(instance, operation).await?;
+        if let Some(volume) = record.spec.root {
+            return Err(VirtError::OnVolume { instance, volume, operation });
+        }
         if let Some(stored) = images.content(image).await.map_err(wrong)? {
             return Ok(stored);
         }

@@ -9,7 +9,9 @@ use nova_core::domain::{GiB, VolumeSize};
 use nova_core::port::Connection;
 
 use super::pool::{LvmPool, name_of, part_of};
+use crate::inspect::Format;
 use crate::volumes::ledger::{Copied, Part, Parts, Writers};
+use crate::volumes::{copies, filling};
 
 /// What a pool is marked with when there is a directory that describes its volumes.
 const MARK: &str = "nova.described";
@@ -201,6 +203,27 @@ impl Parts for Lvm {
         let how = ["--yes", "--setactivationskip", "n", "--activate", "n", &from];
         self.create(to, &[&what[..], &how[..]].concat())?;
         Ok(Copied::Whole)
+    }
+
+    fn fill(&self, part: Part, size: VolumeSize, disk: &Path, format: Format) -> io::Result<()> {
+        self.make(part, size)?;
+        // What is not written reads as zeros: the pool fills new blocks with them.
+        let Connection::Block { path } = self.open(part, size)? else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let written = match format {
+            Format::Raw => {
+                let from = std::fs::File::open(disk)?;
+                let to = std::fs::OpenOptions::new().write(true).open(&path)?;
+                copies::copy_written(&from, &to, from.metadata()?.len())
+                    .and_then(|()| to.sync_all())
+            }
+            format => filling::convert(disk, format, Path::new(&path))
+                .and_then(|()| std::fs::File::open(&path)?.sync_all()),
+        };
+        // Also what could not be written: nothing removes it while it is active.
+        let closed = self.close(part);
+        written.and(closed)
     }
 
     fn remove(&self, parts: &[Part]) -> io::Result<()> {

@@ -52,7 +52,9 @@ impl VirtDriver for SimHost {
             Ok(state.guests.contains_key(&wanted.instance))
         });
         if !exists.await? {
-            self.fetch(&call, spec.instance, &spec.image, images).await?;
+            if spec.root.is_none() {
+                self.fetch(&call, spec.instance, &spec.image, images).await?;
+            }
             let wanted = spec.clone();
             self.commit(&call, move |state| state.create(wanted, &total, capacity)).await?;
         }

@@ -46,7 +46,12 @@ impl State {
     fn unrescue(&mut self, instance: InstanceId) -> Result<(), VirtError> {
         let guest = self.existing(instance)?;
         if guest.rescued {
-            (guest.rescued, guest.power) = (false, PowerState::Running);
+            guest.rescued = false;
+            if let Err(error) = guest.has_root(instance) {
+                guest.rescued = true;
+                return Err(error);
+            }
+            guest.power = PowerState::Running;
             guest.boots();
             self.boots += 1;
         }

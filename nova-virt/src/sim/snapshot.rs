@@ -24,7 +24,16 @@ impl SnapshotGuests for SimHost {
         images: &dyn ImageStore,
     ) -> Result<ImageContent, VirtError> {
         let call = self.begin(Verb::Snapshot).await?;
-        let disk = move |state: &mut super::State| Ok(state.existing(instance)?.disk.clone());
+        let disk = move |state: &mut super::State| {
+            let guest = state.existing(instance)?;
+            match guest.root() {
+                Some(volume) => {
+                    let operation = Verb::Snapshot.name();
+                    Err(VirtError::OnVolume { instance, volume, operation })
+                }
+                None => Ok(guest.disk.clone()),
+            }
+        };
         let disk = self.commit(&call, disk).await?;
         let bytes = std::io::Cursor::new([WRITTEN, disk.as_bytes()].concat());
         let stored = images.ensure(image, Box::new(bytes)).await;

@@ -125,6 +125,11 @@ impl State {
         self.has_room(&spec, total, capacity)?;
         let instance = spec.instance;
         if !self.guests.contains_key(&instance) {
+            if spec.root.is_some() {
+                let guest = SimGuest::new(size(&spec), Some(spec));
+                self.guests.insert(instance, SimGuest { power: PowerState::Shutdown, ..guest });
+                return Ok(());
+            }
             self.boots += 1;
             self.uses_image(&spec.image.content.sha256);
             let disk = self.written.get(&spec.image.id).cloned().unwrap_or_default();
@@ -158,6 +163,7 @@ impl State {
     pub(super) fn start(&mut self, instance: InstanceId) -> Result<(), VirtError> {
         let guest = self.complete(instance, Verb::Start)?;
         if guest.power == PowerState::Shutdown {
+            guest.has_root(instance)?;
             guest.power = PowerState::Running;
             guest.boots();
             self.boots += 1;
@@ -173,6 +179,7 @@ impl State {
     pub(super) fn reboot(&mut self, instance: InstanceId, boot: u64) -> Result<(), VirtError> {
         let guest = self.complete(instance, Verb::Reboot)?;
         if guest.boot < boot {
+            guest.has_root(instance)?;
             guest.boot = boot;
             guest.passage = Passage::None;
             guest.power = PowerState::Running;
@@ -243,12 +250,16 @@ impl State {
         instance: InstanceId,
         volume: VolumeId,
     ) -> Result<(), VirtError> {
-        if let Some(guest) = self.guests.get_mut(&instance)
-            && guest.volumes.contains_key(&volume)
-        {
-            guest.changes(instance, Verb::Detach)?;
-            guest.volumes.remove(&volume);
+        let Some(guest) = self.guests.get_mut(&instance) else { return Ok(()) };
+        if !guest.volumes.contains_key(&volume) {
+            return Ok(());
         }
+        guest.changes(instance, Verb::Detach)?;
+        let power = guest.power;
+        if guest.root() == Some(volume) && power != PowerState::Shutdown {
+            return Err(VirtError::WrongPower { instance, power, operation: Verb::Detach.name() });
+        }
+        guest.volumes.remove(&volume);
         Ok(())
     }
 
@@ -299,6 +310,19 @@ impl SimGuest {
             console: String::new(),
             nics: spec.as_ref().map(|spec| spec.nics.clone()).unwrap_or_default(),
             spec,
+        }
+    }
+
+    /// The volume that is its root disk.
+    pub(super) fn root(&self) -> Option<VolumeId> {
+        self.spec.as_ref().and_then(|spec| spec.root)
+    }
+
+    /// Whether it has something to boot from.
+    pub(super) fn has_root(&self, instance: InstanceId) -> Result<(), VirtError> {
+        match self.root().filter(|root| !self.rescued && !self.volumes.contains_key(root)) {
+            Some(volume) => Err(VirtError::NoRootVolume { instance, volume }),
+            None => Ok(()),
         }
     }
 

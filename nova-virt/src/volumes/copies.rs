@@ -25,7 +25,13 @@ pub(super) fn share(_: &File, _: &File) -> io::Result<bool> {
 }
 
 /// Copies what was written within the first `length` bytes. Holes stay holes.
-pub(super) fn copy(mut from: &File, mut to: &File, length: u64) -> io::Result<()> {
+pub(super) fn copy(from: &File, to: &File, length: u64) -> io::Result<()> {
+    copy_written(from, to, length)?;
+    to.set_len(length)
+}
+
+/// The same onto what is as large as it is, such as a device: what was not written is left there.
+pub(crate) fn copy_written(mut from: &File, mut to: &File, length: u64) -> io::Result<()> {
     let mut at = 0;
     while let Some((start, end)) = written(from, at)?.filter(|(start, _)| *start < length) {
         let end = end.min(length);
@@ -37,7 +43,7 @@ pub(super) fn copy(mut from: &File, mut to: &File, length: u64) -> io::Result<()
         }
         at = end;
     }
-    to.set_len(length)
+    Ok(())
 }
 
 /// Where the next bytes that were written begin and end.

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use nova_core::domain::{Fence, GiB, HostId, RemovedFences, SnapshotId, VolumeId, VolumeSize};
 use nova_core::port::{CloneSource, Connection, SnapshotFacts, VolumeError, VolumeFacts};
 
+use crate::cache::ImageCache;
 use crate::files::{self, FORMAT, FileError, Lock};
+use crate::inspect::Format;
 
 /// The bytes of a volume, or those of a snapshot of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,10 @@ pub(crate) trait Parts: std::fmt::Debug + std::fmt::Display + Send + Sync + 'sta
     /// leaves is removed by the caller.
     fn copy(&self, from: Part, to: Part, size: VolumeSize, writers: Writers) -> io::Result<Copied>;
 
+    /// Makes a part that begins with the disk in a file and goes on with zeros, in place of what may
+    /// lie there. What an error leaves is removed by the caller.
+    fn fill(&self, part: Part, size: VolumeSize, disk: &Path, format: Format) -> io::Result<()>;
+
     /// Removes these; those that are not there are success.
     fn remove(&self, parts: &[Part]) -> io::Result<()>;
 
@@ -87,12 +93,20 @@ pub(crate) struct Ledger {
     directory: Arc<Path>,
     pub(super) parts: Arc<dyn Parts>,
     limit: Option<GiB>,
+    /// Where the images come to that volumes are made of.
+    pub(super) images: Option<ImageCache>,
 }
 
 impl Ledger {
     /// The descriptions in `directory`, which is there, of what lies in `parts`.
     pub(crate) fn new(directory: Arc<Path>, parts: Arc<dyn Parts>) -> Self {
-        Self { directory, parts, limit: None }
+        Self { directory, parts, limit: None, images: None }
+    }
+
+    /// Makes volumes of images, too, which come to `images` first.
+    pub(crate) fn with_images(mut self, images: ImageCache) -> Self {
+        self.images = Some(images);
+        self
     }
 
     /// Bounds what all volumes may come to, instead of what they have room for.
@@ -281,6 +295,9 @@ pub(super) struct Description {
     /// What it was made of, where it is a clone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) origin: Option<CloneSource>,
+    /// The checksum of the image that it was made of, where it was made of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<String>,
     /// Its snapshots, and the size of each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) snapshots: BTreeMap<SnapshotId, VolumeSize>,
@@ -297,6 +314,7 @@ impl Description {
             connected_to: None,
             shared_with: None,
             origin: None,
+            image: None,
             snapshots: BTreeMap::new(),
             fence,
         }

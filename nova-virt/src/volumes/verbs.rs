@@ -187,7 +187,7 @@ impl Ledger {
     }
 
     /// One change or look at one volume, alone in the directory.
-    async fn alone<T: Send + 'static>(
+    pub(super) async fn alone<T: Send + 'static>(
         &self,
         volume: VolumeId,
         operation: &'static str,

@@ -3,6 +3,7 @@
 mod cache;
 mod conversions;
 mod directories;
+mod filling;
 mod honesty;
 mod hostile;
 #[cfg(feature = "http-images")]

@@ -1,19 +1,22 @@
 //! The laws of volumes on what this crate has.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use nova_core::domain::{Fence, HostId, SnapshotId, VolumeId, VolumeSize};
+use nova_core::domain::{Fence, HostId, Image, SnapshotId, VolumeId, VolumeSize};
 use nova_core::port::{
-    CloneSource, CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotFacts,
-    SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
+    CloneSource, CloneVolumes, Connection, ExtendVolumes, FillVolumes, ImageStore, ShareVolumes,
+    SnapshotFacts, SnapshotVolumes, VolumeDriver, VolumeError, VolumeFacts,
 };
-use nova_virt::FileVolumes;
+use nova_virt::{FileError, FileVolumes, ImageCache};
 
 use crate::laws::{Kept, Reopened};
+use crate::world::SkipClock;
 
 mod file_volumes {
     use super::*;
 
-    nova_core::volume_laws!(async { Kept::new(|path| FileVolumes::at(path).unwrap()) });
+    nova_core::volume_laws!(async { Kept::new(|path| volumes(&path)) });
 }
 
 mod file_volumes_reopened {
@@ -22,9 +25,26 @@ mod file_volumes_reopened {
     nova_core::volume_laws!(async { Reopened::new() });
 }
 
+/// Volumes in a directory, with a place for images in it.
+fn volumes(directory: &std::path::Path) -> FileVolumes {
+    let opened = FileVolumes::at(directory).unwrap();
+    // A process that another test is just starting holds every open file for a moment.
+    for _ in 0..1_000_000 {
+        match ImageCache::at(directory.join("images"), Arc::new(SkipClock::default())) {
+            Err(FileError::InUse { .. }) => std::thread::yield_now(),
+            images => return opened.with_images(images.unwrap()),
+        }
+    }
+    panic!("the images stay in use");
+}
+
 impl Reopened {
     fn file_volumes(&self) -> FileVolumes {
-        FileVolumes::at(self.0.path().join("volumes")).unwrap()
+        FileVolumes::at(self.directory()).unwrap()
+    }
+
+    fn directory(&self) -> std::path::PathBuf {
+        self.0.path().join("volumes")
     }
 }
 
@@ -78,6 +98,10 @@ impl VolumeDriver for Reopened {
     }
 
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
+        Some(self)
+    }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
         Some(self)
     }
 }
@@ -147,6 +171,22 @@ impl CloneVolumes for Reopened {
 }
 
 #[async_trait]
+impl FillVolumes for Reopened {
+    async fn fill(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        image: &Image,
+        images: &dyn ImageStore,
+        fence: Fence,
+    ) -> Result<(), VolumeError> {
+        // Alone: there is one place for images, and one who has it.
+        let volumes = volumes(&self.directory());
+        volumes.filling().unwrap().fill(volume, size, image, images, fence).await
+    }
+}
+
+#[async_trait]
 impl VolumeDriver for Kept<FileVolumes> {
     async fn create(
         &self,
@@ -197,5 +237,9 @@ impl VolumeDriver for Kept<FileVolumes> {
 
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         self.subject.cloning()
+    }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        self.subject.filling()
     }
 }

@@ -76,6 +76,7 @@ pub(crate) async fn images() -> (MemoryImages, Image) {
 /// A guest that takes a quarter of [`TOTAL`].
 pub(crate) fn guest(number: u128, image: &Image) -> GuestSpec {
     GuestSpec {
+        root: None,
         instance: id(number),
         project: ProjectId::new("project").unwrap(),
         name: ServerName::new(format!("guest-{number}")).unwrap(),

@@ -8,31 +8,36 @@ use nova_core::cloud::{
     ServerSpec,
 };
 use nova_core::domain::{
-    GiB, HostId, ImageFormat, InstanceId, MiB, NetworkKind, OpState, PowerState, Vcpus,
+    GiB, HostId, ImageFormat, ImageId, InstanceId, MiB, NetworkKind, OpState, PowerState, Vcpus,
 };
 use nova_core::memory::MemoryImages;
 use nova_core::port::{Guest, ImageStore, NetworkSpec, VirtDriver as _};
 use nova_core::seed::Seed;
 use nova_virt::libvirt::LibvirtHost;
+use nova_virt::{FileVolumes, ImageCache};
 
 use crate::hosts::{Pair, are_here, boot, lose_power, two_live};
 use crate::lab;
 
-struct World {
-    cloud: Cloud,
-    project: Project,
-    hosts: BTreeMap<HostId, LibvirtHost>,
+pub(crate) struct World {
+    pub(crate) cloud: Cloud,
+    pub(crate) project: Project,
+    pub(crate) hosts: BTreeMap<HostId, LibvirtHost>,
     first: HostId,
 }
 
 impl World {
-    /// A cloud with a server that runs.
-    async fn with_server(pair: Pair, test: &str) -> (Self, InstanceId) {
+    /// A cloud whose volumes are files that all hosts reach, and the image of the guest.
+    pub(crate) async fn new(pair: Pair, test: &str) -> (Self, ImageId) {
         // Tests meet on the same daemons: their guests should not.
         let seed = Seed::new(5).child(&format!("{pair:?}")).child(test);
         let images: Arc<dyn ImageStore> = Arc::new(MemoryImages::new());
         let mut ports = Ports::memory(seed);
         ports.images = Arc::clone(&images);
+        let folder = lab::folder("cloud");
+        let fetched = ImageCache::at(folder.join("images"), Arc::clone(&ports.clock)).unwrap();
+        let volumes = FileVolumes::at(folder.join("volumes")).unwrap();
+        ports.volumes = Arc::new(volumes.with_images(fetched));
         let mut cloud = Cloud::start(ports, CloudOptions::default()).await.unwrap();
         let mut hosts = BTreeMap::new();
         let mut first = None;
@@ -56,7 +61,12 @@ impl World {
         let network = NetworkSpec::new("net".parse().unwrap(), NetworkKind::Flat, cidr);
         admin.create_networks(new(), &network).await.unwrap();
         let project = cloud.project("demo".parse().unwrap());
-        let world = Self { cloud, project, hosts, first: first.unwrap() };
+        (Self { cloud, project, hosts, first: first.unwrap() }, image)
+    }
+
+    /// The same with a server that runs.
+    async fn with_server(pair: Pair, test: &str) -> (Self, InstanceId) {
+        let (world, image) = Self::new(pair, test).await;
         let server = ServerSpec::new("web".parse().unwrap(), "small".parse().unwrap(), image);
         let project = &world.project;
         let id = world.done(project.create_server(project.new_request(), &server).await).await;
@@ -64,7 +74,7 @@ impl World {
     }
 
     /// Waits for an operation that has to succeed.
-    async fn done<T>(&self, accepted: Result<Accepted<T>, ApiError>) -> T {
+    pub(crate) async fn done<T>(&self, accepted: Result<Accepted<T>, ApiError>) -> T {
         let accepted = accepted.unwrap();
         let op = self.project.wait(accepted.operation).await.unwrap();
         assert_eq!(op.state, OpState::Done, "{op:#?}");
@@ -72,7 +82,7 @@ impl World {
     }
 
     /// The host that has a server, and the guests of all hosts by their host.
-    async fn places(&self, id: InstanceId) -> (HostId, BTreeMap<HostId, Guest>) {
+    pub(crate) async fn places(&self, id: InstanceId) -> (HostId, BTreeMap<HostId, Guest>) {
         let home = self.project.server(id).await.unwrap().instance.host.unwrap();
         let mut guests = BTreeMap::new();
         for (host, driver) in &self.hosts {
@@ -89,7 +99,7 @@ impl World {
         home
     }
 
-    async fn end(self, id: InstanceId) {
+    pub(crate) async fn end(self, id: InstanceId) {
         let project = &self.project;
         self.done(project.delete_server(project.new_request(), id).await).await;
         assert_eq!(self.places_of_nobody(id).await, 0);
@@ -105,7 +115,7 @@ impl World {
     }
 }
 
-fn check(name: &str, test: impl Future<Output = ()>) {
+pub(crate) fn check(name: &str, test: impl Future<Output = ()>) {
     static TURN: Mutex<()> = Mutex::new(());
     if !are_here(name) {
         return;
@@ -182,27 +192,34 @@ fn a_running_server_is_migrated_between_hosts_that_share_nothing() {
     );
 }
 
+impl World {
+    /// The host of a server is killed, the server goes to the other one, and the host comes back.
+    pub(crate) async fn evacuates(&mut self, pair: Pair, id: InstanceId) {
+        let admin = self.cloud.admin();
+        let lost = self.runs_at_one(id).await;
+        let number = pair.numbers()[usize::from(lost != self.first)];
+        let name = self.project.server(id).await.unwrap().host.unwrap();
+        lose_power(number);
+        self.cloud.stop_host(&name).await;
+        admin.force_down(admin.new_request(), lost, "burnt").await.unwrap();
+        self.done(admin.evacuate_server(admin.new_request(), id).await).await;
+        let home = self.project.server(id).await.unwrap().instance.host.unwrap();
+        assert_ne!(home, lost);
+        let guest = self.hosts[&home].guest(id).await.unwrap().unwrap();
+        assert_eq!(guest.power, PowerState::Running);
+        // When the host comes back it has a guest that is not its own any more.
+        boot(number).await;
+        assert!(self.hosts[&lost].guest(id).await.unwrap().is_some());
+        admin.clear_forced_down(admin.new_request(), lost).await.unwrap();
+        let driver = self.hosts[&lost].clone();
+        self.cloud.add_host(HostSpec::new(name), driver).await.unwrap();
+        assert_eq!(self.runs_at_one(id).await, home);
+    }
+}
+
 async fn evacuated() {
     let (mut world, id) = World::with_server(Pair::OfferedCloud, "evacuated").await;
-    let admin = world.cloud.admin();
-    let lost = world.runs_at_one(id).await;
-    let number = Pair::OfferedCloud.numbers()[usize::from(lost != world.first)];
-    let name = world.project.server(id).await.unwrap().host.unwrap();
-    lose_power(number);
-    world.cloud.stop_host(&name).await;
-    admin.force_down(admin.new_request(), lost, "burnt").await.unwrap();
-    world.done(admin.evacuate_server(admin.new_request(), id).await).await;
-    let home = world.project.server(id).await.unwrap().instance.host.unwrap();
-    assert_ne!(home, lost);
-    let guest = world.hosts[&home].guest(id).await.unwrap().unwrap();
-    assert_eq!(guest.power, PowerState::Running);
-    // When the host comes back it has a guest that is not its own any more.
-    boot(number).await;
-    assert!(world.hosts[&lost].guest(id).await.unwrap().is_some());
-    admin.clear_forced_down(admin.new_request(), lost).await.unwrap();
-    let driver = world.hosts[&lost].clone();
-    world.cloud.add_host(HostSpec::new(name), driver).await.unwrap();
-    assert_eq!(world.runs_at_one(id).await, home);
+    world.evacuates(Pair::OfferedCloud, id).await;
     world.end(id).await;
 }
 

@@ -99,6 +99,7 @@ pub(crate) async fn image(bytes: Vec<u8>, format: ImageFormat) -> (Arc<dyn Image
 /// A guest that is small, but boots.
 pub(crate) fn spec(image: Image, memory: u64) -> GuestSpec {
     GuestSpec {
+        root: None,
         instance: InstanceId::from_u128(1),
         project: ProjectId::new("lab").unwrap(),
         name: ServerName::new("guest").unwrap(),

@@ -10,6 +10,8 @@ mod agents;
 #[cfg(feature = "libvirt-native")]
 mod alone;
 #[cfg(feature = "libvirt-native")]
+mod boot_volume;
+#[cfg(feature = "libvirt-native")]
 mod cloud;
 mod connections;
 #[cfg(feature = "libvirt-native")]

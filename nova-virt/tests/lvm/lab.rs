@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use nova_core::domain::{Fence, HostId, VolumeId, VolumeSize};
+use nova_core::memory::VirtualClock;
 use nova_core::port::{
-    CloneVolumes, Connection, ExtendVolumes, ShareVolumes, SnapshotVolumes, VolumeDriver,
-    VolumeError, VolumeFacts,
+    CloneVolumes, Connection, ExtendVolumes, FillVolumes, ShareVolumes, SnapshotVolumes,
+    VolumeDriver, VolumeError, VolumeFacts,
 };
-use nova_virt::{LvmPool, LvmVolumes};
+use nova_virt::{ImageCache, LvmPool, LvmVolumes};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Where the volumes are described.
@@ -74,7 +75,16 @@ pub(crate) fn opened() -> LvmVolumes {
             "novalab",
         ]);
     });
-    LvmVolumes::at(pool(), DIRECTORY).unwrap()
+    LvmVolumes::at(pool(), DIRECTORY).unwrap().with_images(images())
+}
+
+/// Where images come to of which volumes are made: one place for all who open the pool.
+fn images() -> ImageCache {
+    static IMAGES: OnceLock<ImageCache> = OnceLock::new();
+    let images = IMAGES.get_or_init(|| {
+        ImageCache::at("/run/novalab/images", Arc::new(VirtualClock::new())).unwrap()
+    });
+    images.clone()
 }
 
 /// The volumes of the pool, without any: what is not described is a leftover.
@@ -160,5 +170,9 @@ impl VolumeDriver for Subject {
 
     fn cloning(&self) -> Option<&dyn CloneVolumes> {
         self.volumes.cloning()
+    }
+
+    fn filling(&self) -> Option<&dyn FillVolumes> {
+        self.volumes.filling()
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cloud::api::admin::{Admin, SCOPE};
 use crate::cloud::api::project::Project;
+use crate::cloud::api::servers::not_on_volume;
 use crate::cloud::api::specs::ImageSpec;
 use crate::cloud::api::upload::receive;
 use crate::cloud::api::views::Accepted;
@@ -10,7 +11,7 @@ use crate::cloud::error::{ApiError, Overload};
 use crate::cloud::view::{View, reach};
 use crate::domain::{
     Action, Image, ImageContent, ImageFormat, ImageId, ImageState, Instance, InstanceId, Label,
-    MiB, OpKind, ProjectId, RequestId,
+    MiB, OpKind, ProjectId, RequestId, Volume, VolumeState,
 };
 use crate::port::ImageBytes;
 use crate::seed::Seed;
@@ -100,6 +101,8 @@ impl Project {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let mut txn = Txn::new();
+            let instead = "which holds all that an image would: stop the server and copy it";
+            not_on_volume(&instance.value, "take an image", instead)?;
             let kind = OpKind::Snapshot { instance: id, image };
             let operation = self.occupy(instance, Action::Snapshot, kind, &mut txn)?;
             txn.create(&taken_of(&view, &instance.value, image, name.clone()));
@@ -172,7 +175,16 @@ impl View {
             let uses = |server: &&Versioned<Instance>| {
                 [server.value.lent, server.value.rescue].contains(&Some(image.id))
             };
-            self.instances.values().find(uses).map(|server| format!("server {}", server.value.id))
+            let server = self.instances.values().find(uses);
+            let of = |volume: &&Versioned<Volume>| {
+                let made = volume.value.image.as_ref().is_some_and(|of| of.id == image.id);
+                made && volume.value.state == VolumeState::Creating
+            };
+            let server = server.map(|server| format!("server {}", server.value.id));
+            server.or_else(|| {
+                let volume = self.volumes.values().find(of)?;
+                Some(format!("volume {}, which is being made of it", volume.value.id))
+            })
         })
     }
 }

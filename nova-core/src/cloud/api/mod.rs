@@ -74,7 +74,8 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 pub use admin::Admin;
 pub use project::Project;
 pub use specs::{
-    AggregateSpec, FlavorSpec, GroupSpec, ImageSpec, ServerSpec, UnknownKeys, VolumeSpec,
+    AggregateSpec, BootSource, FlavorSpec, GroupSpec, ImageSpec, ServerSpec, UnknownKeys,
+    VolumeSpec,
 };
 pub use views::{Accepted, Census, HostStatus, NetworkUse, PoolUse, Server};
 

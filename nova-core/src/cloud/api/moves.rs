@@ -4,8 +4,10 @@ use crate::cloud::accept::leaving;
 use crate::cloud::api::Plan;
 use crate::cloud::api::admin::Admin;
 use crate::cloud::api::project::Project;
+use crate::cloud::api::servers::not_on_volume;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
+use crate::cloud::question::image_of;
 use crate::cloud::view::View;
 use crate::domain::{
     Action, Flavor, FlavorName, GuestTopology, HostId, Image, ImageId, Instance, InstanceId,
@@ -24,7 +26,8 @@ impl Project {
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for the flavor
-    /// it has, one with a smaller disk, or one too small for its image; [`ApiError::Invalid`] for
+    /// it has, one with a smaller disk, or one too small for its image; of a flavor's root disk
+    /// nothing counts where a volume is that; [`ApiError::Invalid`] for
     /// one that its image contradicts; [`ApiError::OverQuota`].
     pub async fn resize_server(
         &self,
@@ -36,13 +39,16 @@ impl Project {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let known = view.flavors.get(&keys::flavor(flavor));
-            let wanted = &known.ok_or_else(|| ApiError::not_found("flavor", flavor))?.value;
+            let mut wanted =
+                known.ok_or_else(|| ApiError::not_found("flavor", flavor))?.value.clone();
+            if instance.value.root.is_some() {
+                wanted = wanted.without_root_disk();
+            }
             let mut txn = Txn::new();
-            let image = view.lend(instance.value.image, &self.id, &mut txn)?;
-            suits(wanted, &instance.value)?;
-            self.door.boots(wanted, image)?;
-            let migration = leaving(&instance.value, wanted.clone());
-            let lent = Some(image.id);
+            let (image, lent) = needed(&view, &instance.value, &mut txn)?;
+            suits(&wanted, &instance.value)?;
+            self.door.boots(&wanted, image)?;
+            let migration = leaving(&instance.value, wanted);
             let moved = Instance { migration, lent, ..instance.value.clone() };
             let more = moved.usage().saturating_sub(instance.value.usage());
             view.quota(&self.id).admits_servers(view.usage(&self.id), 0, more)?;
@@ -61,8 +67,9 @@ impl Project {
     /// another image.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::Unsuitable`] for a server
-    /// whose flavor is too small for the image, or whose NUMA cells would change with it;
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::OnVolume`] for a server whose
+    /// root disk is a volume, which is the project's and not made anew; [`ApiError::Unsuitable`] for
+    /// one whose flavor is too small for the image, or whose NUMA cells would change with it;
     /// [`ApiError::Invalid`] for an image that contradicts the flavor.
     pub async fn rebuild_server(
         &self,
@@ -74,6 +81,8 @@ impl Project {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let mut txn = Txn::new();
+            let instead = "which no image replaces: boot another server from another volume";
+            not_on_volume(&instance.value, "rebuild", instead)?;
             let lent = view.lend(image, &self.id, &mut txn)?;
             self.door.boots(&instance.value.flavor, lent)?;
             keeps_cells(&view, &instance.value, lent)?;
@@ -156,7 +165,8 @@ impl Admin {
     }
 
     /// Makes a server anew on another host, because its own is lost: from its image, with its
-    /// addresses and volumes; what was on its other disks is lost with the host. One that was
+    /// addresses and volumes; what was on its other disks is lost with the host. One that boots
+    /// from a volume goes on with all that is on it. One that was
     /// rescued is so no more. When the host comes back, its agent removes the old guest.
     ///
     /// # Errors
@@ -172,7 +182,7 @@ impl Admin {
             let view = self.door.fresh().await?;
             let mut txn = Txn::new();
             let server = departing(&view, id, &mut txn)?;
-            let kind = OpKind::Evacuate { instance: id };
+            let kind = OpKind::Evacuate { instance: id, root: server.value.root };
             let operation = self.door.occupy(&server, Action::Evacuate, kind, &mut txn)?;
             let host = server.value.host.and_then(|host| view.hosts.get(&keys::host(host)));
             let Some(host) = host.filter(|host| host.value.forced_down.is_some()) else {
@@ -227,10 +237,26 @@ pub(crate) fn setting_out(
     server: &Versioned<Instance>,
     txn: &mut Txn,
 ) -> Result<Versioned<Instance>, ApiError> {
-    let image = view.lend(server.value.image, &server.value.project, txn)?;
+    let (_, lent) = needed(view, &server.value, txn)?;
     let migration = leaving(&server.value, server.value.flavor.clone());
-    let value = Instance { migration, lent: Some(image.id), ..server.value.clone() };
+    let value = Instance { migration, lent, ..server.value.clone() };
     Ok(Versioned { value, revision: server.revision })
+}
+
+/// The image of a server that is about to leave its host, and whether it is lent to it: a guest
+/// whose root disk is a volume needs no bytes of it.
+fn needed<'v>(
+    view: &'v View,
+    server: &Instance,
+    txn: &mut Txn,
+) -> Result<(&'v Image, Option<ImageId>), ApiError> {
+    match server.root {
+        None => Ok((view.lend(server.image, &server.project, txn)?, Some(server.image))),
+        Some(volume) => match image_of(view, server) {
+            Some(image) => Ok((image, None)),
+            None => Err(ApiError::not_found("volume", volume)),
+        },
+    }
 }
 
 /// Whether a server keeps its NUMA cells when it is made anew from `image`, as it has to on the

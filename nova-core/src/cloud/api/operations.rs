@@ -72,7 +72,8 @@ impl Admin {
     /// claim there is given back when the agent has seen that it is gone, or when an operator says
     /// that the host is down. A server that is shelved stays so. A volume that was being made or
     /// destroyed goes to [`VolumeState::Error`] and can be deleted; one that was being attached or
-    /// detached stays with its server until that is deleted or the volume is detached. An image of
+    /// detached stays with its server until that is deleted or the volume is detached; one that a
+    /// server was to boot from stays with it, or is free where no host was chosen yet. An image of
     /// a server's disk is kept if it is whole.
     ///
     /// # Errors
@@ -230,6 +231,10 @@ fn abandon_server(view: &View, server: &Versioned<Instance>, fault: Fault, txn: 
 }
 
 fn abandoned_volume(volume: &Volume) -> Volume {
+    if volume.root_of.is_some() && volume.attachment.is_none() {
+        // No host was chosen for the server that was to boot from it.
+        return volume.freed();
+    }
     let mut next = Volume { operation: None, ..volume.clone() };
     next.state = match (volume.state, volume.attachment) {
         // The host may still have it: free it is only when the host has let go.

@@ -2,7 +2,7 @@
 
 use crate::cloud::accept;
 use crate::cloud::api::project::Project;
-use crate::cloud::api::specs::ServerSpec;
+use crate::cloud::api::specs::{BootSource, ServerSpec};
 use crate::cloud::api::views::Accepted;
 use crate::cloud::api::{Door, Plan};
 use crate::cloud::error::ApiError;
@@ -10,7 +10,7 @@ use crate::cloud::question::devices;
 use crate::cloud::view::View;
 use crate::domain::{
     Action, Flavor, Image, Instance, InstanceId, Invalid, KeyPair, OpKind, Reboot, RequestId,
-    TaskState, TraitName, VmState,
+    TaskState, TraitName, VmState, Volume, VolumeId, VolumeState,
 };
 use crate::store::record::{Ledger, keys};
 use crate::store::{StoreExt as _, Txn, Versioned};
@@ -22,9 +22,14 @@ impl Project {
     /// operation's steps. Where no host can take it, the operation fails and the server is left
     /// in [`VmState::Error`] with the reason in its fault.
     ///
+    /// One that boots from a volume has it from now on: the volume is its root disk, for which its
+    /// host gives no room, whatever the flavor says, and cannot be detached. It is available again
+    /// when the server is deleted, or could not be made.
+    ///
     /// # Errors
     /// [`ApiError::NotFound`] for anything the spec names and the project may not use,
-    /// [`ApiError::Unsuitable`] for a flavor too small for the image, [`ApiError::Invalid`] for an
+    /// [`ApiError::VolumeState`] for a volume that is not available, [`ApiError::Unsuitable`] for
+    /// one that was not made of an image, or a flavor too small for the image, [`ApiError::Invalid`] for an
     /// image that contradicts what the flavor says of NUMA cells, [`ApiError::OverQuota`],
     /// [`ApiError::Network`] when the pool has no floating IP left.
     pub async fn create_server(
@@ -61,10 +66,20 @@ impl Project {
                 let ledger = Ledger::for_group(group);
                 txn.touch(view.ledger(&keys::group_ledger(group)), &ledger);
             }
-            let kind = OpKind::CreateServer { instance: id };
+            let kind = OpKind::CreateServer { instance: id, root: instance.root };
             let operation =
                 self.door.begin(Some(&self.id), kind, (instance.generation, None), &mut txn);
             instance.operation = Some(operation);
+            if let Some(root) = instance.root {
+                let volume = self.own_volume(&view, root)?;
+                let next = Volume {
+                    state: VolumeState::Attaching,
+                    operation: Some(operation),
+                    root_of: Some(id),
+                    ..volume.value.clone()
+                };
+                txn.replace(volume, &next);
+            }
             txn.create(&instance);
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
@@ -80,7 +95,15 @@ impl Project {
     ) -> Result<Instance, ApiError> {
         let flavor = view.flavors.get(&keys::flavor(&spec.flavor));
         let flavor = flavor.ok_or_else(|| ApiError::not_found("flavor", &spec.flavor))?;
-        self.door.boots(&flavor.value, view.lend(spec.image, &self.id, txn)?)?;
+        let mut flavor = flavor.value.clone();
+        let (image, lent, root) = match spec.boot {
+            BootSource::Image(image) => (view.lend(image, &self.id, txn)?, Some(image), None),
+            BootSource::Volume(volume) => {
+                flavor = flavor.without_root_disk();
+                (bootable(&self.own_volume(view, volume)?.value)?, None, Some(volume))
+            }
+        };
+        self.door.boots(&flavor, image)?;
         for network in &spec.networks {
             let known = view.networks.get(&keys::network(*network)).map(|known| &known.value);
             let mine = |owner: &crate::domain::ProjectId| *owner == self.id;
@@ -107,8 +130,9 @@ impl Project {
             id,
             project: self.id.clone(),
             name: spec.name.clone(),
-            flavor: flavor.value.clone(),
-            image: spec.image,
+            flavor,
+            image: image.id,
+            root,
             key_pair: None,
             zone: spec.zone.clone(),
             group: spec.group,
@@ -125,7 +149,7 @@ impl Project {
             migration: None,
             shelf: None,
             rescue: None,
-            lent: Some(spec.image),
+            lent,
             boots: 0,
             fault: None,
             created_at: self.door.now(),
@@ -234,8 +258,9 @@ impl Project {
         self.act(request, id, Action::Resume).await
     }
 
-    /// Deletes a server, in whatever state it is, with everything that only it had. Volumes and
-    /// floating IPs are its project's, and stay, but for floating IPs that came
+    /// Deletes a server, in whatever state it is, with everything that only it had. Volumes, also
+    /// the one that it booted from, and floating IPs are its project's, and stay, but for floating
+    /// IPs that came
     /// [with it](ServerSpec::with_floating_ip).
     ///
     /// # Errors
@@ -300,6 +325,29 @@ impl Door {
         flavor.classes()?;
         Ok(TraitName::check_wishes(flavor, &image.properties)?)
     }
+}
+
+/// The image that a volume was made of from which a server is to boot.
+fn bootable(volume: &Volume) -> Result<&Image, ApiError> {
+    if volume.state != VolumeState::Available {
+        let (id, action) = (volume.id.to_string(), "boot from it");
+        return Err(ApiError::VolumeState { id, action, state: volume.state });
+    }
+    volume.image.as_deref().ok_or_else(|| ApiError::Unsuitable {
+        what: format!("volume {}", volume.id),
+        reason: "no server boots from a volume that was not made of an image".to_owned(),
+    })
+}
+
+/// Refuses what a server cannot have done to it because its root disk is a volume.
+pub(crate) fn not_on_volume(
+    server: &Instance,
+    action: &'static str,
+    instead: &'static str,
+) -> Result<(), ApiError> {
+    let Some(volume) = server.root else { return Ok(()) };
+    let (id, volume) = (server.id.to_string(), VolumeId::to_string(&volume));
+    Err(ApiError::OnVolume { id, action, volume, instead })
 }
 
 /// Whether this image fits into a server of this flavor.

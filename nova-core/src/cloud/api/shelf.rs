@@ -3,6 +3,7 @@
 use crate::cloud::api::Plan;
 use crate::cloud::api::images::taken_of;
 use crate::cloud::api::project::Project;
+use crate::cloud::api::servers::not_on_volume;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::domain::{Action, ImageId, InstanceId, Label, OpKind, RequestId};
@@ -19,7 +20,8 @@ impl Project {
     /// paused is stopped.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::ServerState`].
+    /// [`ApiError::NotFound`], [`ApiError::ServerState`]; [`ApiError::OnVolume`] for a server whose
+    /// root disk is a volume.
     pub async fn shelve_server(
         &self,
         request: RequestId,
@@ -30,6 +32,9 @@ impl Project {
             let view = self.door.fresh().await?;
             let instance = self.own(&view, id)?;
             let mut txn = Txn::new();
+            let instead = "so that its host has no disk to put aside: delete the server, \
+                           and boot another from the volume";
+            not_on_volume(&instance.value, "shelve", instead)?;
             let kind = OpKind::Shelve { instance: id, image };
             let operation = self.occupy(instance, Action::Shelve, kind, &mut txn)?;
             let name = Label::new(format!("{}-shelved", instance.value.name));

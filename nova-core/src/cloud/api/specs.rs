@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::{
     AggregateMetadata, ExtraSpecs, FlavorName, GiB, GroupPolicy, ImageFormat, ImageId,
     ImageProperties, KeyPairName, Label, MaxPerHost, MiB, NetworkId, PoolName, ProjectId,
-    SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData, Vcpus, VolumeSize,
-    ZoneName,
+    SchedulerHints, SecurityGroupId, ServerGroupId, ServerName, UserData, Vcpus, VolumeId,
+    VolumeSize, ZoneName,
 };
 
 /// A server to be created.
@@ -17,8 +17,8 @@ pub struct ServerSpec {
     pub name: ServerName,
     /// Its size.
     pub flavor: FlavorName,
-    /// What it starts from.
-    pub image: ImageId,
+    /// What it boots from.
+    pub boot: BootSource,
     /// A key that may log in.
     pub key_pair: Option<KeyPairName>,
     /// The zone it must be in.
@@ -40,6 +40,30 @@ pub struct ServerSpec {
     pub floating_pool: Option<PoolName>,
 }
 
+/// What a server boots from: where its root disk comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BootSource {
+    /// A disk of its host's, made of this image and removed with the server.
+    Image(ImageId),
+    /// This volume, which is there before the server and stays when the server is deleted. Its
+    /// host has no root disk for it.
+    Volume(VolumeId),
+}
+
+impl From<ImageId> for BootSource {
+    fn from(image: ImageId) -> Self {
+        Self::Image(image)
+    }
+}
+
+impl From<VolumeId> for BootSource {
+    fn from(volume: VolumeId) -> Self {
+        Self::Volume(volume)
+    }
+}
+
 impl ServerSpec {
     /// The most interfaces of one server.
     pub const NETWORKS_MAX: usize = 16;
@@ -47,12 +71,13 @@ impl ServerSpec {
     /// The most security groups of one server.
     pub const SECURITY_GROUPS_MAX: usize = 16;
 
-    /// A server without wishes.
-    pub fn new(name: ServerName, flavor: FlavorName, image: ImageId) -> Self {
+    /// A server without wishes, which boots from an image or from a volume that was
+    /// [made of one](VolumeSpec::with_image).
+    pub fn new(name: ServerName, flavor: FlavorName, boot: impl Into<BootSource>) -> Self {
         Self {
             name,
             flavor,
-            image,
+            boot: boot.into(),
             key_pair: None,
             zone: None,
             group: None,
@@ -313,11 +338,20 @@ pub struct VolumeSpec {
     pub name: Label,
     /// Its size.
     pub size: VolumeSize,
+    /// The image that it is made of; empty when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageId>,
 }
 
 impl VolumeSpec {
-    /// A volume of this size.
+    /// An empty volume of this size.
     pub fn new(name: Label, size: VolumeSize) -> Self {
-        Self { name, size }
+        Self { name, size, image: None }
+    }
+
+    /// With the disk that is in this image, so that a server can boot from it.
+    #[must_use]
+    pub fn with_image(self, image: ImageId) -> Self {
+        Self { image: Some(image), ..self }
     }
 }

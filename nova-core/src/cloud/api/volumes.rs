@@ -4,23 +4,28 @@ use std::net::IpAddr;
 
 use crate::cloud::api::Plan;
 use crate::cloud::api::project::Project;
+use crate::cloud::api::servers::not_on_volume;
 use crate::cloud::api::specs::VolumeSpec;
 use crate::cloud::api::views::Accepted;
 use crate::cloud::error::ApiError;
 use crate::cloud::view::View;
 use crate::domain::{
-    Action, AddressState, Attachment, FloatingIp, FloatingOwner, InstanceId, OpId, OpKind,
-    Operation, PoolName, Quantum, RequestId, VmState, Volume, VolumeId, VolumeState,
+    Action, AddressState, Attachment, FloatingIp, FloatingOwner, Image, ImageFormat, ImageId,
+    InstanceId, OpId, OpKind, Operation, PoolName, Quantum, RequestId, VmState, Volume, VolumeId,
+    VolumeState,
 };
 use crate::port::FloatingRequest;
 use crate::store::record::keys;
 use crate::store::{Draft, StoreExt as _, Txn, Versioned};
 
 impl Project {
-    /// Makes a volume.
+    /// Makes a volume, empty or of an image. From one that was made of an image a server can
+    /// [boot](crate::cloud::BootSource::Volume).
     ///
     /// # Errors
-    /// [`ApiError::OverQuota`].
+    /// [`ApiError::OverQuota`]; [`ApiError::NotFound`] for the image, [`ApiError::Unsuitable`] for
+    /// one that cannot be used yet, that is larger than the volume or no disk, and where the volume
+    /// driver makes none of images.
     pub async fn create_volume(
         &self,
         request: RequestId,
@@ -38,6 +43,10 @@ impl Project {
             quota.admits(Quantum::VolumeStorage, size, spec.size.get().0)?;
             let mut txn = Txn::new();
             self.touch(&view, &mut txn);
+            let image = match spec.image {
+                Some(image) => Some(Box::new(self.filling(&view, spec, image, &mut txn)?)),
+                None => None,
+            };
             let kind = OpKind::CreateVolume { volume: id };
             let operation = self.door.begin(Some(&self.id), kind, (0, None), &mut txn);
             txn.create(&Volume {
@@ -48,9 +57,39 @@ impl Project {
                 state: VolumeState::Creating,
                 attachment: None,
                 operation: Some(operation),
+                image,
+                root_of: None,
             });
             Ok(Plan { answer: Accepted { id, operation }, txn, wake: Some(operation) })
         })
+    }
+
+    /// The image of which a volume is to be made.
+    fn filling(
+        &self,
+        view: &View,
+        spec: &VolumeSpec,
+        image: ImageId,
+        txn: &mut Txn,
+    ) -> Result<Image, ApiError> {
+        let image = view.lend(image, &self.id, txn)?;
+        let what = format!("image {} for volume {}", image.id, spec.name);
+        let refuse = |reason: String| Err(ApiError::Unsuitable { what, reason });
+        let volumes = &self.door.ports.volumes;
+        let (size, bytes) = (spec.size.get(), image.content.size_bytes);
+        if volumes.filling().is_none() {
+            return refuse(format!("{volumes} are not made of images"));
+        }
+        if image.format == ImageFormat::RootfsTar {
+            return refuse("it is an archive and no disk".to_owned());
+        }
+        if size < image.min_disk || bytes > size.to_bytes() {
+            let least = image.min_disk;
+            return refuse(format!(
+                "it has {bytes} bytes and needs {least}, the volume has {size}"
+            ));
+        }
+        Ok(image.clone())
     }
 
     /// Destroys a volume.
@@ -118,7 +157,7 @@ impl Project {
     ///
     /// # Errors
     /// [`ApiError::NotFound`]; [`ApiError::ServerState`]; [`ApiError::VolumeState`] unless it is
-    /// in use.
+    /// in use; [`ApiError::OnVolume`] for the root disk of a server.
     pub async fn detach_volume(
         &self,
         request: RequestId,
@@ -133,6 +172,10 @@ impl Project {
                 return Err(in_state(&volume.value, "detach"));
             };
             let instance = self.own(&view, attachment.instance)?;
+            if volume.value.root_of.is_some() {
+                let instead = "which stays as long as the server";
+                not_on_volume(&instance.value, "detach it", instead)?;
+            }
             let mut txn = Txn::new();
             let kind = OpKind::DetachVolume { instance: attachment.instance, volume: id };
             let operation = self.occupy(instance, Action::DetachVolume, kind, &mut txn)?;
@@ -146,7 +189,7 @@ impl Project {
         })
     }
 
-    fn own_volume<'a>(
+    pub(crate) fn own_volume<'a>(
         &self,
         view: &'a View,
         id: VolumeId,

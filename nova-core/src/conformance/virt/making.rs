@@ -13,6 +13,7 @@ use crate::seed::Chance;
 
 pub(super) fn small_guest(instance: InstanceId, image: Image) -> GuestSpec {
     GuestSpec {
+        root: None,
         instance,
         project: valid(ProjectId::new("conformance")),
         name: valid(ServerName::new("guest")),

@@ -45,6 +45,7 @@ pub(super) fn host(id: HostId) -> Host {
 
 pub(super) fn server(id: InstanceId, at: HostId) -> Instance {
     Instance {
+        root: None,
         id,
         project: name("shop"),
         name: name("web"),
@@ -192,6 +193,8 @@ pub(super) fn healthy() -> Snapshot {
     }];
     let size = VolumeSize::new(GiB(1)).unwrap();
     s.volumes = vec![Volume {
+        image: None,
+        root_of: None,
         id: VOLUME,
         project: name("shop"),
         name: name("data"),

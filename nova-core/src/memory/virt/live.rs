@@ -18,6 +18,7 @@ impl LiveMigrate for MemoryHost {
             power: PowerState::Paused,
             volumes: links.iter().map(|link| link.volume).collect(),
             passage: Passage::Expected,
+            root: spec.root,
             assigned: spec.assigned.clone(),
             nics: spec.nics.clone(),
             agent: Agent::of(spec),

@@ -1,7 +1,7 @@
 //! Why a host did not do what it was asked.
 
 use crate::class::Class;
-use crate::domain::{InstanceId, PowerState};
+use crate::domain::{InstanceId, PowerState, VolumeId};
 
 /// What went wrong on a host.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,34 @@ pub enum VirtError {
     NoAgent {
         /// The guest.
         instance: InstanceId,
+        /// What was to be done.
+        operation: &'static str,
+    },
+    /// No guest of this host boots from a volume.
+    #[error(
+        "guest {instance}: guests of this host do not boot from volumes, as of volume {volume}"
+    )]
+    NoBootVolumes {
+        /// The guest.
+        instance: InstanceId,
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// The volume that is the guest's root disk is not plugged in.
+    #[error("guest {instance}: its root disk, volume {volume}, is not plugged in")]
+    NoRootVolume {
+        /// The guest.
+        instance: InstanceId,
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// The guest's root disk is a volume, which this does not concern.
+    #[error("guest {instance}: cannot {operation}: its root disk is volume {volume}")]
+    OnVolume {
+        /// The guest.
+        instance: InstanceId,
+        /// The volume.
+        volume: VolumeId,
         /// What was to be done.
         operation: &'static str,
     },
@@ -64,6 +92,9 @@ impl VirtError {
             Self::NoSuchGuest { .. }
             | Self::WrongPower { .. }
             | Self::NoAgent { .. }
+            | Self::NoBootVolumes { .. }
+            | Self::NoRootVolume { .. }
+            | Self::OnVolume { .. }
             | Self::NoRoom { .. } => Class::Permanent,
         }
     }

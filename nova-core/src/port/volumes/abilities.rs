@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use crate::domain::{Fence, HostId, SnapshotId, VolumeId, VolumeSize};
-use crate::port::{Connection, VolumeError};
+use crate::domain::{Fence, HostId, Image, SnapshotId, VolumeId, VolumeSize};
+use crate::port::{Connection, ImageStore, VolumeError};
 
 /// Lets two hosts have a volume while a guest goes from one to the other. Only whoever moves the
 /// guest may ask for it: of the two guests one is frozen all the time, and no other than the two
@@ -138,6 +138,35 @@ pub trait CloneVolumes: Send + Sync {
         &self,
         volume: VolumeId,
         source: CloneSource,
+        fence: Fence,
+    ) -> Result<(), VolumeError>;
+}
+
+/// Makes volumes that begin with the disk that is in an image, whatever the image's format: a guest
+/// that has such a volume as its root disk boots what is in the image.
+///
+/// Such a volume is whole or it is not there, and reads as zeros behind the disk. The bytes are
+/// compared with what was registered of the image, and looked at, before anything of them is used.
+///
+/// Laws: `filling_is_repeatable`, `a_filled_volume_holds_the_disk_of_its_image`,
+/// `of_a_wrong_image_no_volume_is_made`, `an_image_has_to_fit_into_its_volume`,
+/// `a_filling_that_was_overtaken_makes_nothing`.
+#[async_trait]
+pub trait FillVolumes: Send + Sync {
+    /// Makes a volume of `size` of `image`, whose bytes `images` has; one that was made of the same
+    /// bytes with this size is success, whatever has become of the image.
+    ///
+    /// # Errors
+    /// [`VolumeError::Exists`] when it is there, and was made of something else or with another
+    /// size; [`VolumeError::Image`] for an image that is missing, is not what was registered, or is
+    /// none that a volume is made of; [`VolumeError::TooSmall`]; [`VolumeError::Overtaken`];
+    /// [`VolumeError::Io`]. Nothing was made then.
+    async fn fill(
+        &self,
+        volume: VolumeId,
+        size: VolumeSize,
+        image: &Image,
+        images: &dyn ImageStore,
         fence: Fence,
     ) -> Result<(), VolumeError>;
 }

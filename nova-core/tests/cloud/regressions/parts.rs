@@ -106,6 +106,10 @@ impl VolumeDriver for MoodyVolumes {
     fn cloning(&self) -> Option<&dyn nova_core::port::CloneVolumes> {
         self.volumes.cloning()
     }
+
+    fn filling(&self) -> Option<&dyn nova_core::port::FillVolumes> {
+        self.volumes.filling()
+    }
 }
 
 /// What is wrong with networks.

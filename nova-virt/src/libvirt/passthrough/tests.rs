@@ -1,14 +1,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nova_core::clock::SystemClock;
+use nova_core::clock::{Meter, SystemClock};
 use nova_core::port::VirtDriver as _;
 use tokio::sync::broadcast;
 
 use super::*;
 use crate::domain::{DomainOptions, Hypervisor};
 use crate::libvirt::daemon::{
-    Change, CopyDisks, Daemon, DomainId, DomainState, LibvirtError, Migrations, Traffic, Which,
+    Agents, Change, CopyDisks, Daemon, DomainId, DomainState, LibvirtError, Migrations, Traffic,
+    Which,
 };
 use crate::libvirt::{LibvirtHost, Libvirtd};
 
@@ -231,6 +232,16 @@ const CAPABILITIES: &str = "<capabilities><host><topology><cells num='1'><cell i
 
 #[async_trait]
 impl Daemon for Fake {
+    fn measured_by(&self, _: Meter) {}
+    async fn save(&self, _: DomainId) -> Result<(), LibvirtError> {
+        Err(LibvirtError::Lost)
+    }
+    async fn restore(&self, _: DomainId) -> Result<(), LibvirtError> {
+        Err(LibvirtError::Lost)
+    }
+    async fn forget_memory(&self, _: DomainId) -> Result<(), LibvirtError> {
+        Err(LibvirtError::Lost)
+    }
     async fn version(&self) -> Result<u64, LibvirtError> {
         Ok(7_002_000)
     }
@@ -295,6 +306,9 @@ impl Daemon for Fake {
         None
     }
     fn copying(&self) -> Option<&dyn CopyDisks> {
+        None
+    }
+    fn agents(&self) -> Option<&dyn Agents> {
         None
     }
     fn is_told(&self) -> bool {

@@ -50,6 +50,7 @@ fn nic(last: u8) -> Nic {
 pub(super) fn guest(hypervisor: Hypervisor) -> GuestSpec {
     let container = hypervisor == Hypervisor::Lxc;
     GuestSpec {
+        root: None,
         instance: InstanceId::from_u128(0xabc),
         project: ProjectId::new("project").unwrap(),
         name: ServerName::new("web-1").unwrap(),
@@ -134,6 +135,12 @@ pub(super) fn all() -> Vec<Sample> {
     let taken = ["vdb".to_owned()];
     let behind = rescued(plain(Qemu), &rescue, &options(Qemu), &taken);
 
+    let mut on_volume = full.clone();
+    on_volume.root = Some(VolumeId::from_u128(4));
+    let on_volume = derive(&on_volume, &options(Qemu)).with_config_drive();
+    // In the order of their ids, as they are kept.
+    let its_volumes = vec![volume(3, "vde"), volume(4, "vda")];
+
     let mut two_cpus = guest(Lxc);
     two_cpus.vcpus = Vcpus(2);
     let users = Extras { first_user: Some(1_000_000), ..bare() };
@@ -150,6 +157,7 @@ pub(super) fn all() -> Vec<Sample> {
         sample("qemu-kernel", plain(Qemu).booting(kernel), bare()),
         sample("qemu-rescue", behind, Extras { volumes: vec![volume(1, "vdb")], ..bare() }),
         sample("qemu-agent", derive(&agent, &options(Qemu)), bare()),
+        sample("qemu-volume", on_volume, Extras { volumes: its_volumes, ..bare() }),
         sample("kvm", plain(Kvm), bare()),
         sample("kvm-confined", derive(&sata, &options(Kvm).with_cpu(model)), confined(bare())),
         sample("kvm-cells", derive(&cells, &passthrough), bare()),
