@@ -130,7 +130,10 @@ impl Inner {
             });
             if machine.is_some() {
                 record.machine = machine;
-                self.save(record).await?;
+                // One that is being made is saved when it is whole, and not before that needed.
+                if record.whole {
+                    self.save(record).await?;
+                }
             }
         }
         Ok(())
