@@ -349,6 +349,12 @@ impl LibvirtError {
         matches!(self, Self::Refused { code: 42, .. })
     }
 
+    /// Whether a container was started so lately that its first process is not known yet, without
+    /// which nothing is plugged into it.
+    pub(crate) fn is_too_early(&self) -> bool {
+        matches!(self, Self::Refused { code: 55, message } if message.contains("init PID"))
+    }
+
     /// Whether the host has no such device.
     pub(crate) fn is_no_node_device(&self) -> bool {
         matches!(self, Self::Refused { code: 53, .. })

@@ -40,8 +40,15 @@ impl PlugInterfaces for LibvirtHost {
                 None => None,
             };
             let xml = card(interface, inside).write().map_err(host(operation))?;
-            let plugged = inner.daemon().plug(domain_of(instance), &xml).await;
-            plugged.map_err(host(operation))
+            let plugged = inner
+                .wait_until(instance, || async {
+                    match inner.daemon().plug(domain_of(instance), &xml).await {
+                        Err(error) if error.is_too_early() => Ok(false),
+                        plugged => plugged.map(|()| true),
+                    }
+                })
+                .await?;
+            if plugged { Ok(()) } else { Err(host(operation)("it does not come up")) }
         })
         .await
     }
