@@ -12,7 +12,7 @@ use nova_core::domain::{
 };
 use nova_core::port::NetworkSpec;
 use nova_core::seed::Seed;
-use nova_sched::sim::{OnBadRow, Replay, TraceReader, uniform_hosts};
+use nova_sched::sim::{Scenario, Simulation, TraceReader, uniform_hosts};
 use nova_sched::{Filter, FilterScheduler, Reason, Verdict, Weigher, filters};
 use nova_virt::SimHost;
 
@@ -103,8 +103,9 @@ fn in_a_replay() -> Result<(), Box<dyn Error>> {
                  1,0,-1,1,6144\n2,1,-1,1,6144\n3,2,9,1,6144\n4,3,-1,1,6144\n\
                  5,10,-1,1,6144\n6,11,-1,1,4096\n";
     let policy = policy()?;
-    let mut replay = Replay::new(&policy, uniform_hosts(2, HOST)?, Seed::new(1));
-    let report = replay.run(TraceReader::new(trace.as_bytes())?, OnBadRow::Refuse)?;
+    let (hosts, scenario) = (uniform_hosts(2, HOST)?, Scenario::default());
+    let mut simulation = Simulation::new(hosts, &policy, scenario, Seed::new(1))?;
+    let report = simulation.run(TraceReader::new(trace.as_bytes())?)?;
     println!("in a replay on two hosts: {} placed, {} rejected", report.placed, report.rejected);
     for rejected in &report.rejected_for {
         println!("  {} on {} hosts: {}", rejected.filter, rejected.hosts, rejected.reason);

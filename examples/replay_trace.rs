@@ -21,7 +21,9 @@ use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 use nova_core::seed::Seed;
 use nova_examples::{Stopwatch, Timing};
 use nova_sched::Registry;
-use nova_sched::sim::{OnBadRow, Replay, Report, TraceReader, Use, uniform_hosts};
+use nova_sched::sim::{
+    OnBadRow, Report, Scenario, Simulation, SimulationError, TraceReader, Use, uniform_hosts,
+};
 
 /// Replays a VM trace through a placement policy and reports how it went.
 #[derive(Debug, Parser)]
@@ -103,12 +105,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let stopwatch = Stopwatch::start();
     let trace = TraceReader::new(bar.wrap_read(file));
-    let mut replay = Replay::new(&policy, hosts, Seed::new(args.seed));
-    let on_bad_row = match args.on_bad_row {
+    let mut scenario = Scenario::default();
+    scenario.on_bad_row = match args.on_bad_row {
         BadRows::Refuse => OnBadRow::Refuse,
         BadRows::Skip => OnBadRow::Skip,
     };
-    let report = trace.map_err(Into::into).and_then(|trace| replay.run(trace, on_bad_row));
+    let mut simulation = Simulation::new(hosts, &policy, scenario, Seed::new(args.seed))?;
+    let report = trace.map_err(Into::into).and_then(|trace| simulation.run(trace));
     bar.finish_and_clear();
     let report = report.map_err(|error| Failed { trace: name.to_string(), source: error })?;
     let timing = stopwatch.timing(report.placed);
@@ -129,11 +132,11 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The replay's error with the file in front of it.
+/// The simulation's error with the file in front of it.
 #[derive(Debug)]
 struct Failed {
     trace: String,
-    source: nova_sched::sim::ReplayError,
+    source: SimulationError,
 }
 
 impl std::fmt::Display for Failed {
@@ -144,7 +147,7 @@ impl std::fmt::Display for Failed {
 
 impl Error for Failed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The replay's own message is part of this one; what is behind it is not.
+        // The simulation's own message is part of this one; what is behind it is not.
         self.source.source()
     }
 }

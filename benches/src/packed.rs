@@ -33,30 +33,13 @@ impl Packed {
     pub fn best(&self, shape: Shape) -> Option<usize> {
         let (want_vcpus, want_quanta) = (shape.vcpus as f32, shape.quanta as f32);
         let columns = || self.vcpus.iter().zip(&self.quanta);
-        // Lanes of eight, so that the compiler works on several hosts at once.
-        let fold = |key: &dyn Fn(f32, f32) -> f32| {
-            let mut least = [f32::INFINITY; 8];
-            let (vcpus, quanta) = (self.vcpus.chunks_exact(8), self.quanta.chunks_exact(8));
-            let rest = vcpus.remainder().iter().zip(quanta.remainder());
-            for (vcpus, quanta) in vcpus.zip(quanta) {
-                for lane in 0..8 {
-                    let (v, q) = (vcpus[lane], quanta[lane]);
-                    let fits = v >= want_vcpus && q >= want_quanta;
-                    let key = if fits { key(v, q) } else { f32::INFINITY };
-                    least[lane] = if key < least[lane] { key } else { least[lane] };
-                }
-            }
-            let rest = rest.map(|(v, q)| {
-                if *v >= want_vcpus && *q >= want_quanta { key(*v, *q) } else { f32::INFINITY }
-            });
-            least.into_iter().chain(rest).fold(f32::INFINITY, f32::min)
-        };
         let fits = |v: f32, q: f32| v >= want_vcpus && q >= want_quanta;
         let sign = match self.rule {
             Rule::BestFit => 1.0,
             Rule::WorstFit => -1.0,
             Rule::Nova => {
-                let (most_vcpus, most_quanta) = (-fold(&|v, _| -v), -fold(&|_, q| -q));
+                let (most_vcpus, most_quanta) =
+                    (-self.least(shape, |v, _| -v), -self.least(shape, |_, q| -q));
                 if most_vcpus == f32::NEG_INFINITY {
                     return None;
                 }
@@ -73,10 +56,33 @@ impl Packed {
                 return best.map(|(_, at)| at);
             }
         };
-        let least = if sign > 0.0 { fold(&|v, _| v) } else { fold(&|v, _| -v) };
+        let least =
+            if sign > 0.0 { self.least(shape, |v, _| v) } else { self.least(shape, |v, _| -v) };
         if least == f32::INFINITY {
             return None;
         }
         columns().position(|(v, q)| *v * sign == least && fits(*v, *q))
+    }
+
+    /// The least key of the hosts with room; infinite where there is none.
+    fn least(&self, shape: Shape, key: impl Fn(f32, f32) -> f32) -> f32 {
+        let (want_vcpus, want_quanta) = (shape.vcpus as f32, shape.quanta as f32);
+        // Without a branch, so that the compiler works on several hosts at once.
+        let key = |v: f32, q: f32| {
+            let fits = (v >= want_vcpus) & (q >= want_quanta);
+            let key = key(v, q);
+            if fits { key } else { f32::INFINITY }
+        };
+        let mut least = [f32::INFINITY; 8];
+        let (vcpus, quanta) = (self.vcpus.chunks_exact(8), self.quanta.chunks_exact(8));
+        let rest = vcpus.remainder().iter().zip(quanta.remainder());
+        for (vcpus, quanta) in vcpus.zip(quanta) {
+            for lane in 0..8 {
+                let key = key(vcpus[lane], quanta[lane]);
+                least[lane] = if key < least[lane] { key } else { least[lane] };
+            }
+        }
+        let rest = rest.map(|(v, q)| key(*v, *q));
+        least.into_iter().chain(rest).fold(f32::INFINITY, f32::min)
     }
 }

@@ -2,6 +2,8 @@
 //! has left, and what `private_cloud` and `kill` tell, so that tests can tell it too.
 
 pub mod cold;
+pub mod compare;
+pub mod convert;
 pub mod kill;
 #[cfg(feature = "libvirt")]
 pub mod libvirt_host;

@@ -89,6 +89,13 @@ impl Chance {
         bytes
     }
 
+    /// A seed that is drawn: cheaper than a child where very many are needed one after the other.
+    pub fn seed(&mut self) -> Seed {
+        let mut bytes = [0; 32];
+        self.0.fill_bytes(&mut bytes);
+        Seed(bytes)
+    }
+
     /// A number below `bound`, each equally likely; 0 when `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {

@@ -45,7 +45,8 @@
 //! - [`explain`]: why a request found no host, and what would have helped;
 //! - [`Rules`], [`differences`]: where Nova surprises, and what happens here instead;
 //! - `conformance` (feature of that name): cases computed by the real Nova, and a runner for them;
-//! - `sim` (feature of that name): VM traces replayed through any scheduler with virtual time.
+//! - `sim` (feature of that name): VM traces replayed through any scheduler with virtual time, and
+//!   readers of the traces that clouds have published.
 
 mod alternates;
 mod config;

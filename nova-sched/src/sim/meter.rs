@@ -1,5 +1,7 @@
 //! Quantities over virtual time.
 
+use super::Moment;
+
 /// A quantity that changes at points in time: what it is, was at most, and was on average.
 ///
 /// Sums are whole numbers, so that their order does not matter.
@@ -7,18 +9,22 @@
 pub(crate) struct Meter {
     now: u64,
     peak: u64,
-    /// The quantity times the seconds for which it had that value.
+    /// Since when it has that value.
+    since: Moment,
+    /// The quantity times the milliseconds for which it had that value, up to then.
     sum: u128,
 }
 
 impl Meter {
-    /// Lets `seconds` pass.
-    pub(crate) fn pass(&mut self, seconds: u64) {
-        self.sum += u128::from(self.now) * u128::from(seconds);
+    /// Forgets what was before `at`; what it is now stays.
+    pub(crate) fn start(&mut self, at: Moment) {
+        *self = Self { now: self.now, peak: self.now, since: at, sum: 0 };
     }
 
     /// Changes the quantity.
-    pub(crate) fn set(&mut self, now: u64) {
+    pub(crate) fn set(&mut self, at: Moment, now: u64) {
+        self.sum += u128::from(self.now) * u128::from(at.millis_since(self.since));
+        self.since = self.since.max(at);
         self.now = now;
         self.peak = self.peak.max(now);
     }
@@ -31,9 +37,14 @@ impl Meter {
         self.peak
     }
 
-    /// The mean over `seconds` in all; over none it is what the quantity is now.
-    pub(crate) fn mean(&self, seconds: u64) -> f64 {
-        if seconds == 0 { self.now as f64 } else { self.sum as f64 / seconds as f64 }
+    /// The quantity times milliseconds, up to `at`.
+    pub(crate) fn sum(&self, at: Moment) -> u128 {
+        self.sum + u128::from(self.now) * u128::from(at.millis_since(self.since))
+    }
+
+    /// The mean over `millis` in all, up to `at`; over none it is what the quantity is now.
+    pub(crate) fn mean(&self, at: Moment, millis: u64) -> f64 {
+        if millis == 0 { self.now as f64 } else { self.sum(at) as f64 / millis as f64 }
     }
 }
 
@@ -43,11 +54,12 @@ mod tests {
 
     #[test]
     fn the_mean_weighs_by_time() {
+        let at = Moment::of_seconds;
         let mut meter = Meter::default();
-        meter.set(10);
-        meter.pass(1);
-        meter.set(2);
-        meter.pass(3);
-        assert_eq!((meter.mean(4), meter.peak(), meter.now()), (4.0, 10, 2));
+        meter.set(at(5), 10);
+        meter.start(at(6));
+        meter.set(at(7), 2);
+        assert_eq!((meter.mean(at(10), 4000), meter.peak(), meter.now()), (4.0, 10, 2));
+        assert_eq!(meter.mean(at(6), 0), 2.0);
     }
 }

@@ -1,68 +1,101 @@
 //! VM traces replayed through any scheduler, with virtual time.
 //!
-//! A trace is a CSV file with the header `vm,arrival_s,end_s,vcpu,mem_mib`, one row for each VM in
-//! the order of arrival: a number that identifies the VM, the seconds at which it comes and goes
-//! (-1: never), its virtual CPUs and its memory in mebibytes. [`TraceReader`] streams it, and
-//! [`Replay`] asks the same [`Scheduler`](nova_core::port::Scheduler) that a cloud would.
+//! A trace is rows in the order of arrival: a number that identifies the VM, the seconds at which
+//! it comes and goes, its virtual CPUs and its memory. [`TraceReader`] streams the plain form, and
+//! a [`Simulation`] asks the same [`Scheduler`](nova_core::port::Scheduler) that a cloud would.
 //!
 //! ```
 //! use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 //! use nova_core::seed::Seed;
 //! use nova_sched::FilterScheduler;
-//! use nova_sched::sim::{OnBadRow, Replay, TraceReader, uniform_hosts};
+//! use nova_sched::sim::{Scenario, Simulation, TraceReader, uniform_hosts};
 //!
 //! let trace = "vm,arrival_s,end_s,vcpu,mem_mib\n1,0,10,4,1024\n2,5,-1,4,1024\n3,10,20,4,1024\n";
 //! let shape = Resources { vcpus: Vcpus(8), memory: MiB(4096), disk: GiB(0) };
 //!
 //! let policy = FilterScheduler::best_fit();
-//! let mut replay = Replay::new(&policy, uniform_hosts(1, shape)?, Seed::new(1));
-//! let report = replay.run(TraceReader::new(trace.as_bytes())?, OnBadRow::Refuse)?;
+//! let hosts = uniform_hosts(1, shape)?;
+//! let mut simulation = Simulation::new(hosts, &policy, Scenario::default(), Seed::new(1))?;
+//! let report = simulation.run(TraceReader::new(trace.as_bytes())?)?;
 //! assert_eq!((report.placed, report.rejected), (3, 0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The rules of a replay
-//! - Departures at a second come before arrivals at that second; several departures at one second
-//!   come in the order in which their VMs came; arrivals keep the order of the file.
-//! - A VM that finds no host is rejected for good.
+//! # The rules
+//! - Of what happens in one moment, what makes room comes first: repairs, departures (in the order
+//!   in which their VMs came), ends of migrations; then failures, maintenance and resizes; arrivals
+//!   come last, in the order of the trace.
+//! - A VM that finds no host is rejected for good, unless the [scenario](Scenario) lets it wait.
 //! - Nothing is ever over-committed: an answer of the scheduler that would is an error.
-//! - Chance comes from the seed and the number of the request, so that the same trace, hosts,
-//!   policy and seed give the same report.
+//! - Chance comes from the seed: the same trace, cluster, policy, scenario and seed give the same
+//!   events, and the same [`Report`].
 //!
 //! What is measured, and over which time, is said at the fields of [`Report`].
+//!
+//! # Rooms
+//! - [`trace`]: rows from files in many formats, or of chance;
+//! - [`Cluster`], [`Scenario`]: what there is, and what happens besides;
+//! - [`Simulation`], [`World`]: virtual time, and what there is at each moment of it;
+//! - [`Watcher`], [`Event`], [`EventLog`]: whoever wants to know all of it;
+//! - [`policies`], [`Planner`]: what papers compare, and who moves VMs;
+//! - [`Report`]: what came out;
+//! - [`experiment`]: many of them, compared.
 
+mod agenda;
+mod bound;
+mod cluster;
+mod contention;
+mod cost;
+mod counts;
+mod event;
+pub mod experiment;
+mod failing;
+mod histogram;
+mod maintenance;
 mod meter;
-mod replay;
+mod moment;
+mod moving;
+mod placing;
+pub mod policies;
+mod preempting;
 mod report;
-mod trace;
+mod resizing;
+mod sampling;
+mod scenario;
+mod simulation;
+mod superposed;
+pub mod trace;
+mod vm;
+mod waiting;
+mod world;
 
-use nova_core::domain::{
-    HostId, HostName, HostState, HostTable, Invalid, Inventory, Resources, ZoneName,
+pub use cluster::{Cluster, ClusterConfig, HostGroup, uniform_hosts};
+pub use cost::{MoveCost, PowerCurve};
+pub use event::{Event, EventLog, PutOff, Refused, Watcher};
+pub use histogram::Histogram;
+pub use moment::Moment;
+pub use moving::{Move, Planner};
+pub use report::{
+    ByShape, Fragmentation, NPlusOne, Quantiles, RejectedFor, Report, Sample, SkippedRow, Stranded,
+    Use,
 };
-
-pub use replay::{OnBadRow, Replay, ReplayError};
-pub use report::{Fragmentation, RejectedFor, Report, SkippedRow, Use};
+pub use scenario::{
+    Failures, Foresight, Maintenance, Planning, Preemption, Resizes, Scenario, Several, Waiting,
+};
+pub use simulation::{Simulation, SimulationError, Stopwatch};
+pub use superposed::Superposed;
 pub use trace::{BadRow, TraceError, TraceReader, TraceRow};
+pub use vm::{Place, Shape, ShapeKey, Vm, VmKey};
+pub use world::{EXPECTED_END_S, World};
 
-/// So many hosts, all of one shape, numbered from 1, without reserve or over-commit.
-///
-/// # Errors
-/// [`Invalid`] for no host, more than a million, or a host without CPUs or memory.
-pub fn uniform_hosts(count: u32, shape: Resources) -> Result<HostTable, Invalid> {
-    if !(1..=1_000_000).contains(&count) {
-        return Err(Invalid::new("hosts", count, "1 to 1000000"));
-    }
-    if shape.vcpus.get() == 0 {
-        return Err(Invalid::new("host.vcpus", shape.vcpus, "at least 1"));
-    }
-    if shape.memory.get() == 0 {
-        return Err(Invalid::new("host.memory", shape.memory, "at least 1 MiB"));
-    }
-    let zone = ZoneName::new("sim")?;
-    let inventory = Inventory::new(shape);
-    let host = |number: u32| {
-        let name = HostName::new(format!("host-{number:07}"))?;
-        Ok(HostState::new(HostId::from_u128(number.into()), name, zone.clone(), inventory))
-    };
-    Ok(HostTable::new((1..=count).map(host).collect::<Result<Vec<_>, Invalid>>()?))
+/// What to do with a row that makes no sense.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OnBadRow {
+    /// Stop with an error that names it.
+    #[default]
+    Refuse,
+    /// Leave it out, and say so in the report.
+    Skip,
 }

@@ -3,11 +3,13 @@
 mod alternates;
 mod decisions;
 mod devices;
+mod experiment;
 mod explain;
 mod kit;
 mod laws;
 mod lookup;
 mod purpose;
-mod replay;
 mod select;
+mod sim;
+mod trace;
 mod vectors;

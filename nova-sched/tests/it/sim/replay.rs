@@ -7,7 +7,9 @@ use nova_core::domain::*;
 use nova_core::port::{NoValidHost, Scheduler};
 use nova_core::seed::Seed;
 use nova_sched::FilterScheduler;
-use nova_sched::sim::{OnBadRow, Replay, ReplayError, Report, TraceReader, uniform_hosts};
+use nova_sched::sim::{
+    OnBadRow, Report, Scenario, Simulation, SimulationError, TraceReader, uniform_hosts,
+};
 
 const HEADER: &str = "vm,arrival_s,end_s,vcpu,mem_mib\n";
 
@@ -17,13 +19,16 @@ fn replay(
     hosts: u32,
     rows: &str,
     on_bad_row: OnBadRow,
-) -> Result<(Report, HostTable), ReplayError> {
+) -> Result<(Report, HostTable), SimulationError> {
     let shape = Resources { vcpus: Vcpus(4), memory: MiB(4096), disk: GiB(0) };
     let policy = FilterScheduler::first_fit();
-    let mut replay = Replay::new(&policy, uniform_hosts(hosts, shape).unwrap(), Seed::new(1));
+    let mut scenario = Scenario::default();
+    scenario.on_bad_row = on_bad_row;
+    let hosts = uniform_hosts(hosts, shape).unwrap();
+    let mut simulation = Simulation::new(hosts, &policy, scenario, Seed::new(1))?;
     let text = format!("{HEADER}{rows}");
-    let report = replay.run(TraceReader::new(text.as_bytes())?, on_bad_row)?;
-    Ok((report, replay.hosts().clone()))
+    let report = simulation.run(TraceReader::new(text.as_bytes())?)?;
+    Ok((report, simulation.world().hosts().clone()))
 }
 
 fn check(hosts: u32, rows: &str, placed: u64, rejected: u64) -> Report {
@@ -74,7 +79,7 @@ fn fragmentation_is_the_free_share_that_the_usual_vm_cannot_have() {
     // Host 1 is left with 3 vCPU without memory, host 2 is empty: of 7 free, 3 are of no use.
     let report = check(2, "1,0,-1,1,4096\n", 1, 0);
     assert_eq!(report.fragmentation.at_end, 3.0 / 7.0);
-    assert_eq!(report.fragmentation.peak, 0.0);
+    assert_eq!((report.fragmentation.mean, report.fragmentation.peak), (3.0 / 14.0, 3.0 / 7.0));
 }
 
 #[test]
@@ -149,11 +154,14 @@ fn a_scheduler_that_overcommits_is_found_out() {
         }
     }
     let shape = Resources { vcpus: Vcpus(4), memory: MiB(4096), disk: GiB(0) };
-    let mut replay = Replay::new(&Careless, uniform_hosts(2, shape).unwrap(), Seed::new(1));
+    let mut scenario = Scenario::default();
+    scenario.on_bad_row = OnBadRow::Skip;
+    let hosts = uniform_hosts(2, shape).unwrap();
+    let mut simulation = Simulation::new(hosts, &Careless, scenario, Seed::new(1)).unwrap();
     let text = format!("{HEADER}1,0,-1,4,1\n2,0,-1,4,1\n");
     let trace = TraceReader::new(text.as_bytes()).unwrap();
-    let error = replay.run(trace, OnBadRow::Skip).unwrap_err();
-    assert!(matches!(error, ReplayError::BadAnswer { line: 3, .. }), "{error}");
+    let error = simulation.run(trace).unwrap_err();
+    assert!(matches!(error, SimulationError::BadAnswer { vm: 2, .. }), "{error}");
     assert!(error.to_string().ends_with("which has no room"), "{error}");
 }
 
@@ -170,7 +178,7 @@ fn hosts_out_of_range_are_refused() {
 }
 
 /// Where the traces are: `NOVA_TRACES`, or beside the repository.
-fn trace_file(name: &str) -> PathBuf {
+pub(crate) fn trace_file(name: &str) -> PathBuf {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/traces");
     std::env::var_os("NOVA_TRACES").map_or_else(beside, PathBuf::from).join(name)
 }
@@ -189,10 +197,11 @@ fn the_head_of_a_real_trace_is_placed_alike_every_time() {
     let shape = Resources { vcpus: Vcpus(64), memory: MiB(262_144), disk: GiB(0) };
     for policy in FilterScheduler::named() {
         let run = || {
-            let mut replay = Replay::new(&policy, uniform_hosts(60, shape).unwrap(), Seed::new(1));
-            let trace = TraceReader::new(head.as_bytes()).unwrap();
-            let report = replay.run(trace, OnBadRow::Refuse).unwrap();
-            let left: Resources = replay.hosts().rows().map(|row| *row.used()).sum();
+            let hosts = uniform_hosts(60, shape).unwrap();
+            let scenario = Scenario::default();
+            let mut simulation = Simulation::new(hosts, &policy, scenario, Seed::new(1)).unwrap();
+            let report = simulation.run(TraceReader::new(head.as_bytes()).unwrap()).unwrap();
+            let left: Resources = simulation.world().hosts().rows().map(|row| *row.used()).sum();
             (serde_json::to_string(&report).unwrap(), report, left)
         };
         let (json, report, left) = run();
