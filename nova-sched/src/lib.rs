@@ -56,6 +56,7 @@ pub mod differences;
 pub mod explain;
 mod filter;
 pub mod filters;
+mod hex;
 mod index;
 mod normalise;
 mod options;

@@ -296,6 +296,11 @@ impl HostState {
         hash.0.finalize().into()
     }
 
+    /// Whether new servers may come: it answers, and its operator lets them.
+    pub fn is_open(&self) -> bool {
+        self.liveness == Liveness::Up && self.admission == Admission::Enabled
+    }
+
     /// Whether `instance` is there.
     pub fn has_instance(&self, instance: InstanceId) -> bool {
         self.place_of(instance).is_ok()

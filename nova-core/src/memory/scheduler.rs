@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Admission, Assigned, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid,
-    Liveness, Placement, Purpose, Refusal, RequestSpec,
+    Assigned, Funnel, FunnelStage, GroupPolicy, HostId, HostState, HostTable, Invalid, Placement,
+    Purpose, Refusal, RequestSpec,
 };
 use crate::port::{NoValidHost, Scheduler};
 use crate::seed::Seed;
@@ -124,7 +124,7 @@ fn is_destination(host: &HostState, request: &RequestSpec) -> bool {
 }
 
 fn is_up(host: &HostState, _: &RequestSpec) -> bool {
-    host.admission == Admission::Enabled && host.liveness == Liveness::Up
+    host.is_open()
 }
 
 fn is_in_zone(host: &HostState, request: &RequestSpec) -> bool {

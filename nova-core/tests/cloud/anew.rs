@@ -143,6 +143,20 @@ pub(crate) async fn until(begun: &AtomicBool) {
     }
 }
 
+/// Deletes a server, after which nothing of it is left anywhere.
+pub(crate) async fn leaves_nothing_when_deleted(
+    world: &World,
+    id: InstanceId,
+    while_it: &dyn std::fmt::Debug,
+) {
+    let (admin, project) = (world.admin(), world.project());
+    world.done(project.delete_server(project.new_request(), id).await).await;
+    assert_eq!(world.guests().await, 0, "{while_it:?}");
+    let hosts = admin.hosts().await.unwrap();
+    assert!(hosts.iter().all(|host| host.instances.is_empty()), "{while_it:?}");
+    world.healthy().await;
+}
+
 #[test]
 fn a_server_that_is_deleted_while_it_is_evacuated_leaves_nothing() {
     for verb in ["create", "plug"] {
@@ -226,17 +240,14 @@ pub(crate) async fn trouble_everywhere(world: &mut World, trouble: &Trouble) {
 fn a_server_that_is_deleted_while_it_is_rebuilt_leaves_nothing() {
     for verb in ["remove", "create", "plug"] {
         run(async |world: &mut World| {
-            let (admin, project) = (world.admin(), world.project());
+            let project = world.project();
             let (id, _) = furnished(world).await;
             let begun = Arc::new(AtomicBool::new(false));
             trouble_everywhere(world, &slow(world, verb, &begun)).await;
             let image = world.image;
             project.rebuild_server(project.new_request(), id, image).await.unwrap();
             until(&begun).await;
-            world.done(project.delete_server(project.new_request(), id).await).await;
-            assert_eq!(world.guests().await, 0);
-            assert!(admin.hosts().await.unwrap().iter().all(|host| host.instances.is_empty()));
-            world.healthy().await;
+            leaves_nothing_when_deleted(world, id, &verb).await;
         });
     }
 }

@@ -10,6 +10,7 @@ use nova_core::seed::Seed;
 use sha2::{Digest as _, Sha256};
 
 use crate::FilterScheduler;
+use crate::hex::hex;
 use crate::normalise::Scale;
 use crate::pipeline::Ranking;
 use crate::tally::{Chosen, Counts, Tally};
@@ -345,13 +346,6 @@ fn lanes(digest: [u8; 32]) -> Lanes {
         *lane = u64::from_le_bytes(*bytes);
     }
     lanes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Writes down what is told while a request is placed.

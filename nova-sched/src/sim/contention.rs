@@ -182,12 +182,8 @@ impl Simulation<'_> {
             let Some(vm) = self.still(*tenure) else { continue };
             let Some(known) = self.world.vm(vm) else { continue };
             let amount = self.world.resources_of(known);
-            let closed = |row: &nova_core::domain::HostState| {
-                row.liveness != nova_core::domain::Liveness::Up
-                    || row.admission != nova_core::domain::Admission::Enabled
-                    || row.lacks(&amount).is_some()
-            };
-            if self.world.hosts().at(*host).is_none_or(closed) {
+            let row = self.world.hosts().at(*host);
+            if row.is_none_or(|row| !row.is_open() || row.lacks(&amount).is_some()) {
                 conflict = Some((vm, *host));
                 break;
             }

@@ -2,6 +2,8 @@
 
 use nova_core::domain::{Invalid, MiB};
 
+use super::range::within;
+
 /// The power that a host takes by the share of its CPUs in use: points that are joined by lines.
 ///
 /// SPECpower results are such points, 10 % apart; two points are the usual linear model.
@@ -79,18 +81,10 @@ impl MoveCost {
     /// # Errors
     /// [`Invalid`] names what is out of range.
     pub fn check(&self) -> Result<(), Invalid> {
-        if !(1e-3..=1e9).contains(&self.bandwidth_mib_s) {
-            let allowed = "0.001 to 1000000000";
-            return Err(Invalid::new("moves.bandwidth_mib_s", self.bandwidth_mib_s, allowed));
-        }
-        if !(0.0..=100.0).contains(&self.dirty_share) {
-            return Err(Invalid::new("moves.dirty_share", self.dirty_share, "0 to 100"));
-        }
-        if self.overhead_ms > 86_400_000 {
-            let allowed = "at most 86400000, a day";
-            return Err(Invalid::new("moves.overhead_ms", self.overhead_ms, allowed));
-        }
-        Ok(())
+        let (bandwidth, overhead) = (self.bandwidth_mib_s, self.overhead_ms);
+        within("moves.bandwidth_mib_s", bandwidth, 1e-3..=1e9, "0.001 to 1000000000")?;
+        within("moves.dirty_share", self.dirty_share, 0.0..=100.0, "0 to 100")?;
+        within("moves.overhead_ms", overhead, 0..=86_400_000, "at most 86400000, a day")
     }
 
     /// Milliseconds for a VM of so much memory.

@@ -27,7 +27,6 @@ pub(super) struct Counts {
     pub(super) put_off: BTreeMap<PutOff, u64>,
     /// VMs that were put off and not placed again.
     pub(super) lost: u64,
-    pub(super) asked_again: u64,
     pub(super) preemptions: u64,
     pub(super) host_failures: u64,
     pub(super) resized: u64,
@@ -76,10 +75,5 @@ impl Counts {
                 *all_hosts += hosts as u64;
             }
         }
-    }
-
-    /// Since when time is measured.
-    pub(super) fn measured_since(&self) -> Moment {
-        self.last_arrival.unwrap_or_default()
     }
 }

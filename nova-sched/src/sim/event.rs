@@ -135,8 +135,6 @@ pub enum Refused {
     Ended,
     /// Every scheduler's choice was taken by somebody else, too often.
     Conflicts,
-    /// The trace ended, and nothing will ever make room.
-    Stranded,
 }
 
 /// Why a VM was put off its host.

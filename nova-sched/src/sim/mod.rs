@@ -58,6 +58,7 @@ mod moving;
 mod placing;
 pub mod policies;
 mod preempting;
+mod range;
 mod report;
 mod resizing;
 mod sampling;

@@ -64,33 +64,18 @@ impl Simulation<'_> {
         Ok(true)
     }
 
-    /// The host that the scheduler has for a VM, other than this one.
-    pub(super) fn find_elsewhere(
-        &mut self,
-        vm: VmKey,
-        host: Slot,
-    ) -> Result<Option<Slot>, SimulationError> {
-        let name = self.world.hosts().at(host).map(|row| row.name.clone());
-        self.find_with(
-            vm,
-            |request| request.ignore_hosts.extend(name),
-            |request| request.ignore_hosts.clear(),
-        )
-    }
-
     fn begin_move(&mut self, vm: VmKey, from: Slot, to: Slot) {
         self.world.claim(vm, to);
-        let Some(known) = self.world.vm_mut(vm) else { return };
-        known.place = Place::Moving { from, to };
-        let shape = known.shape;
-        let takes = self.scenario.moves.millis(self.world.shape(shape).resources.memory);
+        let Some(known) = self.world.vm(vm) else { return };
+        let takes = self.scenario.moves.millis(self.world.resources_of(known).memory);
+        let ends = self.world.now().after_millis(takes);
+        if let Some(known) = self.world.vm_mut(vm) {
+            known.place = Place::Moving { from, to };
+            known.move_ends = ends;
+        }
         self.counts.moves += 1;
         self.counts.move_ms = self.counts.move_ms.saturating_add(takes);
         self.count_moving(1);
-        let ends = self.world.now().after_millis(takes);
-        if let Some(known) = self.world.vm_mut(vm) {
-            known.move_ends = ends;
-        }
         if let Some(tenure) = self.tenure(vm) {
             self.put(ends, Planned::MoveEnds(tenure));
         }

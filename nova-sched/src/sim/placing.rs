@@ -1,6 +1,6 @@
 //! A VM asks for a host, and gets it or not.
 
-use nova_core::domain::{HostId, HostTable, RequestSpec, Slot};
+use nova_core::domain::{Destination, HostId, HostTable, RequestSpec, Slot};
 use nova_core::port::Scheduler;
 use nova_core::seed::Seed;
 
@@ -56,6 +56,14 @@ impl Question<'_> {
     }
 }
 
+/// Which hosts a VM may go to.
+#[derive(Debug, Clone, Copy)]
+enum Where {
+    Anywhere,
+    At(Slot),
+    Not(Slot),
+}
+
 impl Simulation<'_> {
     /// A VM of the trace comes.
     pub(super) fn arrive(
@@ -87,7 +95,6 @@ impl Simulation<'_> {
 
     /// A VM that was put off asks for another host.
     pub(super) fn ask_again(&mut self, vm: VmKey) -> Result<(), SimulationError> {
-        self.counts.asked_again += 1;
         let now = self.world.now();
         if let Some(known) = self.world.vm_mut(vm) {
             known.asked = now;
@@ -141,20 +148,36 @@ impl Simulation<'_> {
 
     /// The host that the scheduler has for a VM.
     pub(super) fn find(&mut self, vm: VmKey) -> Result<Option<Slot>, SimulationError> {
-        self.find_with(vm, |_| {}, |_| {})
+        self.find_where(vm, Where::Anywhere)
     }
 
-    /// The same for a request that is changed, and changed back.
-    pub(super) fn find_with(
+    /// Whether the scheduler would put a VM on this very host.
+    pub(super) fn find_at(&mut self, vm: VmKey, host: Slot) -> Result<bool, SimulationError> {
+        Ok(self.find_where(vm, Where::At(host))? == Some(host))
+    }
+
+    /// The host that the scheduler has for a VM, other than this one.
+    pub(super) fn find_elsewhere(
         &mut self,
         vm: VmKey,
-        change: impl FnOnce(&mut RequestSpec),
-        change_back: impl FnOnce(&mut RequestSpec),
+        host: Slot,
     ) -> Result<Option<Slot>, SimulationError> {
+        self.find_where(vm, Where::Not(host))
+    }
+
+    fn find_where(&mut self, vm: VmKey, place: Where) -> Result<Option<Slot>, SimulationError> {
         let Some(known) = self.world.vm(vm).cloned() else { return Ok(None) };
         let seed = self.draws.seed();
         let (hosts, request) = self.world.question(known.shape);
-        change(request);
+        let name = |host| hosts.at(host).map(|row| row.name.clone());
+        match place {
+            Where::Anywhere => {}
+            Where::At(host) => {
+                let to = Destination { host: name(host), ..Destination::default() };
+                request.destination = Some(to);
+            }
+            Where::Not(host) => request.ignore_hosts.extend(name(host)),
+        }
         let mut question = Question {
             scheduler: self.schedulers[0],
             hosts,
@@ -164,7 +187,9 @@ impl Simulation<'_> {
             tells_ends: self.scenario.foresight.is_some(),
         };
         let found = question.ask(&known, seed);
-        change_back(question.request);
+        // The question is that of the whole shape, and asked again for others.
+        question.request.destination = None;
+        question.request.ignore_hosts.clear();
         self.counts.decisions += 1;
         found
     }

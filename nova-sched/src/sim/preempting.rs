@@ -1,6 +1,6 @@
 //! Room for what is more important.
 
-use nova_core::domain::{Destination, HostName, Resources, Slot};
+use nova_core::domain::{Resources, Slot};
 
 use super::event::PutOff;
 use super::simulation::{Simulation, SimulationError};
@@ -48,19 +48,6 @@ impl Simulation<'_> {
             }
         }
         Ok(false)
-    }
-
-    /// Whether the scheduler would put a VM on this very host.
-    pub(super) fn find_at(&mut self, vm: VmKey, host: Slot) -> Result<bool, SimulationError> {
-        let name: Option<HostName> = self.world.hosts().at(host).map(|row| row.name.clone());
-        let found = self.find_with(
-            vm,
-            |request| {
-                request.destination = Some(Destination { host: name, ..Destination::default() })
-            },
-            |request| request.destination = None,
-        )?;
-        Ok(found == Some(host))
     }
 
     /// The VMs of at most this priority that would have to leave a host so that there is room for

@@ -415,7 +415,7 @@ impl Simulation<'_> {
     }
 
     fn by_shape(&self) -> Vec<ByShape> {
-        let shapes = self.world.shapes().iter().filter(|shape| shape.requests > 0);
+        let shapes = self.world.shapes_that_came();
         let mut by_shape: Vec<ByShape> = shapes
             .map(|shape| ByShape {
                 vcpus: shape.resources.vcpus.get(),

@@ -40,7 +40,7 @@ impl Simulation<'_> {
         let Some(resizes) = &self.scenario.resizes else { return Ok(()) };
         let factor = resizes.factors[self.growth.index(resizes.factors.len())];
         let before = known.shape;
-        let wanted = scaled(self.world.shape(before).resources, factor);
+        let wanted = scaled(self.world.resources_of(&known), factor);
         let shape = self.world.shape_of(wanted)?;
         self.world.release(vm, from);
         if let Some(known) = self.world.vm_mut(vm) {

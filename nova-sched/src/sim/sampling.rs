@@ -1,9 +1,9 @@
 //! What is looked at from time to time: all hosts, one by one.
 
-use nova_core::domain::{Admission, HostState, Liveness, ResourceKind, Resources};
+use nova_core::domain::{ResourceKind, Resources};
 
 use super::report::{Fragmentation, NPlusOne, Sample, Stranded};
-use super::{Moment, Shape, World};
+use super::{Moment, World};
 
 /// Traces of real clouds have tens of shapes. Of one that has more, fragmentation looks at those
 /// that came first.
@@ -40,7 +40,8 @@ impl Sampler {
     }
 
     /// Takes a sample of the world as it is.
-    pub(super) fn take(&mut self, world: &World, at: Moment) {
+    pub(super) fn take(&mut self, world: &World) {
+        let at = world.now();
         if at >= self.next {
             self.next = at.after_millis(self.every_ms);
         }
@@ -76,7 +77,7 @@ impl Sampler {
     /// Reads what each host that takes VMs has free.
     fn look(&mut self, world: &World) {
         self.free.iter_mut().for_each(Vec::clear);
-        for row in world.hosts().rows().filter(|row| is_open(row)) {
+        for row in world.hosts().rows().filter(|row| row.is_open()) {
             for (column, kind) in self.free.iter_mut().zip(ResourceKind::ALL) {
                 // Free amounts are far below 2^24 of their units where it matters, and rounded
                 // down beyond.
@@ -87,27 +88,24 @@ impl Sampler {
 
     /// The share of all free vCPUs on hosts that could not take the next VM.
     fn fragmentation(&self, world: &World) -> f64 {
-        let shapes = || shapes_that_came(world).take(SHAPES_MAX);
+        let shapes = || world.shapes_that_came().take(SHAPES_MAX);
         let all: f64 = self.free[0].iter().map(|free| f64::from(*free)).sum();
         let requests: u64 = shapes().map(|shape| shape.requests).sum();
         if all <= 0.0 || requests == 0 {
             return 0.0;
         }
-        let lost = |shape: &Shape| shape.requests as f64 * self.unusable(&shape.resources)[0];
+        let lost = |shape: &super::Shape| shape.requests as f64 * self.unusable(&shape.resources);
         shapes().map(lost).fold(0.0, |sum, lost| sum + lost) / (requests as f64 * all)
     }
 
-    /// What is free, of each resource, on hosts that cannot take these.
-    fn unusable(&self, wanted: &Resources) -> [f64; 3] {
+    /// The vCPUs that are free on hosts that cannot take these.
+    fn unusable(&self, wanted: &Resources) -> f64 {
         let wanted = ResourceKind::ALL.map(|kind| kind.of(wanted) as f32);
         let [vcpus, memory, disk] = &self.free;
-        let mut lost = [0.0; 3];
+        let mut lost = 0.0;
         for ((vcpus, memory), disk) in vcpus.iter().zip(memory).zip(disk) {
             let fits = *vcpus >= wanted[0] && *memory >= wanted[1] && *disk >= wanted[2];
-            let counts = if fits { 0.0 } else { 1.0 };
-            lost[0] += f64::from(*vcpus) * counts;
-            lost[1] += f64::from(*memory) * counts;
-            lost[2] += f64::from(*disk) * counts;
+            lost += f64::from(*vcpus) * if fits { 0.0 } else { 1.0 };
         }
         lost
     }
@@ -117,7 +115,7 @@ impl Sampler {
     fn stranded(&self, world: &World) -> Stranded {
         let none = Stranded { vcpus: 0.0, memory: 0.0, disk: 0.0 };
         // Shapes that are at least as large as another in everything are no help.
-        let shapes = shapes_that_came(world).take(SHAPES_MAX).map(|shape| shape.resources);
+        let shapes = world.shapes_that_came().take(SHAPES_MAX).map(|shape| shape.resources);
         let mut least: Vec<Resources> = Vec::new();
         for shape in shapes {
             let within = |a: &Resources, b: &Resources| {
@@ -150,7 +148,7 @@ impl Sampler {
     /// Whether the VMs of the fullest host would fit on the others, one by one, the largest first,
     /// each on the fullest host that has room.
     fn n_plus_one(&mut self, world: &World) -> NPlusOne {
-        let open = || world.hosts().rows().filter(|row| is_open(row));
+        let open = || world.hosts().rows().filter(|row| row.is_open());
         let fullest = open()
             .enumerate()
             .max_by_key(|(at, row)| (row.used().vcpus, row.used().memory, std::cmp::Reverse(*at)));
@@ -192,16 +190,6 @@ impl Sampler {
             at_end: values().next_back().unwrap_or(0.0),
         }
     }
-}
-
-/// The shapes with which VMs came: others are of those that were resized.
-pub(super) fn shapes_that_came(world: &World) -> impl Iterator<Item = &Shape> {
-    world.shapes().iter().filter(|shape| shape.requests > 0)
-}
-
-/// Whether new VMs may come.
-fn is_open(row: &HostState) -> bool {
-    row.liveness == Liveness::Up && row.admission == Admission::Enabled
 }
 
 /// The nearest number that is not larger.

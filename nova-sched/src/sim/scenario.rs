@@ -1,11 +1,9 @@
 //! What happens in a simulation besides the trace, and by which rules.
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-
 use nova_core::domain::Invalid;
 
 use super::cost::MoveCost;
+use super::range::within;
 use super::{OnBadRow, TraceRow};
 
 /// The rules of a simulation. The default is the trace and nothing else: who finds no host is
@@ -263,13 +261,4 @@ impl Scenario {
         }
         Ok(())
     }
-}
-
-fn within<T: PartialOrd + Display>(
-    field: &'static str,
-    value: T,
-    range: RangeInclusive<T>,
-    allowed: &'static str,
-) -> Result<(), Invalid> {
-    if range.contains(&value) { Ok(()) } else { Err(Invalid::new(field, value, allowed)) }
 }

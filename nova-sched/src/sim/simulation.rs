@@ -241,11 +241,11 @@ impl<'s> Simulation<'s> {
         }
         self.close_gang()?;
         self.settle()?;
-        self.sampler.take(&self.world, self.counts.measured_since());
+        self.sampler.take(&self.world);
         let measured = self.measured();
         self.ending = true;
+        // Whoever waits loses patience in the end, so that nobody is left.
         self.advance(Moment::NEVER)?;
-        self.strand()?;
         Ok(self.report(measured))
     }
 
@@ -282,7 +282,7 @@ impl<'s> Simulation<'s> {
             self.counts.first_arrival = Some(at);
             self.world.meters.start(at);
             self.sampler.start(at);
-            self.sampler.take(&self.world, at);
+            self.sampler.take(&self.world);
         }
         self.counts.last_arrival = Some(at);
         self.arrive(row, shape)
@@ -313,7 +313,7 @@ impl<'s> Simulation<'s> {
     fn pass_until(&mut self, at: Moment) {
         while let Some(due) = self.sampler.due(at).filter(|_| !self.ending) {
             self.world.set_now(due);
-            self.sampler.take(&self.world, due);
+            self.sampler.take(&self.world);
             for watcher in &mut self.watchers {
                 watcher.sampled(&self.world);
             }

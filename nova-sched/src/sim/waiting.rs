@@ -142,14 +142,4 @@ impl Simulation<'_> {
             self.refuse(vm, Refused::Patience);
         }
     }
-
-    /// Whoever still waits when nothing is planned any more waits in vain.
-    pub(super) fn strand(&mut self) -> Result<(), SimulationError> {
-        while let Some((turn, _)) = self.line.after(None) {
-            for vm in self.line.take(turn).unwrap_or_default() {
-                self.refuse(vm, Refused::Stranded);
-            }
-        }
-        Ok(())
-    }
 }

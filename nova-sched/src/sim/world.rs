@@ -141,9 +141,9 @@ impl World {
         self.vms.len()
     }
 
-    /// What VMs of a shape have in common.
-    pub fn shape(&self, key: ShapeKey) -> &Shape {
-        &self.shapes[key.0 as usize]
+    /// What VMs of a shape have in common; none of a key of another world.
+    pub fn shape(&self, key: ShapeKey) -> Option<&Shape> {
+        self.shapes.get(key.0 as usize)
     }
 
     /// Every shape that came so far, in the order of coming.
@@ -151,9 +151,14 @@ impl World {
         &self.shapes
     }
 
+    /// The shapes with which VMs came; others are of those that were resized.
+    pub fn shapes_that_came(&self) -> impl Iterator<Item = &Shape> {
+        self.shapes.iter().filter(|shape| shape.requests > 0)
+    }
+
     /// What a VM takes.
     pub fn resources_of(&self, vm: &Vm) -> Resources {
-        self.shape(vm.shape).resources
+        self.shape(vm.shape).map_or(Resources::ZERO, |shape| shape.resources)
     }
 
     /// The VMs of the trace that have a claim on a host, in the order of their numbers; those too

@@ -13,9 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::config::{Experiment, PlannerConfig, Run};
 use super::files::{failed, write, write_json};
-use super::input::{Looked, hex};
+use super::input::Looked;
 use super::table::{results_csv, series_csv};
 use super::{ExperimentError, config::wrong};
+use crate::hex::hex;
 use crate::sim::policies::{Consolidate, Defragment, PowerOfK, registry};
 use crate::sim::{Cluster, Event, OnBadRow, Planner, Report, Simulation, Watcher, World};
 use crate::{FilterScheduler, Registry};

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ExperimentError;
 use super::config::{TraceConfig, wrong};
+use crate::hex::hex;
 use crate::sim::Superposed;
 use crate::sim::trace::synthetic::Synthetic;
 use crate::sim::trace::{ReadOptions, Rows, TraceError, TraceRow, open};
@@ -147,8 +148,4 @@ fn sha256_of(path: &Path) -> Result<String, ExperimentError> {
         }
     }
     Ok(hex(&hash.finalize()))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -94,16 +94,7 @@ pub(super) fn lines(chart: Chart<'_>, lines: &[Line]) -> String {
     };
     let rows = lines.len().div_ceil(NAMES_PER_ROW) as f64;
     let mut svg = begin(chart.title, BOTTOM + 50.0 + 18.0 * rows);
-    for tick in &x.ticks {
-        let at = x.place(*tick, LEFT, RIGHT);
-        let label = x.label(*tick);
-        let _ = writeln!(
-            svg,
-            "<path class=\"grid\" d=\"M{at:.1} {TOP:.1}V{BOTTOM:.1}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-            BOTTOM + 16.0
-        );
-    }
+    svg.push_str(&x.below((LEFT, RIGHT), BOTTOM));
     for tick in &y.ticks {
         let at = y.place(*tick, BOTTOM, TOP);
         let label = y.label(*tick);
@@ -160,16 +151,7 @@ pub(super) fn bars(chart: Chart<'_>, bars: &[Bar]) -> String {
     let bottom = TOP + 24.0 * bars.len() as f64;
     let right = RIGHT - 70.0;
     let mut svg = begin(chart.title, bottom + 44.0);
-    for tick in &axis.ticks {
-        let at = axis.place(*tick, NAMES, right);
-        let label = axis.label(*tick);
-        let _ = writeln!(
-            svg,
-            "<path class=\"grid\" d=\"M{at:.1} {TOP:.1}V{bottom:.1}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-            bottom + 16.0
-        );
-    }
+    svg.push_str(&axis.below((NAMES, right), bottom));
     let _ = writeln!(
         svg,
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -301,6 +283,22 @@ impl Axis {
     /// Where a number lies between two places.
     fn place(&self, value: f64, from: f64, to: f64) -> f64 {
         from + (value - self.low) / (self.high - self.low) * (to - from)
+    }
+
+    /// Its marks as lines from the top, each with its number below.
+    fn below(&self, (from, to): (f64, f64), bottom: f64) -> String {
+        let mut svg = String::new();
+        for tick in &self.ticks {
+            let at = self.place(*tick, from, to);
+            let label = self.label(*tick);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{at:.1} {TOP:.1}V{bottom:.1}\"/>\
+                 <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
+                bottom + 16.0
+            );
+        }
+        svg
     }
 
     fn label(&self, tick: f64) -> String {

@@ -1,6 +1,6 @@
 //! Who moves VMs.
 
-use nova_core::domain::{Admission, HostState, Liveness, ResourceKind, Resources, Slot};
+use nova_core::domain::{HostState, ResourceKind, Resources, Slot};
 
 use crate::sim::{Move, Place, Planner, VmKey, World};
 
@@ -41,6 +41,9 @@ struct Room {
     vms: usize,
 }
 
+/// A VM, what it takes, and the host of a draft that it is thought to be on.
+type Shifted = (VmKey, [f64; 3], usize);
+
 const KINDS: [ResourceKind; 3] = ResourceKind::ALL;
 
 fn amounts(resources: &Resources) -> [f64; 3] {
@@ -49,8 +52,7 @@ fn amounts(resources: &Resources) -> [f64; 3] {
 
 impl Draft {
     fn of(world: &World) -> Self {
-        let open =
-            |row: &&HostState| row.liveness == Liveness::Up && row.admission == Admission::Enabled;
+        let open = |row: &&HostState| row.is_open();
         let slots = world.hosts().slots();
         let rows = slots.filter_map(|slot| Some((slot, world.hosts().at(slot).filter(open)?)));
         let hosts = rows.map(|(slot, row)| Room {
@@ -82,6 +84,18 @@ impl Draft {
         }
         self.hosts[from].vms = self.hosts[from].vms.saturating_sub(1);
         self.hosts[to].vms += 1;
+    }
+
+    /// The moves that were thought of.
+    fn moves(&self, shifted: Vec<Shifted>) -> impl Iterator<Item = Move> {
+        shifted.into_iter().map(|(vm, _, to)| Move { vm, to: self.hosts[to].slot })
+    }
+
+    /// What was thought of is not done.
+    fn shift_back(&mut self, shifted: Vec<Shifted>, source: usize) {
+        for (_, amount, to) in shifted {
+            self.shift(&amount, to, source);
+        }
     }
 
     /// Whether the hosts in use have as much free, by the sum, as the fullest of them uses.
@@ -125,20 +139,17 @@ impl Planner for Consolidate {
             if !all || moves.len() + vms.len() > moves_max {
                 continue;
             }
-            let mut shifted: Vec<(VmKey, [f64; 3], usize)> = Vec::new();
+            let mut shifted: Vec<Shifted> = Vec::new();
             for (vm, amount) in &vms {
                 let Some(to) = draft.fullest(amount, source) else { break };
                 draft.shift(amount, source, to);
                 shifted.push((*vm, *amount, to));
             }
             if shifted.len() == vms.len() && (!self.keeps_spare || draft.has_spare()) {
-                let to = |(vm, _, to): (VmKey, _, usize)| Move { vm, to: draft.hosts[to].slot };
-                moves.extend(shifted.into_iter().map(to));
+                moves.extend(draft.moves(shifted));
                 continue;
             }
-            for (_, amount, to) in shifted {
-                draft.shift(&amount, to, source);
-            }
+            draft.shift_back(shifted, source);
             if self.keeps_spare && !draft.has_spare() {
                 break;
             }
@@ -149,8 +160,7 @@ impl Planner for Consolidate {
 
 impl Planner for Defragment {
     fn plan(&mut self, world: &World, moves_max: usize) -> Vec<Move> {
-        let came = world.shapes().iter().filter(|shape| shape.requests > 0);
-        let largest = came.map(|shape| shape.resources);
+        let largest = world.shapes_that_came().map(|shape| shape.resources);
         let Some(largest) = largest.max_by_key(|takes| (takes.vcpus, takes.memory)) else {
             return Vec::new();
         };
@@ -167,7 +177,7 @@ impl Planner for Defragment {
                 break;
             }
             let Some(vms) = movable(world, draft.hosts[source].slot) else { continue };
-            let mut shifted: Vec<(VmKey, [f64; 3], usize)> = Vec::new();
+            let mut shifted: Vec<Shifted> = Vec::new();
             // The smallest first: they find room most easily.
             for (vm, amount) in vms.iter().rev() {
                 if takes(&draft.hosts[source]) || moves.len() + shifted.len() >= moves_max {
@@ -183,12 +193,9 @@ impl Planner for Defragment {
             }
             if takes(&draft.hosts[source]) {
                 ready += 1;
-                let to = |(vm, _, to): (VmKey, _, usize)| Move { vm, to: draft.hosts[to].slot };
-                moves.extend(shifted.into_iter().map(to));
+                moves.extend(draft.moves(shifted));
             } else {
-                for (_, amount, to) in shifted {
-                    draft.shift(&amount, to, source);
-                }
+                draft.shift_back(shifted, source);
             }
         }
         moves

@@ -148,11 +148,8 @@ pub(super) fn pods_2023<R: Read + Send + 'static>(
     reader: R,
     options: &ReadOptions,
 ) -> Result<Rows, TraceError> {
-    let mut lines = Lines::new(reader);
-    let line = if lines.advance()? { lines.line() } else { b"" };
-    if !is_pods_header(line) {
-        return Err(TraceError::Header { found: lines::shown(line), expected: PODS_HEADER });
-    }
+    let is_header = |line: &[u8]| is_pods_header(line).then_some(());
+    let (lines, ()) = Lines::with_header(reader, PODS_HEADER, is_header)?;
     let each = Each::new(lines, |lines: &Lines<R>| pod_2023(lines).map(Some));
     Ok(Box::new(Sorted::new(each, options.sort.clone())))
 }

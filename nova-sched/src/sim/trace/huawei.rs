@@ -18,11 +18,8 @@ pub(super) fn rows<R: Read + Send + 'static>(
     reader: R,
     options: &ReadOptions,
 ) -> Result<Rows, TraceError> {
-    let mut lines = Lines::new(reader);
-    let line = if lines.advance()? { lines.line() } else { b"" };
-    if !is_header(line) {
-        return Err(TraceError::Header { found: lines::shown(line), expected: HEADER });
-    }
+    let (lines, ()) =
+        Lines::with_header(reader, HEADER, |line: &[u8]| is_header(line).then_some(()))?;
     let each = Each::new(lines, |lines: &Lines<R>| event(lines).map(Some));
     Ok(events::rows(each, Misfits::AreBad, &options.sort))
 }

@@ -75,13 +75,8 @@ impl<R: Read> Iterator for JsonReader<R> {
     type Item = Result<TraceRow, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.lines.advance() {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => return Some(Err(error)),
-        }
-        let line = self.lines.number();
-        Some(self.row().map_err(|why| TraceError::BadRow { line, why }))
+        let line = self.lines.next_line()?;
+        Some(line.and_then(|line| self.row().map_err(|why| TraceError::BadRow { line, why })))
     }
 }
 

@@ -37,6 +37,33 @@ impl<R: Read> Lines<R> {
         Self { reader, line: Vec::new(), number: 0, ended: false }
     }
 
+    /// Starts reading lines of which the first is a header: what `read` makes of it, who says none
+    /// when it is another.
+    ///
+    /// # Errors
+    /// [`TraceError::Header`] names the one that is expected; [`TraceError::Read`].
+    pub(super) fn with_header<T>(
+        reader: R,
+        expected: &'static str,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<(Self, T), TraceError> {
+        let mut lines = Self::new(reader);
+        let line = if lines.advance()? { lines.line() } else { b"" };
+        match read(line) {
+            Some(header) => Ok((lines, header)),
+            None => Err(TraceError::Header { found: shown(line), expected }),
+        }
+    }
+
+    /// Moves on to the next line that is not blank, and says its number; none at the end.
+    pub(super) fn next_line(&mut self) -> Option<Result<u64, TraceError>> {
+        match self.advance() {
+            Ok(true) => Some(Ok(self.number())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Moves on to the next line; false at the end, and for ever after an error.
     pub(super) fn advance(&mut self) -> Result<bool, TraceError> {
         while !self.ended {
@@ -107,17 +134,11 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.lines.advance() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
-            }
-            match (self.make)(&self.lines) {
-                Ok(Some(made)) => return Some(Ok(made)),
-                Ok(None) => {}
-                Err(why) => {
-                    return Some(Err(TraceError::BadRow { line: self.lines.number(), why }));
-                }
+            let made = self.lines.next_line()?.and_then(|line| {
+                (self.make)(&self.lines).map_err(|why| TraceError::BadRow { line, why })
+            });
+            if let Some(made) = made.transpose() {
+                return Some(made);
             }
         }
     }

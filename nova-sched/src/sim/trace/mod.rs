@@ -94,6 +94,8 @@ use std::io;
 
 use nova_core::domain::{Flavor, GiB, Invalid, MiB, Resources, Vcpus};
 
+use super::range::within;
+
 pub use json::{JsonReader, JsonWriter};
 pub use open::{Format, ReadOptions, open, read};
 pub use plain::{Columns, TraceReader, TraceWriter};
@@ -147,20 +149,15 @@ impl TraceRow {
     /// # Errors
     /// [`BadRow`] names the first that is not.
     pub fn check(&self) -> Result<(), BadRow> {
-        let within = |column, value: u64, min, max, allowed| match value {
-            value if (min..=max).contains(&value) => Ok(()),
-            value => Err(Invalid::new(column, value, allowed)),
-        };
-        within("arrival_s", self.arrival_s, 0, Self::SECONDS_MAX, lines::SECONDS)?;
+        within("arrival_s", self.arrival_s, 0..=Self::SECONDS_MAX, lines::SECONDS)?;
         if let Some(end_s) = self.end_s {
-            within("end_s", end_s, 0, Self::SECONDS_MAX, lines::END)?;
+            within("end_s", end_s, 0..=Self::SECONDS_MAX, lines::END)?;
         }
-        within("vcpu", self.vcpus.get().into(), 1, Flavor::VCPUS_MAX.0.into(), lines::VCPUS)?;
-        within("mem_mib", self.memory.get(), 1, Flavor::MEMORY_MAX.0, lines::MEMORY)?;
-        within("disk_gib", self.disk.get(), 0, Flavor::DISK_MAX.0, lines::DISK)?;
+        within("vcpu", self.vcpus.get(), 1..=Flavor::VCPUS_MAX.get(), lines::VCPUS)?;
+        within("mem_mib", self.memory.get(), 1..=Flavor::MEMORY_MAX.get(), lines::MEMORY)?;
+        within("disk_gib", self.disk.get(), 0..=Flavor::DISK_MAX.get(), lines::DISK)?;
         if let Some(permille) = self.cpu_permille {
-            let max = u64::from(Self::PERMILLE_MAX);
-            within("cpu_permille", permille.into(), 0, max, lines::PERMILLE)?;
+            within("cpu_permille", permille, 0..=Self::PERMILLE_MAX, lines::PERMILLE)?;
         }
         match self.end_s {
             Some(end_s) if end_s < self.arrival_s => {

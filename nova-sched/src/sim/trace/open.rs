@@ -16,6 +16,8 @@ use super::{
     plain, planetlab,
 };
 
+use crate::sim::range::within;
+
 /// What a trace is written in; [the module](super) says what each keeps and loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -206,18 +208,10 @@ impl ReadOptions {
     /// # Errors
     /// [`Invalid`] names the first that is not.
     pub fn check(&self) -> Result<(), Invalid> {
-        let vcpus = |field, vcpus: Vcpus| {
-            let within = (Vcpus(1)..=Flavor::VCPUS_MAX).contains(&vcpus);
-            if within { Ok(()) } else { Err(Invalid::new(field, vcpus, lines::VCPUS)) }
-        };
-        let memory = |field, memory: MiB| {
-            let within = (MiB(1)..=Flavor::MEMORY_MAX).contains(&memory);
-            if within { Ok(()) } else { Err(Invalid::new(field, memory, lines::MEMORY)) }
-        };
-        let disk = |field, disk: GiB| {
-            let within = disk <= Flavor::DISK_MAX;
-            if within { Ok(()) } else { Err(Invalid::new(field, disk, lines::DISK)) }
-        };
+        let vcpus = |field, vcpus| within(field, vcpus, Vcpus(1)..=Flavor::VCPUS_MAX, lines::VCPUS);
+        let memory =
+            |field, memory| within(field, memory, MiB(1)..=Flavor::MEMORY_MAX, lines::MEMORY);
+        let disk = |field, disk| within(field, disk, GiB(0)..=Flavor::DISK_MAX, lines::DISK);
         vcpus("machine.vcpus", self.machine.vcpus)?;
         memory("machine.memory", self.machine.memory)?;
         disk("machine.disk", self.machine.disk)?;

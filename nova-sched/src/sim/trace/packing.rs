@@ -44,12 +44,8 @@ pub(super) fn rows<R: Read + Send + 'static>(
 }
 
 fn header<R: Read>(reader: R, expected: &'static str) -> Result<Lines<R>, TraceError> {
-    let mut lines = Lines::new(reader);
-    let line = if lines.advance()? { lines.line() } else { b"" };
-    if line.eq_ignore_ascii_case(expected.as_bytes()) {
-        return Ok(lines);
-    }
-    Err(TraceError::Header { found: lines::shown(line), expected })
+    let is_header = |line: &[u8]| line.eq_ignore_ascii_case(expected.as_bytes()).then_some(());
+    Ok(Lines::with_header(reader, expected, is_header)?.0)
 }
 
 /// The types, each with one shape: that on the machine that was named, or on the machine with the

@@ -34,10 +34,7 @@ impl<R: Read> TraceReader<R> {
     /// [`TraceError::Header`] when the header is another, [`TraceError::Read`] when the bytes
     /// cannot be read.
     pub fn new(reader: R) -> Result<Self, TraceError> {
-        let mut lines = Lines::new(reader);
-        let line = if lines.advance()? { lines.line() } else { b"" };
-        let further = further(line)
-            .ok_or_else(|| TraceError::Header { found: lines::shown(line), expected: EXPECTED })?;
+        let (lines, further) = Lines::with_header(reader, EXPECTED, further)?;
         Ok(Self { lines, further, order: Order::default() })
     }
 
@@ -52,13 +49,8 @@ impl<R: Read> Iterator for TraceReader<R> {
     type Item = Result<TraceRow, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.lines.advance() {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => return Some(Err(error)),
-        }
-        let line = self.lines.number();
-        Some(self.row().map_err(|why| TraceError::BadRow { line, why }))
+        let line = self.lines.next_line()?;
+        Some(line.and_then(|line| self.row().map_err(|why| TraceError::BadRow { line, why })))
     }
 }
 

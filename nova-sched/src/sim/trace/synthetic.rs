@@ -21,6 +21,7 @@ use nova_core::domain::{GiB, Invalid, MiB, Vcpus};
 use nova_core::seed::{Chance, Seed};
 
 use super::{BadRow, Rows, TraceRow};
+use crate::sim::range::within;
 
 /// When VMs come.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -194,31 +195,26 @@ impl Recipe {
     pub fn check(&self) -> Result<(), Invalid> {
         const RATE: &str = "0.001 to 10^9 an hour";
         const MEAN: &str = "1 to 10^9 seconds";
-        // What is no number is in no range.
-        let within = |field, value: f64, min, max, allowed| match value {
-            value if (min..=max).contains(&value) => Ok(()),
-            value => Err(Invalid::new(field, value, allowed)),
-        };
         match self.arrivals {
-            Arrivals::Poisson { per_hour } => within("per_hour", per_hour, 1e-3, 1e9, RATE)?,
+            Arrivals::Poisson { per_hour } => within("per_hour", per_hour, 1e-3..=1e9, RATE)?,
             Arrivals::Bursty { calm_per_hour, burst_per_hour, calm_s, burst_s } => {
-                within("calm_per_hour", calm_per_hour, 0.0, 1e9, "0 to 10^9 an hour")?;
-                within("burst_per_hour", burst_per_hour, 1e-3, 1e9, RATE)?;
-                within("calm_s", calm_s, 1.0, 1e9, MEAN)?;
-                within("burst_s", burst_s, 1.0, 1e9, MEAN)?;
+                within("calm_per_hour", calm_per_hour, 0.0..=1e9, "0 to 10^9 an hour")?;
+                within("burst_per_hour", burst_per_hour, 1e-3..=1e9, RATE)?;
+                within("calm_s", calm_s, 1.0..=1e9, MEAN)?;
+                within("burst_s", burst_s, 1.0..=1e9, MEAN)?;
             }
         }
         match self.lifetimes {
             Lifetimes::Endless => {}
-            Lifetimes::Exponential { mean_s } => within("mean_s", mean_s, 1.0, 1e9, MEAN)?,
+            Lifetimes::Exponential { mean_s } => within("mean_s", mean_s, 1.0..=1e9, MEAN)?,
             Lifetimes::Pareto { min_s, alpha, max_s } => {
-                within("min_s", min_s, 1.0, 1e9, MEAN)?;
-                within("alpha", alpha, 0.1, 10.0, "0.1 to 10")?;
-                within("max_s", max_s, min_s, 1e10, "min_s to 10^10 seconds")?;
+                within("min_s", min_s, 1.0..=1e9, MEAN)?;
+                within("alpha", alpha, 0.1..=10.0, "0.1 to 10")?;
+                within("max_s", max_s, min_s..=1e10, "min_s to 10^10 seconds")?;
             }
             Lifetimes::LogNormal { median_s, sigma } => {
-                within("median_s", median_s, 1.0, 1e9, MEAN)?;
-                within("sigma", sigma, 0.0, 5.0, "0 to 5")?;
+                within("median_s", median_s, 1.0..=1e9, MEAN)?;
+                within("sigma", sigma, 0.0..=5.0, "0 to 5")?;
             }
         }
         if !(1..=1024).contains(&self.shapes.len()) {
