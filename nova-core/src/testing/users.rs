@@ -82,7 +82,7 @@ impl User {
         let few = sight.servers.len() < 2;
         let drawn = self.client.chance.below(100);
         match drawn {
-            _ if few && drawn < 50 => self.create(&sight).await,
+            _ if (few || self.pairs) && drawn < 50 => self.create(&sight).await,
             0..20 => self.create(&sight).await,
             20..30 => self.delete(&sight).await,
             30..48 => self.power(&sight).await,
@@ -116,7 +116,8 @@ impl User {
         let volumes = sight.volumes.iter().filter(|v| v.state == VolumeState::Available);
         let bootable: Vec<_> = volumes.filter(|v| v.image.is_some()).map(|v| v.id).collect();
         let boot: BootSource = match pick(chance, &bootable) {
-            Some(volume) if chance.happens(0.5) => (*volume).into(),
+            // Of a pair on one volume, the second would be refused.
+            Some(volume) if chance.happens(0.5) && !self.pairs => (*volume).into(),
             _ => self.image.into(),
         };
         let mut spec = ServerSpec::new("server".parse().ok()?, flavor.parse().ok()?, boot);
