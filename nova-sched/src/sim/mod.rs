@@ -44,6 +44,7 @@
 mod agenda;
 mod bound;
 mod cluster;
+mod columns;
 mod contention;
 mod cost;
 mod counts;
