@@ -93,6 +93,21 @@ impl Columns {
         }
         csv
     }
+
+    /// The table as a Parquet file. Every column may have nulls, be there some or not: what a
+    /// column is does not depend on what is in it.
+    #[cfg(feature = "parquet")]
+    pub(in crate::sim) fn parquet(self) -> std::io::Result<Vec<u8>> {
+        use super::parquet::{Field, TableWriter};
+
+        let field = |(name, values): &(String, Values)| Field::optional(name, values);
+        let fields: Vec<Field> = self.0.iter().map(field).collect();
+        let mut writer = TableWriter::new(Vec::new(), &fields)?;
+        if self.rows() > 0 {
+            writer.write(self.0.into_iter().map(|(_, values)| values).collect())?;
+        }
+        writer.finish()
+    }
 }
 
 /// A field of CSV, quoted where it has to be.

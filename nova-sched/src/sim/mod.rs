@@ -56,6 +56,8 @@ mod maintenance;
 mod meter;
 mod moment;
 mod moving;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod placing;
 pub mod policies;
 mod preempting;

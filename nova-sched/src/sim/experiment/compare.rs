@@ -122,7 +122,7 @@ impl Comparison {
         self.columns().csv()
     }
 
-    fn columns(&self) -> Columns {
+    pub(super) fn columns(&self) -> Columns {
         let rows: Vec<(&Setting, &Compared, &Estimate)> = self
             .settings
             .iter()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 
 use crate::PolicyConfig;
+use crate::sim::trace::MemoryUnit;
 use crate::sim::{ClusterConfig, HostGroup, Scenario};
 
 use super::ExperimentError;
@@ -94,6 +95,9 @@ pub struct TraceConfig {
     /// The machine of which the trace tells shares.
     #[serde(default)]
     pub machine: Option<Machine>,
+    /// What OpenDC's trace tells memory in, `mib` or `kib`; `mib` when it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_unit: Option<MemoryUnit>,
     /// Or: rows that are drawn.
     #[serde(default)]
     pub synthetic: Option<crate::sim::trace::synthetic::Recipe>,

@@ -113,6 +113,7 @@ impl TraceConfig {
         if let Some(types) = &self.vm_types {
             options = options.with_vm_types(types.clone());
         }
+        options = options.with_memory_unit(self.memory_unit.unwrap_or_default());
         options.check()?;
         open(file, format, &options).map_err(|source| self.failed(source))
     }

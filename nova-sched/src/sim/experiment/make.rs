@@ -90,6 +90,7 @@ impl TraceConfig {
             format: None,
             vm_types: None,
             machine: None,
+            memory_unit: None,
             synthetic: None,
             copies: 1,
             window_s: None,

@@ -98,6 +98,16 @@ pub fn results_csv(outcomes: &[Outcome]) -> String {
     results(outcomes).csv()
 }
 
+/// The same as a Parquet file: texts, the seed as a whole number, metrics as real ones, null where
+/// there is none.
+///
+/// # Errors
+/// An [`io::Error`](std::io::Error) for what cannot be a table.
+#[cfg(feature = "parquet")]
+pub fn results_parquet(outcomes: &[Outcome]) -> std::io::Result<Vec<u8>> {
+    results(outcomes).parquet()
+}
+
 fn results(outcomes: &[Outcome]) -> Columns {
     let all = || outcomes.iter();
     let mut columns = Columns::default()
@@ -119,6 +129,16 @@ fn results(outcomes: &[Outcome]) -> Columns {
 /// What was sampled in a run, a row for each moment.
 pub fn series_csv(report: &Report) -> String {
     series(report).csv()
+}
+
+/// The same as a Parquet file: amounts as whole numbers, shares and watts as real ones,
+/// `n_plus_one` as yes or no, null where there is none.
+///
+/// # Errors
+/// An [`io::Error`](std::io::Error) for what cannot be a table.
+#[cfg(feature = "parquet")]
+pub fn series_parquet(report: &Report) -> std::io::Result<Vec<u8>> {
+    series(report).parquet()
 }
 
 fn series(report: &Report) -> Columns {

@@ -4,6 +4,7 @@
 mod compared;
 mod refused;
 mod resumed;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -6,10 +6,12 @@ mod compressed;
 mod forms;
 mod hostile;
 mod machines;
+mod opendc;
 mod real;
 mod series;
 mod sort;
 mod synthetic;
+mod tables;
 
 use std::io::Write as _;
 
