@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::simulation::Simulation;
-use super::{Moment, World};
+use super::{CpuUsed, Moment, World};
 use nova_core::domain::ResourceKind;
 
 /// The result of a simulation.
@@ -101,6 +101,8 @@ pub struct Report {
     pub decisions: u64,
     /// The energy that all hosts took, in kilowatt-hours; none where no host has a power curve.
     pub energy_kwh: Option<f64>,
+    /// What VMs used of their vCPUs, where the scenario measures it.
+    pub cpu_use: Option<CpuUsed>,
     /// Rows that were skipped because they make no sense.
     pub bad_rows_skipped: u64,
     /// The first of them, at most [`SkippedRow::NAMED_MAX`].
@@ -203,6 +205,10 @@ pub struct Sample {
     pub moving: u64,
     /// Power of all hosts; none where no host has a power curve.
     pub watts: Option<f64>,
+    /// CPUs that VMs want to use; none where it is not measured.
+    pub cpus_wanted: Option<f64>,
+    /// Hosts of which more is wanted than they have; none where it is not measured.
+    pub hosts_overloaded: Option<u64>,
     /// See [`Fragmentation`].
     pub fragmentation: f64,
     /// See [`Stranded`].
@@ -304,15 +310,17 @@ pub(super) struct Measured {
     packing_density: f64,
     uses: [Use; 3],
     energy_kwh: Option<f64>,
+    cpu_use: Option<CpuUsed>,
 }
 
 impl Simulation<'_> {
     /// What was measured over time, when the last VM has come.
-    pub(super) fn measured(&self) -> Measured {
+    pub(super) fn measured(&mut self) -> Measured {
+        let now = self.world.now();
+        let millis = now.millis_since(self.counts.first_arrival.unwrap_or(now));
+        let cpu_use = self.world.cpu_used(millis);
         let world = &self.world;
         let meters = &world.meters;
-        let now = world.now();
-        let millis = now.millis_since(self.counts.first_arrival.unwrap_or(now));
         let usage = |kind: ResourceKind, meter: &super::meter::Meter| {
             let capacity = capacity(world, kind);
             let share = |amount: f64| if capacity > 0.0 { amount / capacity } else { 0.0 };
@@ -341,6 +349,7 @@ impl Simulation<'_> {
             ],
             // Milliwatts times milliseconds.
             energy_kwh: world.has_power().then(|| meters.milliwatts.sum(now) as f64 / 3.6e12),
+            cpu_use,
         }
     }
 
@@ -398,6 +407,7 @@ impl Simulation<'_> {
             conflicts: counts.conflicts,
             decisions: counts.decisions,
             energy_kwh: measured.energy_kwh,
+            cpu_use: measured.cpu_use,
             bad_rows_skipped: counts.bad_rows_skipped,
             bad_rows: counts.bad_rows.clone(),
             series: samples.clone(),

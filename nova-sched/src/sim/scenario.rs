@@ -4,7 +4,7 @@ use nova_core::domain::Invalid;
 
 use super::cost::MoveCost;
 use super::range::within;
-use super::{OnBadRow, TraceRow};
+use super::{CpuUse, OnBadRow, TraceRow};
 
 /// The rules of a simulation. The default is the trace and nothing else: who finds no host is
 /// refused, no host fails, one scheduler decides at once on what is.
@@ -33,6 +33,8 @@ pub struct Scenario {
     pub moves: MoveCost,
     /// How a planner is asked that moves VMs.
     pub planning: Planning,
+    /// Whether it is measured what VMs use of their vCPUs.
+    pub cpu_use: Option<CpuUse>,
     /// Whether hosts without VMs take no power.
     pub switch_off_empty_hosts: bool,
     /// Seconds between two samples of what is not measured at every change; 1 to a year.
@@ -55,6 +57,7 @@ impl Default for Scenario {
             maintenance: Vec::new(),
             moves: MoveCost::default(),
             planning: Planning::default(),
+            cpu_use: None,
             switch_off_empty_hosts: false,
             sample_every_s: 3600,
             explain_refusals: 10_000,
@@ -219,6 +222,9 @@ impl Scenario {
         let year = "1 to 31536000";
         within("sample_every_s", self.sample_every_s, 1..=YEAR_S, year)?;
         within("planning.every_s", self.planning.every_s, 1..=YEAR_S, year)?;
+        if let Some(cpu_use) = &self.cpu_use {
+            cpu_use.check()?;
+        }
         if let Some(waiting) = &self.waiting {
             let patience = waiting.patience_s;
             within("waiting.patience_s", patience, 1..=1_000_000_000, "1 to 1000000000")?;

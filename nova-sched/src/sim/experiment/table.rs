@@ -76,6 +76,21 @@ impl Metric {
         metric("migrations", "live migrations", Some(false), |r| Some(r.migrations as f64)),
         metric("conflicts", "conflicts of schedulers", Some(false), |r| Some(r.conflicts as f64)),
         metric("energy_kwh", "energy, kWh", Some(false), |r| r.energy_kwh),
+        metric("cpu_of_hosts_in_use", "CPU used of hosts in use", Some(true), |r| {
+            Some(r.cpu_use?.of_hosts_in_use)
+        }),
+        metric("cpu_unserved", "CPU wanted and not there", Some(false), |r| {
+            Some(r.cpu_use?.unserved_share)
+        }),
+        metric("overloaded_share", "time overloaded (SLATAH)", Some(false), |r| {
+            Some(r.cpu_use?.overloaded_share)
+        }),
+        metric("lost_in_moves", "CPU lost in migrations (PDM)", Some(false), |r| {
+            Some(r.cpu_use?.lost_in_moves)
+        }),
+        metric("sla_violation", "their product (SLAV)", Some(false), |r| {
+            Some(r.cpu_use?.sla_violation)
+        }),
     ];
 
     /// The metric of this name.
@@ -125,16 +140,19 @@ pub fn results_csv(outcomes: &[Outcome]) -> String {
 pub fn series_csv(report: &Report) -> String {
     let mut csv = String::from(
         "at_s,vms,waiting,hosts_up,hosts_in_use,hosts_needed,vcpus,memory_mib,disk_gib,moving,\
-         fragmentation,stranded_vcpus,stranded_memory,n_plus_one,spare_vcpus,watts\n",
+         fragmentation,stranded_vcpus,stranded_memory,n_plus_one,spare_vcpus,watts,cpus_wanted,hosts_overloaded\n",
     );
     for sample in &report.series {
         let Sample { at_s, vms, waiting, hosts_up, hosts_in_use, hosts_needed, .. } = sample;
         let Sample { vcpus, memory_mib, disk_gib, moving, fragmentation, .. } = sample;
         let watts = sample.watts.map(|watts| watts.to_string()).unwrap_or_default();
+        let wanted = sample.cpus_wanted.map(|cpus| cpus.to_string()).unwrap_or_default();
+        let overloaded = sample.hosts_overloaded.map(|hosts| hosts.to_string()).unwrap_or_default();
         let _ = writeln!(
             csv,
             "{at_s},{vms},{waiting},{hosts_up},{hosts_in_use},{hosts_needed},{vcpus},{memory_mib},\
-             {disk_gib},{moving},{fragmentation},{},{},{},{},{watts}",
+             {disk_gib},{moving},{fragmentation},{},{},{},{},{watts},\
+             {wanted},{overloaded}",
             sample.stranded.vcpus,
             sample.stranded.memory,
             u8::from(sample.n_plus_one.holds),

@@ -2,13 +2,13 @@
 
 use nova_core::domain::*;
 use nova_sched::sim::{
-    ClusterConfig, Failures, Foresight, HostGroup, Maintenance, MoveCost, Planning, PowerCurve,
-    Preemption, Resizes, Scenario, Several, Waiting,
+    ClusterConfig, CpuUse, Failures, Foresight, HostGroup, Maintenance, MoveCost, Planning,
+    PowerCurve, Preemption, Resizes, Scenario, Several, Waiting,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::checker::Row;
+use super::checker::{Given, Row};
 use super::runs::{Mover, Policy, Run};
 
 const POLICIES: [Policy; 11] = [
@@ -71,6 +71,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
                     takes: [vcpus, memory * 512, disk],
                     priority,
                     gang: stands.then_some(gang as u64),
+                    cpu_permille: [None, Some(0), Some(300), Some(1000)][rows.len() % 4],
                 });
             }
         }
@@ -142,12 +143,29 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         })
 }
 
+fn cpu_use() -> impl Strategy<Value = (Option<CpuUse>, Option<Given>)> {
+    let rules = (select(vec![7_u64, 60, 300]), 0_u16..=1000, 0.0..=1.0, any::<bool>());
+    let rules = rules.prop_map(|(every_s, untold_permille, lost_in_moves, tells_hosts)| CpuUse {
+        every_s,
+        untold_permille,
+        lost_in_moves,
+        tells_hosts,
+    });
+    let course = prop::collection::vec(0_u16..=1000, 1..9);
+    let courses = prop::collection::btree_map(8_u64..30, course, 1..12);
+    let given = (select(vec![5_u64, 60, 300]), any::<bool>(), courses)
+        .prop_map(|(step_s, own, courses)| Given { step_s, own, courses });
+    prop::option::weighted(0.5, (rules, prop::option::of(given)))
+        .prop_map(|both| both.map_or((None, None), |(rules, given)| (Some(rules), given)))
+}
+
 /// Any simulation.
 pub(super) fn run() -> impl Strategy<Value = Run> {
-    let movers = select(vec![Mover::Nobody, Mover::Consolidate, Mover::Defragment]);
+    let movers = select(vec![Mover::Nobody, Mover::Consolidate, Mover::Defragment, Mover::Relieve]);
     let who = (select(POLICIES.to_vec()), movers, any::<u64>());
-    (cluster(), rows(), scenario(), who).prop_map(
-        |(cluster, rows, mut scenario, (policy, mover, seed))| {
+    (cluster(), rows(), scenario(), cpu_use(), who).prop_map(
+        |(cluster, rows, mut scenario, (cpu_use, courses), (policy, mover, seed))| {
+            scenario.cpu_use = cpu_use;
             // Windows of hosts that this cluster does not have are refused, which is not the point.
             scenario.maintenance.retain(|window| {
                 let a = &cluster.hosts[0];
@@ -159,7 +177,7 @@ pub(super) fn run() -> impl Strategy<Value = Run> {
                     }
                 }
             });
-            Run { cluster, rows, scenario, policy, mover, seed }
+            Run { cluster, rows, scenario, policy, mover, courses, seed }
         },
     )
 }

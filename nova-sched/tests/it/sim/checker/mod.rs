@@ -7,6 +7,7 @@
 mod cloud;
 mod looks;
 mod machines;
+mod uses;
 
 use std::collections::BTreeMap;
 
@@ -16,12 +17,15 @@ use cloud::{Cloud, Line};
 use looks::MEASURED;
 
 pub(crate) use cloud::Row;
+pub(crate) use uses::Given;
+use uses::Uses;
 
 /// Whether the log breaks no rule, and the report is what follows from it.
 pub(crate) fn check(
     cluster: &Value,
     scenario: &Value,
     rows: &[Row],
+    given: Option<&Given>,
     log: &str,
     report: &Value,
 ) -> Result<(), String> {
@@ -29,7 +33,9 @@ pub(crate) fn check(
         .lines()
         .map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")))
         .collect::<Result<_, String>>()?;
-    let mut account = Account::new(Cloud::new(cluster, scenario, rows), scenario);
+    let cloud = Cloud::new(cluster, scenario, rows);
+    let uses = Uses::new(scenario, given, &cloud, rows);
+    let mut account = Account::new(cloud, uses, scenario);
     let is_arrival = |line: &Line| line.what == "arrived";
     let first = lines.iter().position(is_arrival).unwrap_or(lines.len());
     let cut = end_of_measuring(&lines, scenario);
@@ -43,6 +49,7 @@ pub(crate) fn check(
         }
         account.go_on(line.t);
         account.cloud.happen(line).map_err(fault)?;
+        account.uses.happen(&mut account.cloud, line).map_err(fault)?;
         account.look();
     }
     if cut == lines.len() {
@@ -77,6 +84,7 @@ fn end_of_measuring(lines: &[Line], scenario: &Value) -> usize {
 /// The cloud, and what is added up while it changes.
 struct Account {
     cloud: Cloud,
+    uses: Uses,
     every_ms: u64,
     switches_off: bool,
     /// From the first arrival to the last.
@@ -93,9 +101,10 @@ struct Account {
 }
 
 impl Account {
-    fn new(cloud: Cloud, scenario: &Value) -> Self {
+    fn new(cloud: Cloud, uses: Uses, scenario: &Value) -> Self {
         Self {
             cloud,
+            uses,
             every_ms: scenario["sample_every_s"].as_u64().unwrap() * 1000,
             switches_off: scenario["switch_off_empty_hosts"] == true,
             measuring: false,
@@ -113,7 +122,7 @@ impl Account {
     fn begin(&mut self, at: u64) {
         (self.measuring, self.began, self.now) = (true, at, at);
         self.peaks = looks::measured(&self.cloud, self.switches_off);
-        self.samples.push(looks::sample(&self.cloud, at, self.switches_off));
+        self.samples.push(looks::sample(&self.cloud, &self.uses, at, self.switches_off));
         self.next_sample = at + self.every_ms;
     }
 
@@ -123,7 +132,8 @@ impl Account {
             return;
         }
         while self.next_sample <= until {
-            let sample = looks::sample(&self.cloud, self.next_sample, self.switches_off);
+            let sample =
+                looks::sample(&self.cloud, &self.uses, self.next_sample, self.switches_off);
             self.samples.push(sample);
             self.next_sample += self.every_ms;
         }
@@ -131,6 +141,7 @@ impl Account {
         for (sum, value) in self.sums.iter_mut().zip(values) {
             *sum += u128::from(value) * u128::from(until - self.now);
         }
+        self.uses.pass(&self.cloud, until - self.now);
         self.now = until;
     }
 
@@ -139,12 +150,14 @@ impl Account {
         if self.measuring {
             let values = looks::measured(&self.cloud, self.switches_off);
             self.peaks = std::array::from_fn(|at| self.peaks[at].max(values[at]));
+            self.uses.look(&self.cloud);
         }
     }
 
     fn end(&mut self) {
         self.at_end = looks::measured(&self.cloud, self.switches_off);
-        self.samples.push(looks::sample(&self.cloud, self.now, self.switches_off));
+        self.samples.push(looks::sample(&self.cloud, &self.uses, self.now, self.switches_off));
+        self.uses.end(&self.cloud);
         self.millis = self.now - self.began;
         self.measuring = false;
     }
@@ -248,6 +261,7 @@ impl Account {
             "migration_ms": counted("migration_ms"),
             "conflicts": counted("conflicts"),
             "energy_kwh": has_power.then_some(joules / 3.6e6),
+            "cpu_use": self.uses.report(self.millis),
             "series": self.samples,
         })
     }
