@@ -62,6 +62,15 @@ pub(super) fn trace(rows: &[Row]) -> Vec<Result<TraceRow, TraceError>> {
     rows.iter().zip(1..).map(|(row, line)| Ok(trace_row(row, line))).collect()
 }
 
+pub(super) fn planner_of(mover: Mover) -> Option<Box<dyn Planner>> {
+    match mover {
+        Mover::Nobody => None,
+        Mover::Consolidate => Some(Box::new(Consolidate::default())),
+        Mover::Defragment => Some(Box::new(Defragment { wanted: 2 })),
+        Mover::Relieve => Some(Box::new(Relieve { above: 0.7 })),
+    }
+}
+
 impl Run {
     fn scheduler(&self, cluster: &Cluster) -> Box<dyn Scheduler> {
         let shapes: Vec<(Resources, f64)> =
@@ -74,21 +83,12 @@ impl Run {
         }
     }
 
-    fn planner(&self) -> Option<Box<dyn Planner>> {
-        match self.mover {
-            Mover::Nobody => None,
-            Mover::Consolidate => Some(Box::new(Consolidate::default())),
-            Mover::Defragment => Some(Box::new(Defragment { wanted: 2 })),
-            Mover::Relieve => Some(Box::new(Relieve { above: 0.7 })),
-        }
-    }
-
     /// The log, where one is wanted, and the report.
     fn go(&self, log: Option<&mut EventLog<Vec<u8>>>) -> Result<Report, SimulationError> {
         let cluster = Cluster::new(&self.cluster).unwrap();
         let many = self.scenario.schedulers.map_or(1, |several| several.count);
         let schedulers: Vec<_> = (0..many).map(|_| self.scheduler(&cluster)).collect();
-        let mut planner = self.planner();
+        let mut planner = planner_of(self.mover);
         let seed = Seed::new(self.seed);
         let mut simulation =
             Simulation::new(cluster, &*schedulers[0], self.scenario.clone(), seed)?

@@ -7,6 +7,7 @@ mod failing;
 mod keeping;
 mod moving;
 mod preempting;
+mod using;
 mod waiting;
 
 use nova_core::domain::{MiB, Vcpus};
