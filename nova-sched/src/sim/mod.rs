@@ -76,7 +76,7 @@ mod world;
 pub use cluster::{Cluster, ClusterConfig, HostGroup, uniform_hosts};
 pub use cost::{MoveCost, PowerCurve};
 pub use event::{Event, EventLog, PutOff, Refused, Watcher};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Step};
 pub use moment::Moment;
 pub use moving::{Move, Planner};
 pub use report::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::simulation::Simulation;
-use super::{CpuUsed, Moment, World};
+use super::{CpuUsed, Moment, Step, World};
 use nova_core::domain::ResourceKind;
 
 /// The result of a simulation.
@@ -77,6 +77,8 @@ pub struct Report {
     pub n_plus_one_share: f64,
     /// How long VMs waited for their first host, in milliseconds.
     pub wait_ms: Quantiles,
+    /// How many waited how long for it: the distribution of the same.
+    pub waited_ms: Vec<Step>,
     /// VMs that were put off their hosts, by reason.
     pub put_off: BTreeMap<String, u64>,
     /// VMs that were more important and got a host that way.
@@ -395,6 +397,7 @@ impl Simulation<'_> {
             },
             n_plus_one_share: mean(&|sample| f64::from(u8::from(sample.n_plus_one.holds))),
             wait_ms: Quantiles::of(&counts.waits),
+            waited_ms: counts.waits.steps().collect(),
             put_off: counts.put_off.iter().map(|(why, n)| (word(why), *n)).collect(),
             preemptions: counts.preemptions,
             host_failures: counts.host_failures,

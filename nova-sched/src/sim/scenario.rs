@@ -16,8 +16,9 @@ pub struct Scenario {
     pub on_bad_row: OnBadRow,
     /// Whether those that find no host wait for one.
     pub waiting: Option<Waiting>,
-    /// Whether one that is more important may put others off their hosts, where one scheduler
-    /// decides at once; with [several](Self::schedulers) nobody is put off.
+    /// Whether one that is more important may put others off their hosts. With
+    /// [several](Self::schedulers), one for which its scheduler saw no host puts others off hosts
+    /// as they are when that is decided.
     pub preemption: Option<Preemption>,
     /// Whether schedulers are told when VMs are expected to leave.
     pub foresight: Option<Foresight>,

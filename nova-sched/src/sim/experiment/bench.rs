@@ -230,11 +230,22 @@ impl Bench {
     /// # Errors
     /// [`ExperimentError`] when the experiment, a trace or the folder cannot be read.
     pub fn results(&self) -> Result<(Vec<Outcome>, Vec<String>), ExperimentError> {
+        self.results_with(|_| true)
+    }
+
+    /// The same, where of some runs what was sampled is not kept in memory.
+    pub(super) fn results_with(
+        &self,
+        mut keeps_samples: impl FnMut(&Run) -> bool,
+    ) -> Result<(Vec<Outcome>, Vec<String>), ExperimentError> {
         let jobs = self.jobs()?;
         let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
         for Job { id, run, .. } in &jobs {
             match self.known(id) {
-                Some(report) => {
+                Some(mut report) => {
+                    if !keeps_samples(run) {
+                        (report.series, report.waited_ms) = (Vec::new(), Vec::new());
+                    }
                     outcomes.push(Outcome { id: id.clone(), run: run.clone(), report });
                 }
                 None => missing.push(run.name()),

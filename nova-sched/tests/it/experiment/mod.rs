@@ -4,6 +4,7 @@
 mod compared;
 mod refused;
 mod resumed;
+mod using;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use cloud::{Cloud, Line};
 use looks::MEASURED;
+use machines::whole;
 
 pub(crate) use cloud::Row;
 pub(crate) use uses::Given;
@@ -56,6 +57,7 @@ pub(crate) fn check(
         account.end();
     }
     account.cloud.ended()?;
+    distributed(&account.cloud.waits, &report["waited_ms"])?;
     let expected = account.report(&lines);
     agree("report", &expected, report)
 }
@@ -288,6 +290,20 @@ fn quantiles(mut numbers: Vec<u64>) -> Value {
         "p99": rank(0.99),
         "max": numbers.last().copied().unwrap_or(0),
     })
+}
+
+/// Whether the steps hold each of these numbers, and no step is wider than a sixteenth.
+fn distributed(numbers: &[u64], steps: &Value) -> Result<(), String> {
+    let mut left = numbers.to_vec();
+    for step in steps.as_array().into_iter().flatten() {
+        let (up_to, count) = (whole(step, "up_to"), whole(step, "count") as usize);
+        let before = left.len();
+        left.retain(|number| *number > up_to || up_to - number > number / 16);
+        if before - left.len() != count {
+            return Err(format!("{count} numbers up to {up_to} are not in {numbers:?}"));
+        }
+    }
+    if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are in no step of {steps}")) }
 }
 
 /// Whether everything that is expected is there, numbers but for rounding.
