@@ -8,8 +8,8 @@ use nova_core::domain::ResourceKind;
 
 /// The result of a simulation.
 ///
-/// Peaks and means are over the time from the first arrival to the last. What leaves after that
-/// still leaves, but an emptying cloud says nothing about a policy and is not measured. Means are
+/// Peaks and means are over the time from the first arrival to the last, or further where the
+/// scenario [says so](super::Scenario::measure_until_s). What leaves after that still leaves, but an emptying cloud says nothing about a policy and is not measured. Means are
 /// weighted by time; when all VMs arrive in one second they are the values after the last.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]

@@ -40,6 +40,9 @@ pub struct Scenario {
     pub switch_off_empty_hosts: bool,
     /// Seconds between two samples of what is not measured at every change; 1 to a year.
     pub sample_every_s: u64,
+    /// What is measured over time is measured up to the last arrival, or up to this second of the
+    /// trace where that is later: for traces in which all arrive at once. At most 10^12.
+    pub measure_until_s: Option<u64>,
     /// So many refusals are explained, which takes as long as asking every host; the others are
     /// counted only.
     pub explain_refusals: u64,
@@ -61,6 +64,7 @@ impl Default for Scenario {
             cpu_use: None,
             switch_off_empty_hosts: false,
             sample_every_s: 3600,
+            measure_until_s: None,
             explain_refusals: 10_000,
         }
     }
@@ -257,6 +261,9 @@ impl Scenario {
             }
         }
         let times = 0..=TraceRow::SECONDS_MAX;
+        if let Some(until_s) = self.measure_until_s {
+            within("measure_until_s", until_s, times.clone(), "whole seconds from 0 to 10^12")?;
+        }
         for window in &self.maintenance {
             let seconds = "whole seconds from 0 to 10^12";
             within("maintenance.from_s", window.from_s, times.clone(), seconds)?;

@@ -263,6 +263,10 @@ impl<'s> Simulation<'s> {
         }
         self.close_gang()?;
         self.settle()?;
+        let until = self.scenario.measure_until_s.map_or(Moment::ZERO, Moment::of_seconds);
+        if until > self.world.now() && self.counts.first_arrival.is_some() {
+            self.advance(until)?;
+        }
         self.sampler.take(&self.world);
         let measured = self.measured();
         self.ending = true;

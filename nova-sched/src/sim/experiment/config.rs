@@ -94,6 +94,9 @@ pub struct TraceConfig {
     /// The machine of which the trace tells shares.
     #[serde(default)]
     pub machine: Option<Machine>,
+    /// What each VM takes, of a trace that tells of use alone.
+    #[serde(default)]
+    pub shape: Option<Machine>,
     /// Or: rows that are drawn.
     #[serde(default)]
     pub synthetic: Option<crate::sim::trace::synthetic::Recipe>,

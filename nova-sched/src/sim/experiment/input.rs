@@ -128,6 +128,9 @@ impl TraceConfig {
         if let Some(machine) = self.machine {
             options = options.with_machine(machine.into());
         }
+        if let Some(shape) = self.shape {
+            options = options.with_shape(shape.into());
+        }
         if let Some(types) = &self.vm_types {
             options = options.with_vm_types(types.clone());
         }

@@ -121,14 +121,15 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         (10.0..900.0, factors).prop_map(|(per_vm_day, factors)| Resizes { per_vm_day, factors });
     let costs = (select(vec![1.0, 30.0, 1192.0]), 0.0..1.0, select(vec![0_u64, 500]));
     let ticks = (select(vec![1_u64, 60, 900]), 1_usize..9, select(vec![7_u64, 60, 3600]));
+    let until = select(vec![None, None, Some(0_u64), Some(700), Some(9000)]);
     (
         crowd(),
         prop::option::weighted(0.4, failures),
         prop::option::weighted(0.4, resizes),
         windows(),
-        (costs, ticks, any::<bool>()),
+        (costs, ticks, any::<bool>(), until),
     )
-        .prop_map(|(crowd, failures, resizes, maintenance, (costs, ticks, off))| {
+        .prop_map(|(crowd, failures, resizes, maintenance, (costs, ticks, off, until))| {
             let mut scenario = Scenario::default();
             (scenario.waiting, scenario.preemption, scenario.foresight, scenario.schedulers) =
                 crowd;
@@ -138,7 +139,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             scenario.moves = MoveCost { bandwidth_mib_s, dirty_share, overhead_ms };
             scenario.planning = Planning { every_s: ticks.0, moves_max: ticks.1 };
             scenario.sample_every_s = ticks.2;
-            scenario.switch_off_empty_hosts = off;
+            (scenario.switch_off_empty_hosts, scenario.measure_until_s) = (off, until);
             scenario
         })
 }

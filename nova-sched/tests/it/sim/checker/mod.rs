@@ -39,14 +39,22 @@ pub(crate) fn check(
     let mut account = Account::new(cloud, uses, scenario);
     let is_arrival = |line: &Line| line.what == "arrived";
     let first = lines.iter().position(is_arrival).unwrap_or(lines.len());
-    let cut = end_of_measuring(&lines, scenario);
+    let until = scenario["measure_until_s"].as_u64().map(|until_s| until_s * 1000);
+    let mut cut = end_of_measuring(&lines, scenario);
+    if let Some(until) = until {
+        // Later than the last arrival it ends when all of that moment has happened.
+        let last = lines[..cut].iter().rfind(|line| line.what == "arrived").map(|line| line.t);
+        if last.is_some_and(|last| until > last) {
+            cut = lines.iter().position(|line| line.t > until).unwrap_or(lines.len());
+        }
+    }
     for (at, line) in lines.iter().enumerate() {
         let fault = |why| format!("line {}: {why}: {}", at + 1, log.lines().nth(at).unwrap_or(""));
         if at == first {
             account.begin(line.t);
         }
         if at == cut {
-            account.end();
+            account.end(until);
         }
         account.go_on(line.t);
         account.cloud.happen(line).map_err(fault)?;
@@ -54,7 +62,7 @@ pub(crate) fn check(
         account.look();
     }
     if cut == lines.len() {
-        account.end();
+        account.end(until);
     }
     account.cloud.ended()?;
     distributed(&account.cloud.waits, &report["waited_ms"])?;
@@ -156,7 +164,8 @@ impl Account {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, until: Option<u64>) {
+        self.go_on(until.unwrap_or(0).max(self.now));
         self.at_end = looks::measured(&self.cloud, self.switches_off);
         self.samples.push(looks::sample(&self.cloud, &self.uses, self.now, self.switches_off));
         self.uses.end(&self.cloud);

@@ -166,7 +166,7 @@ fn a_day_of_planetlab_on_the_hosts_of_the_paper() {
         let mut scenario = Scenario::default();
         scenario.planning.every_s = SAMPLE_S;
         scenario.cpu_use = Some(CpuUse::default());
-        scenario.switch_off_empty_hosts = true;
+        (scenario.switch_off_empty_hosts, scenario.measure_until_s) = (true, Some(86_399));
         let cluster = Cluster::new(&ClusterConfig { hosts: hosts.clone() }).unwrap();
         let policy = FilterScheduler::best_fit();
         let mut planner = planner_of(mover);
@@ -176,9 +176,6 @@ fn a_day_of_planetlab_on_the_hosts_of_the_paper() {
         if let Some(planner) = &mut planner {
             simulation = simulation.with_planner(&mut **planner);
         }
-        let mut rows = rows.clone();
-        // Measuring ends with the last arrival.
-        rows.push(row("2000:86399-86400:1:u0"));
         simulation.run(trace(&rows)).unwrap()
     };
     let (alone, relieved) = (used(Mover::Nobody), used(Mover::Relieve));
