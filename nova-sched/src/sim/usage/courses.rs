@@ -194,8 +194,9 @@ mod tests {
         (0..50).for_each(|vm| courses.add(vm, vec![0; 50]).unwrap());
         let drawn = |seed, vm| courses.followed(vm, Follow::Drawn, &Seed::new(seed)).unwrap();
         assert_eq!(drawn(1, 4), drawn(1, 4));
-        let differ = |n: u64| (0..20).filter(|vm| drawn(1, *vm) != drawn(1 + n, *vm + 1 - n));
-        assert!(differ(0).count() > 15 && differ(1).count() > 15);
+        let differ =
+            |seed, later| (0..20).filter(|vm| drawn(1, *vm) != drawn(seed, vm + later)).count();
+        assert!(differ(1, 1) > 15 && differ(2, 0) > 15);
         assert_eq!(Courses::new(1).unwrap().followed(1, Follow::Drawn, &Seed::new(1)), None);
     }
 }
