@@ -13,6 +13,7 @@
 //! experiments is described at `nova_sched::sim::experiment`.
 
 use std::error::Error;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -119,8 +120,14 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     let published = bench.publish()?;
-    print!("{}", published.comparison.text());
-    println!("{} runs; the report is {shown}/report.html", published.runs);
+    let runs = published.runs;
+    let text =
+        format!("{}{runs} runs; the report is {shown}/report.html\n", published.comparison.text());
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        said => said?,
+    }
     if published.missing.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

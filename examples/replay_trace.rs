@@ -5,7 +5,8 @@
 //!     --trace FILE --hosts 1000 --host-vcpus 64 --host-memory-mib 262144 --policy best-fit
 //! ```
 //!
-//! The trace is CSV with the header `vm,arrival_s,end_s,vcpu,mem_mib`. With `--json`, one object is
+//! The trace has any of the formats of `nova_sched::sim::trace`, compressed or not; most are
+//! recognised, and `--format` names it where it is not. With `--json`, one object is
 //! printed on standard output; apart from its `timing` it is the same for the same arguments.
 
 use std::error::Error;
@@ -21,16 +22,20 @@ use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 use nova_core::seed::Seed;
 use nova_examples::{Stopwatch, Timing};
 use nova_sched::Registry;
+use nova_sched::sim::trace::{Format, ReadOptions, open, read};
 use nova_sched::sim::{
-    OnBadRow, Report, Scenario, Simulation, SimulationError, TraceReader, Use, uniform_hosts,
+    OnBadRow, Report, Scenario, Simulation, SimulationError, Use, uniform_hosts,
 };
 
 /// Replays a VM trace through a placement policy and reports how it went.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The trace: CSV with the header vm,arrival_s,end_s,vcpu,mem_mib.
+    /// The trace, in any known format.
     #[arg(long)]
     trace: PathBuf,
+    /// Its format, where it is not recognised by its first line.
+    #[arg(long)]
+    format: Option<Format>,
     /// How many hosts there are, all alike.
     #[arg(long)]
     hosts: u32,
@@ -99,12 +104,18 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let hosts = uniform_hosts(args.hosts, shape)?;
     let policy = Registry::default().policy(&args.policy)?;
     let name = args.trace.display();
-    let file = File::open(&args.trace).map_err(|error| format!("cannot open {name}: {error}"))?;
-    let bytes = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
-    let bar = progress_bar(args, bytes);
+    let options = ReadOptions::default();
+    let (trace, bar) = if args.trace.is_dir() {
+        (open(&args.trace, args.format, &options), ProgressBar::hidden())
+    } else {
+        let opened = File::open(&args.trace);
+        let file = opened.map_err(|error| format!("cannot open {name}: {error}"))?;
+        let bytes = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+        let bar = progress_bar(args, bytes);
+        (read(bar.wrap_read(file), args.format, &options), bar)
+    };
 
     let stopwatch = Stopwatch::start();
-    let trace = TraceReader::new(bar.wrap_read(file));
     let mut scenario = Scenario::default();
     scenario.on_bad_row = match args.on_bad_row {
         BadRows::Refuse => OnBadRow::Refuse,

@@ -169,6 +169,10 @@ impl Simulation<'_> {
         let Some(chosen) = chosen else {
             self.next_case(at, more);
             let unit = self.still_here(&case);
+            // Whoever is put off is seen on the hosts as they are, not on the view.
+            if self.preempt_for(&unit)? {
+                return Ok(());
+            }
             self.explain_refusal(&unit);
             self.found_none(unit, Refused::NoHost);
             return Ok(());

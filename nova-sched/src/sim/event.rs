@@ -109,6 +109,8 @@ pub enum Event {
         /// The host.
         host: Slot,
     },
+    /// It was read what every VM uses.
+    UseRead,
     /// A scheduler chose a host on an old view, on which there is no room.
     Conflict {
         /// The VM.
@@ -165,6 +167,9 @@ pub trait Watcher: Debug {
 ///
 /// Each line has `t`, the milliseconds of virtual time, and `what`; then, as far as they make
 /// sense, the number of the `vm`, its `vcpus`, `mem_mib` and `disk_gib`, and the names of hosts.
+/// Where use is measured, who is placed has its `cpu_permille` at that time and, where it follows a
+/// course, the number of the VM whose `course` it is and the sample `course_from` which it follows
+/// it.
 #[derive(Debug)]
 pub struct EventLog<W: Write> {
     writer: W,
@@ -193,6 +198,12 @@ struct Line<'w> {
     arrived: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduler: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_permille: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    course: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    course_from: Option<usize>,
 }
 
 #[derive(serde::Serialize)]
@@ -254,7 +265,14 @@ fn line<'w>(world: &'w World, event: &Event) -> Line<'w> {
     };
     match *event {
         Event::Arrived { vm } => of("arrived", Some(vm), None),
-        Event::Placed { vm, host } => of("placed", Some(vm), Some(host)),
+        Event::Placed { vm, host } => {
+            let mut line = of("placed", Some(vm), Some(host));
+            if let Some((permille, followed)) = world.use_of(vm) {
+                line.cpu_permille = Some(permille);
+                (line.course, line.course_from) = followed.unzip();
+            }
+            line
+        }
         Event::Waits { vm } => of("waits", Some(vm), None),
         Event::Refused { vm, why } => {
             Line { why: Some(Why::Refused(why)), ..of("refused", Some(vm), None) }
@@ -281,6 +299,7 @@ fn line<'w>(world: &'w World, event: &Event) -> Line<'w> {
         Event::HostUp { host } => of("host_up", None, Some(host)),
         Event::HostClosed { host } => of("host_closed", None, Some(host)),
         Event::HostOpened { host } => of("host_opened", None, Some(host)),
+        Event::UseRead => of("use_read", None, None),
         Event::Conflict { vm, host, scheduler } => {
             Line { scheduler: Some(scheduler), ..of("conflict", Some(vm), Some(host)) }
         }

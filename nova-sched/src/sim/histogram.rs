@@ -11,6 +11,16 @@ pub struct Histogram {
     max: u64,
 }
 
+/// Numbers that are about as large as each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Step {
+    /// The most that they can be: less than a sixteenth above the least.
+    pub up_to: u64,
+    /// How many there are.
+    pub count: u64,
+}
+
 /// Bits of a number that are kept.
 const BITS: u32 = 4;
 
@@ -40,6 +50,12 @@ impl Histogram {
     /// The largest; 0 of none.
     pub fn max(&self) -> u64 {
         self.max
+    }
+
+    /// How many numbers there are in each bucket that has any, smallest first.
+    pub fn steps(&self) -> impl Iterator<Item = Step> {
+        let buckets = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        buckets.map(|(bucket, count)| Step { up_to: end_of(bucket).min(self.max), count: *count })
     }
 
     /// The least number such that this share of all is not larger, rounded up by less than a
@@ -100,6 +116,13 @@ mod tests {
             let at = ((share * numbers.len() as f64).ceil() as usize).max(1) - 1;
             let quantile = histogram.quantile(share);
             prop_assert!(quantile >= numbers[at] && quantile - numbers[at] <= numbers[at] / 16);
+            let mut seen = 0;
+            for Step { up_to, count } in histogram.steps() {
+                seen += count;
+                let within = numbers.iter().filter(|number| **number <= up_to).count();
+                prop_assert_eq!(seen, within as u64);
+            }
+            prop_assert_eq!(seen, numbers.len() as u64);
         }
     }
 }

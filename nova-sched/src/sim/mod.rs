@@ -23,10 +23,11 @@
 //!
 //! # The rules
 //! - Of what happens in one moment, what makes room comes first: repairs, departures (in the order
-//!   in which their VMs came), ends of migrations; then failures, maintenance and resizes; arrivals
-//!   come last, in the order of the trace.
+//!   in which their VMs came), ends of migrations; then failures, maintenance and resizes, readings
+//!   of use and plans; arrivals come last, in the order of the trace.
 //! - A VM that finds no host is rejected for good, unless the [scenario](Scenario) lets it wait.
-//! - Nothing is ever over-committed: an answer of the scheduler that would is an error.
+//! - No host promises more than its allocation ratios allow: an answer of the scheduler that would
+//!   is an error. What VMs then use of what they were promised is [`CpuUse`].
 //! - Chance comes from the seed: the same trace, cluster, policy, scenario and seed give the same
 //!   events, and the same [`Report`].
 //!
@@ -36,6 +37,7 @@
 //! - [`trace`]: rows from files in many formats, or of chance;
 //! - [`Cluster`], [`Scenario`]: what there is, and what happens besides;
 //! - [`Simulation`], [`World`]: virtual time, and what there is at each moment of it;
+//! - [`CpuUse`], [`Courses`]: what VMs use of what they were promised;
 //! - [`Watcher`], [`Event`], [`EventLog`]: whoever wants to know all of it;
 //! - [`policies`], [`Planner`]: what papers compare, and who moves VMs;
 //! - [`Report`]: what came out;
@@ -69,6 +71,7 @@ mod scenario;
 mod simulation;
 mod superposed;
 pub mod trace;
+mod usage;
 mod vm;
 mod waiting;
 mod world;
@@ -76,7 +79,7 @@ mod world;
 pub use cluster::{Cluster, ClusterConfig, HostGroup, uniform_hosts};
 pub use cost::{MoveCost, PowerCurve};
 pub use event::{Event, EventLog, PutOff, Refused, Watcher};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Step};
 pub use moment::Moment;
 pub use moving::{Move, Planner};
 pub use report::{
@@ -89,6 +92,7 @@ pub use scenario::{
 pub use simulation::{Simulation, SimulationError, Stopwatch};
 pub use superposed::Superposed;
 pub use trace::{BadRow, TraceError, TraceReader, TraceRow};
+pub use usage::{CPU_PERCENT, Courses, CpuUse, CpuUsed, Follow};
 pub use vm::{Place, Shape, ShapeKey, Vm, VmKey};
 pub use world::{EXPECTED_END_S, World};
 

@@ -111,7 +111,7 @@ impl Simulation<'_> {
         if self.try_place(&unit)? {
             return Ok(());
         }
-        if self.scenario.preemption.is_some() && self.preempt_for(&unit)? {
+        if self.preempt_for(&unit)? {
             return Ok(());
         }
         self.explain_refusal(&unit);

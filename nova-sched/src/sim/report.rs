@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::simulation::Simulation;
-use super::{Moment, World};
+use super::{CpuUsed, Moment, Step, World};
 use nova_core::domain::ResourceKind;
 
 /// The result of a simulation.
 ///
-/// Peaks and means are over the time from the first arrival to the last. What leaves after that
-/// still leaves, but an emptying cloud says nothing about a policy and is not measured. Means are
+/// Peaks and means are over the time from the first arrival to the last, or further where the
+/// scenario [says so](super::Scenario::measure_until_s). What leaves after that still leaves, but an emptying cloud says nothing about a policy and is not measured. Means are
 /// weighted by time; when all VMs arrive in one second they are the values after the last.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -77,6 +77,8 @@ pub struct Report {
     pub n_plus_one_share: f64,
     /// How long VMs waited for their first host, in milliseconds.
     pub wait_ms: Quantiles,
+    /// How many waited how long for it: the distribution of the same.
+    pub waited_ms: Vec<Step>,
     /// VMs that were put off their hosts, by reason.
     pub put_off: BTreeMap<String, u64>,
     /// VMs that were more important and got a host that way.
@@ -101,6 +103,8 @@ pub struct Report {
     pub decisions: u64,
     /// The energy that all hosts took, in kilowatt-hours; none where no host has a power curve.
     pub energy_kwh: Option<f64>,
+    /// What VMs used of their vCPUs, where the scenario measures it.
+    pub cpu_use: Option<CpuUsed>,
     /// Rows that were skipped because they make no sense.
     pub bad_rows_skipped: u64,
     /// The first of them, at most [`SkippedRow::NAMED_MAX`].
@@ -203,6 +207,10 @@ pub struct Sample {
     pub moving: u64,
     /// Power of all hosts; none where no host has a power curve.
     pub watts: Option<f64>,
+    /// CPUs that VMs want to use; none where it is not measured.
+    pub cpus_wanted: Option<f64>,
+    /// Hosts of which more is wanted than they have; none where it is not measured.
+    pub hosts_overloaded: Option<u64>,
     /// See [`Fragmentation`].
     pub fragmentation: f64,
     /// See [`Stranded`].
@@ -304,15 +312,17 @@ pub(super) struct Measured {
     packing_density: f64,
     uses: [Use; 3],
     energy_kwh: Option<f64>,
+    cpu_use: Option<CpuUsed>,
 }
 
 impl Simulation<'_> {
     /// What was measured over time, when the last VM has come.
-    pub(super) fn measured(&self) -> Measured {
+    pub(super) fn measured(&mut self) -> Measured {
+        let now = self.world.now();
+        let millis = now.millis_since(self.counts.first_arrival.unwrap_or(now));
+        let cpu_use = self.world.cpu_used(millis);
         let world = &self.world;
         let meters = &world.meters;
-        let now = world.now();
-        let millis = now.millis_since(self.counts.first_arrival.unwrap_or(now));
         let usage = |kind: ResourceKind, meter: &super::meter::Meter| {
             let capacity = capacity(world, kind);
             let share = |amount: f64| if capacity > 0.0 { amount / capacity } else { 0.0 };
@@ -341,6 +351,7 @@ impl Simulation<'_> {
             ],
             // Milliwatts times milliseconds.
             energy_kwh: world.has_power().then(|| meters.milliwatts.sum(now) as f64 / 3.6e12),
+            cpu_use,
         }
     }
 
@@ -386,6 +397,7 @@ impl Simulation<'_> {
             },
             n_plus_one_share: mean(&|sample| f64::from(u8::from(sample.n_plus_one.holds))),
             wait_ms: Quantiles::of(&counts.waits),
+            waited_ms: counts.waits.steps().collect(),
             put_off: counts.put_off.iter().map(|(why, n)| (word(why), *n)).collect(),
             preemptions: counts.preemptions,
             host_failures: counts.host_failures,
@@ -398,6 +410,7 @@ impl Simulation<'_> {
             conflicts: counts.conflicts,
             decisions: counts.decisions,
             energy_kwh: measured.energy_kwh,
+            cpu_use: measured.cpu_use,
             bad_rows_skipped: counts.bad_rows_skipped,
             bad_rows: counts.bad_rows.clone(),
             series: samples.clone(),

@@ -58,6 +58,8 @@ impl Sampler {
             disk_gib: world.used().disk.get(),
             moving: world.meters.moving.now(),
             watts: world.has_power().then(|| world.milliwatts() as f64 / 1000.0),
+            cpus_wanted: world.cpus_wanted(),
+            hosts_overloaded: world.hosts_overloaded(),
             fragmentation: self.fragmentation(world),
             stranded: self.stranded(world),
             n_plus_one: self.n_plus_one(world),

@@ -4,7 +4,7 @@ use nova_core::domain::Invalid;
 
 use super::cost::MoveCost;
 use super::range::within;
-use super::{OnBadRow, TraceRow};
+use super::{CpuUse, OnBadRow, TraceRow};
 
 /// The rules of a simulation. The default is the trace and nothing else: who finds no host is
 /// refused, no host fails, one scheduler decides at once on what is.
@@ -16,8 +16,9 @@ pub struct Scenario {
     pub on_bad_row: OnBadRow,
     /// Whether those that find no host wait for one.
     pub waiting: Option<Waiting>,
-    /// Whether one that is more important may put others off their hosts, where one scheduler
-    /// decides at once; with [several](Self::schedulers) nobody is put off.
+    /// Whether one that is more important may put others off their hosts. With
+    /// [several](Self::schedulers), one for which its scheduler saw no host puts others off hosts
+    /// as they are when that is decided.
     pub preemption: Option<Preemption>,
     /// Whether schedulers are told when VMs are expected to leave.
     pub foresight: Option<Foresight>,
@@ -33,10 +34,15 @@ pub struct Scenario {
     pub moves: MoveCost,
     /// How a planner is asked that moves VMs.
     pub planning: Planning,
+    /// Whether it is measured what VMs use of their vCPUs.
+    pub cpu_use: Option<CpuUse>,
     /// Whether hosts without VMs take no power.
     pub switch_off_empty_hosts: bool,
     /// Seconds between two samples of what is not measured at every change; 1 to a year.
     pub sample_every_s: u64,
+    /// What is measured over time is measured up to the last arrival, or up to this second of the
+    /// trace where that is later: for traces in which all arrive at once. At most 10^12.
+    pub measure_until_s: Option<u64>,
     /// So many refusals are explained, which takes as long as asking every host; the others are
     /// counted only.
     pub explain_refusals: u64,
@@ -55,8 +61,10 @@ impl Default for Scenario {
             maintenance: Vec::new(),
             moves: MoveCost::default(),
             planning: Planning::default(),
+            cpu_use: None,
             switch_off_empty_hosts: false,
             sample_every_s: 3600,
+            measure_until_s: None,
             explain_refusals: 10_000,
         }
     }
@@ -219,6 +227,9 @@ impl Scenario {
         let year = "1 to 31536000";
         within("sample_every_s", self.sample_every_s, 1..=YEAR_S, year)?;
         within("planning.every_s", self.planning.every_s, 1..=YEAR_S, year)?;
+        if let Some(cpu_use) = &self.cpu_use {
+            cpu_use.check()?;
+        }
         if let Some(waiting) = &self.waiting {
             let patience = waiting.patience_s;
             within("waiting.patience_s", patience, 1..=1_000_000_000, "1 to 1000000000")?;
@@ -250,6 +261,9 @@ impl Scenario {
             }
         }
         let times = 0..=TraceRow::SECONDS_MAX;
+        if let Some(until_s) = self.measure_until_s {
+            within("measure_until_s", until_s, times.clone(), "whole seconds from 0 to 10^12")?;
+        }
         for window in &self.maintenance {
             let seconds = "whole seconds from 0 to 10^12";
             within("maintenance.from_s", window.from_s, times.clone(), seconds)?;

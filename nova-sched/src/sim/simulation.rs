@@ -1,5 +1,7 @@
 //! Virtual time: what is planned, and what comes.
 
+use std::sync::Arc;
+
 use nova_core::domain::{HostId, Invalid, Slot};
 use nova_core::port::Scheduler;
 use nova_core::seed::{Chance, Seed};
@@ -16,7 +18,7 @@ use super::sampling::Sampler;
 use super::scenario::Scenario;
 use super::trace::{BadRow, TraceError, TraceRow};
 use super::waiting::{Line, Waits};
-use super::{Moment, OnBadRow, Vm, VmKey, World};
+use super::{Courses, CpuUse, Follow, Moment, OnBadRow, Vm, VmKey, World};
 
 /// A simulation cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,8 @@ pub struct Simulation<'s> {
     pub(super) growth: Chance,
     /// Chance for what is expected of lifetimes.
     pub(super) foresight: Chance,
+    /// Chance for the courses that VMs follow.
+    use_seed: Seed,
     /// Whether something became free since the line was last looked at.
     pub(super) freed: bool,
     /// Whether the trace has ended: nothing is planned any more that would never end.
@@ -98,6 +102,7 @@ pub(super) enum Planned {
     WindowEnds(u32),
     Resize(Tenure),
     LosePatience(Tenure),
+    ReadUse,
     Plan,
     Commit(u32),
     Sync(u32),
@@ -117,10 +122,11 @@ impl Planned {
             Self::WindowBegins(_) => 5,
             Self::Resize(_) => 6,
             Self::LosePatience(_) => 7,
-            Self::Plan => 8,
-            Self::Commit(_) => 9,
-            Self::Sync(_) => 10,
-            Self::Decide(_) => 11,
+            Self::ReadUse => 8,
+            Self::Plan => 9,
+            Self::Commit(_) => 10,
+            Self::Sync(_) => 11,
+            Self::Decide(_) => 12,
         }
     }
 }
@@ -159,6 +165,9 @@ impl<'s> Simulation<'s> {
             world.tell_ends();
         }
         let seed = seed.child("simulation");
+        if let Some(rules) = scenario.cpu_use {
+            world.measure_use(rules, seed.child("use"));
+        }
         let windows = Window::all(&world, &scenario.maintenance)?;
         let sampler = Sampler::new(&world, scenario.sample_every_s);
         let mut simulation = Self {
@@ -178,6 +187,7 @@ impl<'s> Simulation<'s> {
             fate: seed.child("fate").chance(),
             growth: seed.child("growth").chance(),
             foresight: seed.child("foresight").chance(),
+            use_seed: seed.child("use"),
             freed: false,
             ending: false,
             scenario,
@@ -211,6 +221,18 @@ impl<'s> Simulation<'s> {
         self
     }
 
+    /// Lets VMs use their CPUs as `courses` say, and measures it: by the default of [`CpuUse`] where
+    /// the scenario has no [rules](Scenario::cpu_use) for that.
+    #[must_use]
+    pub fn with_courses(mut self, courses: Arc<Courses>, follow: Follow) -> Self {
+        if self.scenario.cpu_use.is_none() {
+            let rules = *self.scenario.cpu_use.insert(CpuUse::default());
+            self.world.measure_use(rules, self.use_seed);
+        }
+        self.world.follow(courses, follow);
+        self
+    }
+
     /// Measures how long each decision takes in real time, with a stopwatch that tells
     /// nanoseconds. The report has it apart from what is repeatable.
     #[must_use]
@@ -241,6 +263,10 @@ impl<'s> Simulation<'s> {
         }
         self.close_gang()?;
         self.settle()?;
+        let until = self.scenario.measure_until_s.map_or(Moment::ZERO, Moment::of_seconds);
+        if until > self.world.now() && self.counts.first_arrival.is_some() {
+            self.advance(until)?;
+        }
         self.sampler.take(&self.world);
         let measured = self.measured();
         self.ending = true;
@@ -280,7 +306,8 @@ impl<'s> Simulation<'s> {
         let shape = self.world.shape_of(row.resources()).map_err(|invalid| bad(invalid.into()))?;
         if self.counts.first_arrival.is_none() {
             self.counts.first_arrival = Some(at);
-            self.world.meters.start(at);
+            self.world.start(at);
+            self.plan_reading();
             self.sampler.start(at);
             self.sampler.take(&self.world);
         }
@@ -332,6 +359,7 @@ impl<'s> Simulation<'s> {
             Planned::WindowEnds(window) => self.end_window(window),
             Planned::Resize(tenure) => return self.resize(tenure),
             Planned::LosePatience(tenure) => self.lose_patience(tenure),
+            Planned::ReadUse => self.read_use(),
             Planned::Plan => return self.plan_moves(),
             Planned::Commit(desk) => return self.commit(desk),
             Planned::Sync(desk) => self.sync(desk),
@@ -345,6 +373,7 @@ impl<'s> Simulation<'s> {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
+        self.world.take_in(&event);
         for watcher in &mut self.watchers {
             watcher.saw(&self.world, &event);
         }

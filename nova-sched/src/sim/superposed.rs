@@ -22,7 +22,12 @@ pub struct Superposed<I> {
 }
 
 /// Numbers from here on are those of the next trace.
-const NUMBERS: u64 = 1 << 40;
+pub(crate) const NUMBERS: u64 = 1 << 40;
+
+/// The number that a VM has in the trace of which this one is, perhaps, a copy.
+pub(crate) const fn original(vm: u64) -> u64 {
+    vm % NUMBERS
+}
 
 impl<I: Iterator<Item = Result<TraceRow, TraceError>>> Superposed<I> {
     /// These traces, each with the seconds by which it comes later.

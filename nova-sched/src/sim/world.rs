@@ -13,6 +13,7 @@ use super::cluster::{Cluster, Rack};
 use super::cost::PowerCurve;
 use super::meter::Meter;
 use super::trace::TraceRow;
+use super::usage::Usage;
 use super::vm::{Shape, VmKey, Vms, instance_of, number_of};
 use super::{Moment, Place, ShapeKey, Vm};
 
@@ -34,6 +35,8 @@ pub struct World {
     has_power: bool,
     /// Whether hosts are told when their VMs are expected to leave.
     tells_ends: bool,
+    /// What VMs use, where that is measured.
+    pub(crate) usage: Option<Box<Usage>>,
     pub(crate) meters: Meters,
 }
 
@@ -94,6 +97,7 @@ impl World {
             switches_off: false,
             has_power,
             tells_ends: false,
+            usage: None,
             meters: Meters::default(),
         };
         let in_use = || world.hosts.rows().filter(|row| row.instance_count() > 0);
@@ -332,14 +336,19 @@ impl World {
             let all = self.meters.vcpus_of_hosts.now().saturating_add_signed(vcpus);
             self.meters.vcpus_of_hosts.set(self.now, all);
         }
-        if self.has_power {
-            let before = self.sites[host.index()].milliwatts;
-            let after = self.power_now(host);
-            self.sites[host.index()].milliwatts = after;
-            let all = self.meters.milliwatts.now();
-            self.meters.milliwatts.set(self.now, (all + after).saturating_sub(before));
-        }
+        self.read_power_of(host);
         self.read_used();
+    }
+
+    pub(crate) fn read_power_of(&mut self, host: Slot) {
+        if !self.has_power {
+            return;
+        }
+        let before = self.sites[host.index()].milliwatts;
+        let after = self.power_now(host);
+        self.sites[host.index()].milliwatts = after;
+        let all = self.meters.milliwatts.now();
+        self.meters.milliwatts.set(self.now, (all + after).saturating_sub(before));
     }
 
     fn read_used(&mut self) {
@@ -350,8 +359,8 @@ impl World {
         meters.needed.set(now, self.needed.of(&self.used));
     }
 
-    /// The milliwatts of a host by the share of its CPUs that is claimed; none of one that is down,
-    /// or empty where those are switched off.
+    /// The milliwatts of a host by the share of its CPUs that is used or, where that is not
+    /// measured, claimed; none of one that is down, or empty where those are switched off.
     fn power_now(&self, host: Slot) -> u64 {
         let (Some(site), Some(row)) = (self.sites.get(host.index()), self.hosts.at(host)) else {
             return 0;
@@ -362,10 +371,14 @@ impl World {
             return 0;
         }
         let total = f64::from(row.inventory.vcpus.total().get());
-        curve.milliwatts(f64::from(row.used().vcpus.get()) / total.max(1.0))
+        let busy = match &self.usage {
+            Some(usage) => usage.wanted_of(host) as f64 / 1000.0,
+            None => f64::from(row.used().vcpus.get()),
+        };
+        curve.milliwatts(busy / total.max(1.0))
     }
 
-    fn read_power(&mut self) {
+    pub(crate) fn read_power(&mut self) {
         if !self.has_power {
             return;
         }

@@ -7,19 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nova_core::domain::Invalid;
-use nova_core::port::Scheduler;
-use nova_core::seed::Seed;
 use sha2::{Digest as _, Sha256};
 
-use super::config::{Experiment, PlannerConfig, Run};
+use super::config::{Experiment, Run};
 use super::files::{failed, write, write_json};
 use super::input::Looked;
 use super::table::{results_csv, series_csv};
 use super::{ExperimentError, config::wrong};
+use crate::Registry;
 use crate::hex::hex;
-use crate::sim::policies::{Consolidate, Defragment, PowerOfK, registry};
-use crate::sim::{Cluster, Event, OnBadRow, Planner, Report, Simulation, Watcher, World};
-use crate::{FilterScheduler, Registry};
+use crate::sim::{Cluster, OnBadRow, Report};
 
 /// Runs an experiment into a folder.
 #[derive(Debug, Clone)]
@@ -28,7 +25,7 @@ pub struct Bench {
     folder: PathBuf,
     threads: usize,
     shard: (u32, u32),
-    more: Option<Registry>,
+    pub(super) more: Option<Registry>,
     looked: LookedAt,
     #[cfg(feature = "parquet")]
     pub(super) parquet: bool,
@@ -101,10 +98,10 @@ struct Manifest<'m> {
 }
 
 /// A run with all that is needed for it.
-struct Job {
-    id: String,
-    run: Run,
-    looked: Arc<Looked>,
+pub(super) struct Job {
+    pub(super) id: String,
+    pub(super) run: Run,
+    pub(super) looked: Arc<Looked>,
 }
 
 impl Run {
@@ -237,11 +234,22 @@ impl Bench {
     /// # Errors
     /// [`ExperimentError`] when the experiment, a trace or the folder cannot be read.
     pub fn results(&self) -> Result<(Vec<Outcome>, Vec<String>), ExperimentError> {
+        self.results_with(|_| true)
+    }
+
+    /// The same, where of some runs what was sampled is not kept in memory.
+    pub(super) fn results_with(
+        &self,
+        mut keeps_samples: impl FnMut(&Run) -> bool,
+    ) -> Result<(Vec<Outcome>, Vec<String>), ExperimentError> {
         let jobs = self.jobs()?;
         let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
         for Job { id, run, .. } in &jobs {
             match self.known(id) {
-                Some(report) => {
+                Some(mut report) => {
+                    if !keeps_samples(run) {
+                        (report.series, report.waited_ms) = (Vec::new(), Vec::new());
+                    }
                     outcomes.push(Outcome { id: id.clone(), run: run.clone(), report });
                 }
                 None => missing.push(run.name()),
@@ -313,7 +321,7 @@ impl Bench {
             // the same runs.
             let mut named = run.clone();
             named.trace = named.trace.without_folders();
-            let hashes = (&looked.sha256, &looked.vm_types_sha256);
+            let hashes = (&looked.sha256, &looked.vm_types_sha256, &looked.courses_sha256);
             let text = serde_json::to_string(&(env!("CARGO_PKG_VERSION"), &named, hashes));
             let id = hex(&Sha256::digest(text.map_err(unwritable)?.as_bytes())[..8]);
             Ok(Job { id, run, looked })
@@ -396,95 +404,6 @@ impl Bench {
         run.trace = run.trace.without_folders();
         let (id, name) = (job.id.as_str(), run.name());
         write_json(&self.run_file(id), &Written { id, name, run: &run, report })
-    }
-
-    fn simulate(
-        &self,
-        job: &Job,
-        nth: usize,
-        progress: &dyn Progress,
-    ) -> Result<Report, ExperimentError> {
-        let run = &job.run;
-        let seed = Seed::new(run.seed);
-        let cluster = Cluster::new(&run.cluster.config())?;
-        let policies = self.policies(run, &cluster, &job.looked)?;
-        let schedulers: Vec<&dyn Scheduler> = policies.iter().map(|policy| &**policy).collect();
-        let span_s = run.trace.window_s.unwrap_or(job.looked.last_arrival_s);
-        let mut told = Told { progress, nth, span_ms: span_s.saturating_mul(1000) };
-        let mut planner = run.policy.planner.map(PlannerConfig::planner);
-        let failed = |error| {
-            let source = Box::new(error);
-            ExperimentError::Simulation { run: run.name(), source }
-        };
-        let mut simulation =
-            Simulation::new(cluster, schedulers[0], run.scenario.clone(), seed).map_err(failed)?;
-        simulation =
-            simulation.with_schedulers(schedulers[1..].iter().copied()).with_watcher(&mut told);
-        if let Some(planner) = &mut planner {
-            simulation = simulation.with_planner(&mut **planner);
-        }
-        simulation.run(run.trace.seen_by(&job.looked, seed)?).map_err(failed)
-    }
-
-    /// A policy for each scheduler that the scenario has.
-    fn policies(
-        &self,
-        run: &Run,
-        cluster: &Cluster,
-        looked: &Looked,
-    ) -> Result<Vec<Box<dyn Scheduler>>, ExperimentError> {
-        let named = &run.policy;
-        let failed = |source| ExperimentError::Policy { policy: named.name.clone(), source };
-        let known = registry(cluster, &looked.shapes).map_err(failed)?;
-        let name = named.of.as_deref().unwrap_or(&named.name);
-        let policy: FilterScheduler = match &named.config {
-            Some(config) => known.build(&named.name, config),
-            None => match (known.policy(name), &self.more) {
-                (Err(_), Some(more)) => more.policy(name),
-                (known, _) => known,
-            },
-        }
-        .map_err(failed)?;
-        let count = run.scenario.schedulers.map_or(1, |several| several.count);
-        let policies = (0..count).map(|_| {
-            let policy = policy.clone();
-            Ok(match named.power_of {
-                Some(k) => Box::new(PowerOfK::new(k, policy)?) as Box<dyn Scheduler>,
-                None => Box::new(policy),
-            })
-        });
-        policies.collect()
-    }
-}
-
-impl PlannerConfig {
-    fn planner(self) -> Box<dyn Planner> {
-        match self {
-            Self::Consolidate { below } => Box::new(Consolidate { below, keeps_spare: true }),
-            Self::Defragment { wanted } => Box::new(Defragment { wanted }),
-        }
-    }
-}
-
-/// Tells how far a run is.
-struct Told<'p> {
-    progress: &'p dyn Progress,
-    nth: usize,
-    span_ms: u64,
-}
-
-impl std::fmt::Debug for Told<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Told")
-    }
-}
-
-impl Watcher for Told<'_> {
-    fn saw(&mut self, _: &World, _: &Event) {}
-
-    fn sampled(&mut self, world: &World) {
-        let share = world.now().millis() as f64 / self.span_ms.max(1) as f64;
-        self.progress.goes_on(self.nth, share.min(1.0));
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::bench::Outcome;
+use super::config::Run;
 use super::stats::{CONFIDENCE, Interval, RESAMPLES, bootstrap, holm, mean, sign_flip};
 use super::table::Metric;
 use crate::sim::columns::Columns;
@@ -86,7 +87,11 @@ pub struct Difference {
 }
 
 /// What is the same for all runs that are compared with each other.
-type Key = (String, String, BTreeMap<String, String>);
+pub(super) type Key = (String, String, BTreeMap<String, String>);
+
+pub(super) fn key_of(run: &Run) -> Key {
+    (run.trace.name.clone(), run.cluster.name.clone(), run.swept.clone())
+}
 
 /// The runs of one policy by seed.
 type BySeed<'o> = BTreeMap<u64, &'o Outcome>;
@@ -97,8 +102,7 @@ impl Comparison {
         let mut keys: Vec<Key> = Vec::new();
         let mut known: BTreeMap<Key, Vec<&Outcome>> = BTreeMap::new();
         for outcome in outcomes {
-            let run = &outcome.run;
-            let key = (run.trace.name.clone(), run.cluster.name.clone(), run.swept.clone());
+            let key = key_of(&outcome.run);
             let same = known.entry(key.clone()).or_insert_with(|| {
                 keys.push(key);
                 Vec::new()

@@ -7,7 +7,7 @@ use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 
 use crate::PolicyConfig;
 use crate::sim::trace::MemoryUnit;
-use crate::sim::{ClusterConfig, HostGroup, Scenario};
+use crate::sim::{ClusterConfig, Follow, HostGroup, Scenario};
 
 use super::ExperimentError;
 
@@ -98,9 +98,15 @@ pub struct TraceConfig {
     /// What OpenDC's trace tells memory in, `mib` or `kib`; `mib` when it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_unit: Option<MemoryUnit>,
+    /// What each VM takes, of a trace that tells of use alone.
+    #[serde(default)]
+    pub shape: Option<Machine>,
     /// Or: rows that are drawn.
     #[serde(default)]
     pub synthetic: Option<crate::sim::trace::synthetic::Recipe>,
+    /// What the VMs use of their vCPUs, as series that were measured.
+    #[serde(default)]
+    pub courses: Option<CoursesConfig>,
     /// So many copies at once, each a random time later than the one before, up to an hour.
     #[serde(default = "once")]
     pub copies: u32,
@@ -108,6 +114,19 @@ pub struct TraceConfig {
     /// with time from its beginning. So seeds differ where a policy draws nothing.
     #[serde(default)]
     pub window_s: Option<u64>,
+}
+
+/// Series of use for the VMs of a trace.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CoursesConfig {
+    /// Series of PlanetLab: a folder, an archive or a file; the trace's own file when it is absent.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Which VM follows which.
+    #[serde(default)]
+    pub follow: Follow,
 }
 
 /// The size of a machine.
@@ -184,6 +203,11 @@ pub enum PlannerConfig {
         /// So many hosts should be able to take the largest shape.
         wanted: usize,
     },
+    /// [`Relieve`](crate::sim::policies::Relieve).
+    Relieve {
+        /// The share of its CPUs that is too much for a host, 0 to 1.
+        above: f64,
+    },
 }
 
 /// One thing that takes several values.
@@ -220,9 +244,15 @@ pub struct Run {
 }
 
 impl TraceConfig {
+    /// Every file that it names.
+    fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let courses = self.courses.as_mut().and_then(|courses| courses.file.as_mut());
+        [self.file.as_mut(), self.vm_types.as_mut(), courses].into_iter().flatten()
+    }
+
     /// The same with the names of files alone: what it is, wherever it lies.
     pub(super) fn without_folders(mut self) -> Self {
-        for file in [&mut self.file, &mut self.vm_types].into_iter().flatten() {
+        for file in self.files() {
             if let Some(name) = file.file_name() {
                 *file = PathBuf::from(name);
             }
@@ -259,7 +289,7 @@ impl Experiment {
         let mut experiment = Self::from_toml(&text)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         for trace in &mut experiment.traces {
-            for file in [&mut trace.file, &mut trace.vm_types].into_iter().flatten() {
+            for file in trace.files() {
                 *file = folder.join(&*file);
             }
         }
@@ -368,11 +398,25 @@ impl Experiment {
             if !(1..=10_000).contains(&trace.copies) {
                 return Err(wrong(format!("trace {:?}: copies are 1 to 10000", trace.name)));
             }
+            if trace.courses.as_ref().is_some_and(|courses| courses.file.is_none())
+                && trace.file.is_none()
+            {
+                let what = "has courses, but neither they nor it have a file";
+                return Err(wrong(format!("trace {:?} {what}", trace.name)));
+            }
             if trace.window_s == Some(0) {
                 return Err(wrong(format!("trace {:?}: window_s is at least 1", trace.name)));
             }
         }
         for policy in &self.policies {
+            let share = match policy.planner {
+                Some(PlannerConfig::Consolidate { below }) => below,
+                Some(PlannerConfig::Relieve { above }) => above,
+                _ => 0.0,
+            };
+            if !(0.0..=1.0).contains(&share) {
+                return Err(wrong(format!("policy {:?}: shares are 0 to 1", policy.name)));
+            }
             if policy.of.is_some() && policy.config.is_some() {
                 let what = "is either `of` another or has a `config`";
                 return Err(wrong(format!("policy {:?} {what}", policy.name)));

@@ -32,8 +32,9 @@
 //! ```
 //! Stop it with Ctrl-C, or kill it: the same command goes on with the runs that are missing.
 //! `examples/experiments/failures.toml` has hosts that fail, VMs that wait and are put off, windows
-//! of maintenance and a planner; every table is described at [`Experiment`](super::Experiment) and
-//! [`Scenario`](crate::sim::Scenario).
+//! of maintenance and a planner. In `examples/experiments/planetlab.toml` hosts promise more than
+//! they have, VMs use what series of a real day say, and planners act on it. Every table is
+//! described at [`Experiment`](super::Experiment) and [`Scenario`](crate::sim::Scenario).
 //!
 //! # 4. Share it among machines
 //! Each task of a job array runs one part, and somebody puts them together:

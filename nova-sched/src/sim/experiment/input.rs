@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use nova_core::domain::Resources;
 use nova_core::seed::{Chance, Seed};
@@ -12,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::ExperimentError;
 use super::config::{TraceConfig, wrong};
 use crate::hex::hex;
-use crate::sim::Superposed;
 use crate::sim::trace::synthetic::Synthetic;
 use crate::sim::trace::{ReadOptions, Rows, TraceError, TraceRow, open};
+use crate::sim::{Courses, Superposed};
 
 /// What is known of a trace after it was looked at once.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -25,11 +26,16 @@ pub(super) struct Looked {
     pub(super) sha256: Option<String>,
     /// The same of the table of VM types.
     pub(super) vm_types_sha256: Option<String>,
+    /// The same of the series of use.
+    pub(super) courses_sha256: Option<String>,
     /// When the last VM comes.
     pub(super) last_arrival_s: u64,
     /// The shapes that come most often, with how often.
     #[serde(skip)]
     pub(super) shapes: Vec<(Resources, f64)>,
+    /// The series of use, which all runs share.
+    #[serde(skip)]
+    pub(super) courses: Option<Arc<Courses>>,
 }
 
 /// Shapes that policies are told of.
@@ -43,6 +49,10 @@ impl TraceConfig {
     pub(super) fn look(&self, skips_bad: bool) -> Result<Looked, ExperimentError> {
         let sha256 = self.file.as_deref().map(sha256_of).transpose()?;
         let vm_types_sha256 = self.vm_types.as_deref().map(sha256_of).transpose()?;
+        let series = self.courses.as_ref().and_then(|of| of.file.as_ref().or(self.file.as_ref()));
+        let courses_sha256 = series.map(|file| sha256_of(file)).transpose()?;
+        let courses = series.map(|file| Courses::of_planetlab(file)).transpose();
+        let courses = courses.map_err(|source| self.failed(source))?.map(Arc::new);
         let (mut last_arrival_s, mut shapes) = (0, BTreeMap::<[u64; 3], (Resources, f64)>::new());
         for row in self.rows(Seed::new(0))? {
             let row = match row {
@@ -57,7 +67,15 @@ impl TraceConfig {
         let mut shapes: Vec<(Resources, f64)> = shapes.into_values().collect();
         shapes.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         shapes.truncate(SHAPES_MAX);
-        Ok(Looked { trace: self.name.clone(), sha256, vm_types_sha256, last_arrival_s, shapes })
+        Ok(Looked {
+            trace: self.name.clone(),
+            sha256,
+            vm_types_sha256,
+            courses_sha256,
+            last_arrival_s,
+            shapes,
+            courses,
+        })
     }
 
     /// The rows that a seed sees.
@@ -109,6 +127,9 @@ impl TraceConfig {
         let mut options = ReadOptions::default();
         if let Some(machine) = self.machine {
             options = options.with_machine(machine.into());
+        }
+        if let Some(shape) = self.shape {
+            options = options.with_shape(shape.into());
         }
         if let Some(types) = &self.vm_types {
             options = options.with_vm_types(types.clone());

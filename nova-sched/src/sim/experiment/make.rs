@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::config::{Experiment, NamedCluster, NamedPolicy, TraceConfig};
+use super::config::{CoursesConfig, Experiment, NamedCluster, NamedPolicy, TraceConfig};
 use crate::sim::trace::synthetic::Recipe;
-use crate::sim::{HostGroup, Scenario};
+use crate::sim::{Follow, HostGroup, Scenario};
 
 impl Experiment {
     /// An experiment without a trace, a cluster or a policy, each of which it needs.
@@ -83,6 +83,13 @@ impl TraceConfig {
         self
     }
 
+    /// Its VMs use their vCPUs as the series of a file say.
+    #[must_use]
+    pub fn with_courses(mut self, file: impl Into<PathBuf>, follow: Follow) -> Self {
+        self.courses = Some(CoursesConfig { file: Some(file.into()), follow });
+        self
+    }
+
     fn named(name: String) -> Self {
         Self {
             name,
@@ -91,7 +98,9 @@ impl TraceConfig {
             vm_types: None,
             machine: None,
             memory_unit: None,
+            shape: None,
             synthetic: None,
+            courses: None,
             copies: 1,
             window_s: None,
         }

@@ -31,6 +31,7 @@ mod page;
 mod parquet;
 mod plot;
 mod publish;
+mod simulate;
 pub mod stats;
 mod table;
 
@@ -46,7 +47,8 @@ use crate::PolicyError;
 pub use bench::{Bench, Outcome, Progress, Silence};
 pub use compare::{Compared, Comparison, Difference, Estimate, Setting};
 pub use config::{
-    Experiment, Machine, NamedCluster, NamedPolicy, PlannerConfig, Run, Sweep, Swept, TraceConfig,
+    CoursesConfig, Experiment, Machine, NamedCluster, NamedPolicy, PlannerConfig, Run, Sweep,
+    Swept, TraceConfig,
 };
 pub use publish::Published;
 pub use table::{Metric, results_csv, series_csv};

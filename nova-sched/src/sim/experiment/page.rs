@@ -11,7 +11,7 @@ use super::table::Metric;
 use crate::sim::{Report, Sample};
 
 /// Settings that have drawings; the others have tables.
-const DRAWN_MAX: usize = 24;
+pub(super) const DRAWN_MAX: usize = 24;
 
 /// A longer manifest is in its file only.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
@@ -170,6 +170,22 @@ impl Page<'_> {
             let waiting = |_: &Report, sample: &Sample| sample.waiting as f64;
             html.push_str(&over_time("VMs that wait", "VMs", &waiting));
         }
+        if runs.iter().any(|outcome| outcome.report.wait_ms.max > 0) {
+            html.push_str(&waits(&runs));
+        }
+        if shown.iter().any(|outcome| outcome.report.cpu_use.is_some()) {
+            let wanted = |report: &Report, sample: &Sample| {
+                share(sample.cpus_wanted.unwrap_or(0.0), report.vcpus.capacity)
+            };
+            html.push_str(&over_time(
+                "CPUs wanted of vCPUs that may be promised",
+                "share",
+                &wanted,
+            ));
+            let overloaded =
+                |_: &Report, sample: &Sample| sample.hosts_overloaded.unwrap_or(0) as f64;
+            html.push_str(&over_time("hosts overloaded", "hosts", &overloaded));
+        }
     }
 }
 
@@ -229,6 +245,35 @@ fn distribution(runs: &[&Outcome], what: &str, of: &dyn Fn(&Report, &Sample) -> 
     let all: Vec<Line> = policies.into_iter().map(line).collect();
     let title = format!("{what}, distribution over the samples of all seeds");
     lines(Chart { title: &title, x: what, y: "share of samples" }, &all)
+}
+
+/// Which share of the VMs of each policy, those of all seeds, had a host after so many seconds.
+fn waits(runs: &[&Outcome]) -> String {
+    let mut policies: Vec<(&str, BTreeMap<u64, u64>)> = Vec::new();
+    for outcome in runs {
+        let name = outcome.run.policy.name.as_str();
+        let at = policies.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            policies.push((name, BTreeMap::new()));
+            policies.len() - 1
+        });
+        for step in &outcome.report.waited_ms {
+            *policies[at].1.entry(step.up_to).or_default() += step.count;
+        }
+    }
+    let line = |(name, steps): (&str, BTreeMap<u64, u64>)| {
+        let all: u64 = steps.values().sum();
+        let (mut points, mut seen) = (Vec::new(), 0);
+        for (up_to, count) in steps {
+            for more in [0, count] {
+                seen += more;
+                points.push((up_to as f64 / 1000.0, seen as f64 / all as f64));
+            }
+        }
+        Line { name: name.to_owned(), points, kind: Kind::Plain }
+    };
+    let all: Vec<Line> = policies.into_iter().map(line).collect();
+    let title = "wait for a host, distribution over the placed VMs of all seeds";
+    lines(Chart { title, x: "seconds", y: "share of VMs" }, &all)
 }
 
 /// The empirical distribution function: at each value it steps up by the value's share.

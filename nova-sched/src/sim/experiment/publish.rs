@@ -5,9 +5,10 @@ use std::fs;
 
 use super::ExperimentError;
 use super::bench::{Bench, Outcome};
-use super::compare::Comparison;
+use super::compare::{Comparison, Key, key_of};
+use super::config::Run;
 use super::files::{failed, write, write_json};
-use super::page::Page;
+use super::page::{DRAWN_MAX, Page};
 use super::table::Metric;
 
 /// What was published.
@@ -51,12 +52,20 @@ impl<'o> From<&'o Outcome> for Row<'o> {
 
 impl Bench {
     /// Compares all runs that are in the folder, and writes what is listed at
-    /// [`experiment`](super). The reports of all runs are in memory meanwhile.
+    /// [`experiment`](super). The reports of all runs are in memory meanwhile, but only of those
+    /// that are drawn what was sampled.
     ///
     /// # Errors
     /// As of [`results`](Self::results).
     pub fn publish(&self) -> Result<Published, ExperimentError> {
-        let (outcomes, missing) = self.results()?;
+        let mut settings: Vec<Key> = Vec::new();
+        let drawn = |run: &Run| {
+            let key = key_of(run);
+            let is_new = !settings.contains(&key) && settings.len() < DRAWN_MAX;
+            settings.extend(is_new.then(|| key.clone()));
+            settings.contains(&key)
+        };
+        let (outcomes, missing) = self.results_with(drawn)?;
         let comparison = Comparison::new(&outcomes, self.experiment().compared_with());
         let rows: Vec<Row<'_>> = outcomes.iter().map(Row::from).collect();
         let file = |name| self.folder().join(name);

@@ -76,6 +76,21 @@ impl Metric {
         metric("migrations", "live migrations", Some(false), |r| Some(r.migrations as f64)),
         metric("conflicts", "conflicts of schedulers", Some(false), |r| Some(r.conflicts as f64)),
         metric("energy_kwh", "energy, kWh", Some(false), |r| r.energy_kwh),
+        metric("cpu_of_hosts_in_use", "CPU used of hosts in use", Some(true), |r| {
+            Some(r.cpu_use?.of_hosts_in_use)
+        }),
+        metric("cpu_unserved", "CPU wanted and not there", Some(false), |r| {
+            Some(r.cpu_use?.unserved_share)
+        }),
+        metric("overloaded_share", "time overloaded (SLATAH)", Some(false), |r| {
+            Some(r.cpu_use?.overloaded_share)
+        }),
+        metric("lost_in_moves", "CPU lost in migrations (PDM)", Some(false), |r| {
+            Some(r.cpu_use?.lost_in_moves)
+        }),
+        metric("sla_violation", "their product (SLAV)", Some(false), |r| {
+            Some(r.cpu_use?.sla_violation)
+        }),
     ];
 
     /// The metric of this name.
@@ -160,4 +175,6 @@ fn series(report: &Report) -> Columns {
         .with("n_plus_one", all().map(|s| s.n_plus_one.holds))
         .with("spare_vcpus", all().map(|s| s.n_plus_one.spare_vcpus))
         .with("watts", all().map(|s| s.watts))
+        .with("cpus_wanted", all().map(|s| s.cpus_wanted))
+        .with("hosts_overloaded", all().map(|s| s.hosts_overloaded))
 }

@@ -15,7 +15,8 @@
 //! | `power` | that takes the least more power, then the fullest |
 //!
 //! [`PowerOfK`] draws a few hosts and lets any policy choose among them; [`Consolidate`] moves VMs
-//! so that hosts become empty, [`Defragment`] so that the largest shapes find room.
+//! so that hosts become empty, [`Defragment`] so that the largest shapes find room, [`Relieve`] so
+//! that no host is asked for more CPU than it has.
 
 mod few;
 mod fragmentation;
@@ -23,6 +24,7 @@ mod lifetime;
 mod packing;
 mod planners;
 mod power;
+mod relieve;
 
 use nova_core::domain::{HostState, RequestSpec, ResourceKind, Resources};
 
@@ -35,6 +37,7 @@ pub use lifetime::LifetimeAlignment;
 pub use packing::{Cosine, DotProduct, L2Norm};
 pub use planners::{Consolidate, Defragment};
 pub use power::PowerIncrease;
+pub use relieve::Relieve;
 
 /// The registry of production with the policies of this room for `cluster`, whose next VMs are
 /// expected to have these shapes, each with its frequency on any scale: fragmentation is measured

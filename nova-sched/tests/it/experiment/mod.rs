@@ -5,6 +5,7 @@ mod compared;
 mod refused;
 mod resumed;
 mod tables;
+mod using;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -24,6 +24,10 @@ fn what_makes_no_sense_is_refused_by_name() {
     check("window_s = 3600", "copies = 0", "copies are 1 to 10000");
     check("{ name = \"worst-fit\" }", "{ name = \"best-fit\" }", "policies has \"best-fit\" twice");
     check("sample_every_s = 600", "sample_every_s = 0", "1 to 31536000");
+    check("sample_every_s = 600", "cpu_use = { untold_permille = 1001 }", "0 to 1000");
+    let relieve = "{ name = \"worst-fit\", planner = { relieve = { above = 1.5 } } }";
+    check("{ name = \"worst-fit\" }", relieve, "shares are 0 to 1");
+    check("name = \"drawn\"", "name = \"drawn\", courses = {}", "neither they nor it have a file");
     check("sample_every_s = 600", "sample_every = 600", "unknown field `sample_every`");
 }
 
@@ -56,6 +60,7 @@ fn what_cannot_run_is_told_before_anything_runs() {
     check("{ name = \"best-fit\" }]", "{ name = \"best-fit\" }, { name = \"x\" }]", "policy \"x\"");
     check("count = 5", "count = 0", "hosts");
     check("told.csv", "nowhere.csv", "nowhere.csv");
+    check("told.csv\"", "told.csv\", courses = { file = \"nowhere\" }", "nowhere");
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use nova_core::domain::*;
 use nova_sched::sim::{
-    ClusterConfig, Failures, Foresight, HostGroup, Maintenance, MoveCost, Planning, PowerCurve,
-    Preemption, Resizes, Scenario, Several, Waiting,
+    ClusterConfig, CpuUse, Failures, Foresight, HostGroup, Maintenance, MoveCost, Planning,
+    PowerCurve, Preemption, Resizes, Scenario, Several, Waiting,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::checker::Row;
+use super::checker::{Given, Row};
 use super::runs::{Mover, Policy, Run};
 
 const POLICIES: [Policy; 11] = [
@@ -71,6 +71,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
                     takes: [vcpus, memory * 512, disk],
                     priority,
                     gang: stands.then_some(gang as u64),
+                    cpu_permille: [None, Some(0), Some(300), Some(1000)][rows.len() % 4],
                 });
             }
         }
@@ -120,14 +121,15 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         (10.0..900.0, factors).prop_map(|(per_vm_day, factors)| Resizes { per_vm_day, factors });
     let costs = (select(vec![1.0, 30.0, 1192.0]), 0.0..1.0, select(vec![0_u64, 500]));
     let ticks = (select(vec![1_u64, 60, 900]), 1_usize..9, select(vec![7_u64, 60, 3600]));
+    let until = select(vec![None, None, Some(0_u64), Some(700), Some(9000)]);
     (
         crowd(),
         prop::option::weighted(0.4, failures),
         prop::option::weighted(0.4, resizes),
         windows(),
-        (costs, ticks, any::<bool>()),
+        (costs, ticks, any::<bool>(), until),
     )
-        .prop_map(|(crowd, failures, resizes, maintenance, (costs, ticks, off))| {
+        .prop_map(|(crowd, failures, resizes, maintenance, (costs, ticks, off, until))| {
             let mut scenario = Scenario::default();
             (scenario.waiting, scenario.preemption, scenario.foresight, scenario.schedulers) =
                 crowd;
@@ -137,17 +139,34 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             scenario.moves = MoveCost { bandwidth_mib_s, dirty_share, overhead_ms };
             scenario.planning = Planning { every_s: ticks.0, moves_max: ticks.1 };
             scenario.sample_every_s = ticks.2;
-            scenario.switch_off_empty_hosts = off;
+            (scenario.switch_off_empty_hosts, scenario.measure_until_s) = (off, until);
             scenario
         })
 }
 
+fn cpu_use() -> impl Strategy<Value = (Option<CpuUse>, Option<Given>)> {
+    let rules = (select(vec![7_u64, 60, 300]), 0_u16..=1000, 0.0..=1.0, any::<bool>());
+    let rules = rules.prop_map(|(every_s, untold_permille, lost_in_moves, tells_hosts)| CpuUse {
+        every_s,
+        untold_permille,
+        lost_in_moves,
+        tells_hosts,
+    });
+    let course = prop::collection::vec(0_u16..=1000, 1..9);
+    let courses = prop::collection::btree_map(8_u64..30, course, 1..12);
+    let given = (select(vec![5_u64, 60, 300]), any::<bool>(), courses)
+        .prop_map(|(step_s, own, courses)| Given { step_s, own, courses });
+    prop::option::weighted(0.5, (rules, prop::option::of(given)))
+        .prop_map(|both| both.map_or((None, None), |(rules, given)| (Some(rules), given)))
+}
+
 /// Any simulation.
 pub(super) fn run() -> impl Strategy<Value = Run> {
-    let movers = select(vec![Mover::Nobody, Mover::Consolidate, Mover::Defragment]);
+    let movers = select(vec![Mover::Nobody, Mover::Consolidate, Mover::Defragment, Mover::Relieve]);
     let who = (select(POLICIES.to_vec()), movers, any::<u64>());
-    (cluster(), rows(), scenario(), who).prop_map(
-        |(cluster, rows, mut scenario, (policy, mover, seed))| {
+    (cluster(), rows(), scenario(), cpu_use(), who).prop_map(
+        |(cluster, rows, mut scenario, (cpu_use, courses), (policy, mover, seed))| {
+            scenario.cpu_use = cpu_use;
             // Windows of hosts that this cluster does not have are refused, which is not the point.
             scenario.maintenance.retain(|window| {
                 let a = &cluster.hosts[0];
@@ -159,7 +178,7 @@ pub(super) fn run() -> impl Strategy<Value = Run> {
                     }
                 }
             });
-            Run { cluster, rows, scenario, policy, mover, seed }
+            Run { cluster, rows, scenario, policy, mover, courses, seed }
         },
     )
 }

@@ -101,7 +101,8 @@ fn simulate(rows: Vec<TraceRow>, on_bad_row: OnBadRow) -> Result<Report, Simulat
 }
 
 fn good(vm: u64, arrival_s: u64, end_s: Option<u64>) -> TraceRow {
-    let row = Row { vm, arrival_s, end_s, takes: [1, 1, 0], priority: 0, gang: None };
+    let row =
+        Row { vm, arrival_s, end_s, takes: [1, 1, 0], priority: 0, gang: None, cpu_permille: None };
     trace_row(&row, vm)
 }
 

@@ -1,17 +1,19 @@
 //! A simulation as data: what goes in, and the log and the report that come out.
 
+use std::sync::Arc;
+
 use nova_core::domain::*;
 use nova_core::port::Scheduler;
 use nova_core::seed::Seed;
 use nova_sched::FilterScheduler;
-use nova_sched::sim::policies::{Consolidate, Defragment, PowerOfK, registry};
+use nova_sched::sim::policies::{Consolidate, Defragment, PowerOfK, Relieve, registry};
 use nova_sched::sim::trace::TraceError;
 use nova_sched::sim::{
-    Cluster, ClusterConfig, EventLog, Planner, Report, Scenario, Simulation, SimulationError,
-    TraceRow,
+    Cluster, ClusterConfig, Courses, EventLog, Follow, Planner, Report, Scenario, Simulation,
+    SimulationError, TraceRow,
 };
 
-use super::checker::{self, Row};
+use super::checker::{self, Given, Row};
 
 /// Who chooses hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(super) enum Mover {
     Nobody,
     Consolidate,
     Defragment,
+    Relieve,
 }
 
 /// Everything that goes into a simulation.
@@ -36,6 +39,7 @@ pub(super) struct Run {
     pub(super) scenario: Scenario,
     pub(super) policy: Policy,
     pub(super) mover: Mover,
+    pub(super) courses: Option<Given>,
     pub(super) seed: u64,
 }
 
@@ -50,12 +54,21 @@ pub(super) fn trace_row(row: &Row, line: u64) -> TraceRow {
         disk: GiB(row.takes[2]),
         priority: row.priority,
         gang: row.gang,
-        cpu_permille: None,
+        cpu_permille: row.cpu_permille,
     }
 }
 
 pub(super) fn trace(rows: &[Row]) -> Vec<Result<TraceRow, TraceError>> {
     rows.iter().zip(1..).map(|(row, line)| Ok(trace_row(row, line))).collect()
+}
+
+pub(super) fn planner_of(mover: Mover) -> Option<Box<dyn Planner>> {
+    match mover {
+        Mover::Nobody => None,
+        Mover::Consolidate => Some(Box::new(Consolidate::default())),
+        Mover::Defragment => Some(Box::new(Defragment { wanted: 2 })),
+        Mover::Relieve => Some(Box::new(Relieve { above: 0.7 })),
+    }
 }
 
 impl Run {
@@ -70,24 +83,22 @@ impl Run {
         }
     }
 
-    fn planner(&self) -> Option<Box<dyn Planner>> {
-        match self.mover {
-            Mover::Nobody => None,
-            Mover::Consolidate => Some(Box::new(Consolidate::default())),
-            Mover::Defragment => Some(Box::new(Defragment { wanted: 2 })),
-        }
-    }
-
     /// The log, where one is wanted, and the report.
     fn go(&self, log: Option<&mut EventLog<Vec<u8>>>) -> Result<Report, SimulationError> {
         let cluster = Cluster::new(&self.cluster).unwrap();
         let many = self.scenario.schedulers.map_or(1, |several| several.count);
         let schedulers: Vec<_> = (0..many).map(|_| self.scheduler(&cluster)).collect();
-        let mut planner = self.planner();
+        let mut planner = planner_of(self.mover);
         let seed = Seed::new(self.seed);
         let mut simulation =
             Simulation::new(cluster, &*schedulers[0], self.scenario.clone(), seed)?
                 .with_schedulers(schedulers[1..].iter().map(|scheduler| &**scheduler));
+        if let Some(given) = &self.courses {
+            let mut courses = Courses::new(given.step_s).unwrap();
+            given.courses.iter().for_each(|(vm, course)| courses.add(*vm, course.clone()).unwrap());
+            let follow = if given.own { Follow::Own } else { Follow::Drawn };
+            simulation = simulation.with_courses(Arc::new(courses), follow);
+        }
         if let Some(planner) = &mut planner {
             simulation = simulation.with_planner(&mut **planner);
         }
@@ -126,6 +137,6 @@ impl Run {
         let cluster = json(serde_json::to_value(&self.cluster))?;
         let scenario = json(serde_json::to_value(&self.scenario))?;
         let report = json(serde_json::to_value(report))?;
-        checker::check(&cluster, &scenario, &self.rows, log, &report)
+        checker::check(&cluster, &scenario, &self.rows, self.courses.as_ref(), log, &report)
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Row {
     pub(crate) takes: Amounts,
     pub(crate) priority: u8,
     pub(crate) gang: Option<u64>,
+    pub(crate) cpu_permille: Option<u16>,
 }
 
 /// A line of the log.
@@ -26,18 +27,21 @@ pub(crate) struct Row {
 pub(crate) struct Line {
     pub(crate) t: u64,
     pub(crate) what: String,
-    vm: Option<u64>,
+    pub(crate) vm: Option<u64>,
     #[serde(default)]
-    vcpus: u64,
+    pub(crate) vcpus: u64,
     #[serde(default)]
     mem_mib: u64,
     #[serde(default)]
     disk_gib: u64,
-    host: Option<String>,
-    to: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) to: Option<String>,
     pub(crate) why: Option<String>,
-    arrived: Option<bool>,
+    pub(crate) arrived: Option<bool>,
     scheduler: Option<u64>,
+    pub(crate) cpu_permille: Option<u16>,
+    pub(crate) course: Option<u64>,
+    pub(crate) course_from: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ pub(crate) struct Host {
     pub(crate) claims: BTreeMap<u64, Amounts>,
     pub(crate) up: bool,
     pub(crate) closed: bool,
+    /// Thousandths of its CPUs that its VMs want to use, where that is measured.
+    pub(crate) wanted: Option<u64>,
 }
 
 impl Host {
@@ -99,7 +105,11 @@ pub(crate) struct Cloud {
 
 impl Cloud {
     pub(crate) fn new(cluster: &Value, scenario: &Value, rows: &[Row]) -> Self {
-        let host = |machine| Host { machine, claims: BTreeMap::new(), up: true, closed: false };
+        let wanted = (!scenario["cpu_use"].is_null()).then_some(0);
+        let host = |machine| {
+            let claims = BTreeMap::new();
+            Host { machine, claims, up: true, closed: false, wanted }
+        };
         Self {
             hosts: machines(cluster).into_iter().map(host).collect(),
             guests: BTreeMap::new(),
@@ -125,7 +135,7 @@ impl Cloud {
         self.counts.get(what).copied().unwrap_or(0)
     }
 
-    fn host(&self, name: &Option<String>) -> Result<usize, String> {
+    pub(crate) fn host(&self, name: &Option<String>) -> Result<usize, String> {
         let name = name.as_deref().ok_or("no host is named")?;
         let at = self.hosts.iter().position(|host| host.machine.name == name);
         at.ok_or_else(|| format!("there is no host {name}"))
@@ -163,6 +173,7 @@ impl Cloud {
             "host_down" => self.switch(line, "host_failures", |host| &mut host.up, false)?,
             "host_up" => self.switch(line, "repairs", |host| &mut host.up, true)?,
             "host_closed" => self.switch(line, "closed", |host| &mut host.closed, true)?,
+            "use_read" => {}
             "host_opened" => self.switch(line, "opened", |host| &mut host.closed, false)?,
             _ => self.happen_to(line)?,
         }

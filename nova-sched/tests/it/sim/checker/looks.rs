@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cloud::{Amounts, Cloud, Host, Life};
+use super::uses::Uses;
 
 /// What is measured at every moment, under the names by which sums are asked for.
 pub(crate) const MEASURED: [&str; 11] = [
@@ -62,7 +63,8 @@ fn milliwatts(host: &Host, switches_off: bool) -> u64 {
     if !host.up || switches_off && host.claims.is_empty() {
         return 0;
     }
-    let share = (host.used()[0] as f64 / host.machine.cpus as f64).min(1.0);
+    let busy = host.wanted.map_or(host.used()[0] as f64, |wanted| wanted as f64 / 1000.0);
+    let share = (busy / host.machine.cpus as f64).min(1.0);
     let at = share * (watts.len() - 1) as f64;
     let left = (at.floor() as usize).min(watts.len() - 2);
     let between = watts[left] + (watts[left + 1] - watts[left]) * (at - left as f64);
@@ -70,13 +72,16 @@ fn milliwatts(host: &Host, switches_off: bool) -> u64 {
 }
 
 /// What one sample of the report should be.
-pub(crate) fn sample(cloud: &Cloud, at_ms: u64, switches_off: bool) -> Value {
+pub(crate) fn sample(cloud: &Cloud, uses: &Uses, at_ms: u64, switches_off: bool) -> Value {
     let [vcpus, memory, disk, vms, waiting, hosts, _, up, needed, milliwatts, moving] =
         measured(cloud, switches_off);
     let has_power = cloud.hosts.iter().any(|host| host.machine.watts.is_some());
     let stranded = stranded(cloud);
     let (holds, spare) = n_plus_one(cloud);
+    let (wanted, overloaded) = uses.sample(cloud);
     json!({
+        "cpus_wanted": wanted,
+        "hosts_overloaded": overloaded,
         "at_s": at_ms / 1000,
         "vms": vms,
         "waiting": waiting,

@@ -7,6 +7,7 @@
 mod cloud;
 mod looks;
 mod machines;
+mod uses;
 
 use std::collections::BTreeMap;
 
@@ -14,14 +15,18 @@ use serde_json::{Value, json};
 
 use cloud::{Cloud, Line};
 use looks::MEASURED;
+use machines::whole;
 
 pub(crate) use cloud::Row;
+pub(crate) use uses::Given;
+use uses::Uses;
 
 /// Whether the log breaks no rule, and the report is what follows from it.
 pub(crate) fn check(
     cluster: &Value,
     scenario: &Value,
     rows: &[Row],
+    given: Option<&Given>,
     log: &str,
     report: &Value,
 ) -> Result<(), String> {
@@ -29,26 +34,38 @@ pub(crate) fn check(
         .lines()
         .map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")))
         .collect::<Result<_, String>>()?;
-    let mut account = Account::new(Cloud::new(cluster, scenario, rows), scenario);
+    let cloud = Cloud::new(cluster, scenario, rows);
+    let uses = Uses::new(scenario, given, &cloud, rows);
+    let mut account = Account::new(cloud, uses, scenario);
     let is_arrival = |line: &Line| line.what == "arrived";
     let first = lines.iter().position(is_arrival).unwrap_or(lines.len());
-    let cut = end_of_measuring(&lines, scenario);
+    let until = scenario["measure_until_s"].as_u64().map(|until_s| until_s * 1000);
+    let mut cut = end_of_measuring(&lines, scenario);
+    if let Some(until) = until {
+        // Later than the last arrival it ends when all of that moment has happened.
+        let last = lines[..cut].iter().rfind(|line| line.what == "arrived").map(|line| line.t);
+        if last.is_some_and(|last| until > last) {
+            cut = lines.iter().position(|line| line.t > until).unwrap_or(lines.len());
+        }
+    }
     for (at, line) in lines.iter().enumerate() {
         let fault = |why| format!("line {}: {why}: {}", at + 1, log.lines().nth(at).unwrap_or(""));
         if at == first {
             account.begin(line.t);
         }
         if at == cut {
-            account.end();
+            account.end(until);
         }
         account.go_on(line.t);
         account.cloud.happen(line).map_err(fault)?;
+        account.uses.happen(&mut account.cloud, line).map_err(fault)?;
         account.look();
     }
     if cut == lines.len() {
-        account.end();
+        account.end(until);
     }
     account.cloud.ended()?;
+    distributed(&account.cloud.waits, &report["waited_ms"])?;
     let expected = account.report(&lines);
     agree("report", &expected, report)
 }
@@ -77,6 +94,7 @@ fn end_of_measuring(lines: &[Line], scenario: &Value) -> usize {
 /// The cloud, and what is added up while it changes.
 struct Account {
     cloud: Cloud,
+    uses: Uses,
     every_ms: u64,
     switches_off: bool,
     /// From the first arrival to the last.
@@ -93,9 +111,10 @@ struct Account {
 }
 
 impl Account {
-    fn new(cloud: Cloud, scenario: &Value) -> Self {
+    fn new(cloud: Cloud, uses: Uses, scenario: &Value) -> Self {
         Self {
             cloud,
+            uses,
             every_ms: scenario["sample_every_s"].as_u64().unwrap() * 1000,
             switches_off: scenario["switch_off_empty_hosts"] == true,
             measuring: false,
@@ -113,7 +132,7 @@ impl Account {
     fn begin(&mut self, at: u64) {
         (self.measuring, self.began, self.now) = (true, at, at);
         self.peaks = looks::measured(&self.cloud, self.switches_off);
-        self.samples.push(looks::sample(&self.cloud, at, self.switches_off));
+        self.samples.push(looks::sample(&self.cloud, &self.uses, at, self.switches_off));
         self.next_sample = at + self.every_ms;
     }
 
@@ -123,7 +142,8 @@ impl Account {
             return;
         }
         while self.next_sample <= until {
-            let sample = looks::sample(&self.cloud, self.next_sample, self.switches_off);
+            let sample =
+                looks::sample(&self.cloud, &self.uses, self.next_sample, self.switches_off);
             self.samples.push(sample);
             self.next_sample += self.every_ms;
         }
@@ -131,6 +151,7 @@ impl Account {
         for (sum, value) in self.sums.iter_mut().zip(values) {
             *sum += u128::from(value) * u128::from(until - self.now);
         }
+        self.uses.pass(&self.cloud, until - self.now);
         self.now = until;
     }
 
@@ -139,12 +160,15 @@ impl Account {
         if self.measuring {
             let values = looks::measured(&self.cloud, self.switches_off);
             self.peaks = std::array::from_fn(|at| self.peaks[at].max(values[at]));
+            self.uses.look(&self.cloud);
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, until: Option<u64>) {
+        self.go_on(until.unwrap_or(0).max(self.now));
         self.at_end = looks::measured(&self.cloud, self.switches_off);
-        self.samples.push(looks::sample(&self.cloud, self.now, self.switches_off));
+        self.samples.push(looks::sample(&self.cloud, &self.uses, self.now, self.switches_off));
+        self.uses.end(&self.cloud);
         self.millis = self.now - self.began;
         self.measuring = false;
     }
@@ -248,6 +272,7 @@ impl Account {
             "migration_ms": counted("migration_ms"),
             "conflicts": counted("conflicts"),
             "energy_kwh": has_power.then_some(joules / 3.6e6),
+            "cpu_use": self.uses.report(self.millis),
             "series": self.samples,
         })
     }
@@ -274,6 +299,20 @@ fn quantiles(mut numbers: Vec<u64>) -> Value {
         "p99": rank(0.99),
         "max": numbers.last().copied().unwrap_or(0),
     })
+}
+
+/// Whether the steps hold each of these numbers, and no step is wider than a sixteenth.
+fn distributed(numbers: &[u64], steps: &Value) -> Result<(), String> {
+    let mut left = numbers.to_vec();
+    for step in steps.as_array().into_iter().flatten() {
+        let (up_to, count) = (whole(step, "up_to"), whole(step, "count") as usize);
+        let before = left.len();
+        left.retain(|number| *number > up_to || up_to - number > number / 16);
+        if before - left.len() != count {
+            return Err(format!("{count} numbers up to {up_to} are not in {numbers:?}"));
+        }
+    }
+    if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are in no step of {steps}")) }
 }
 
 /// Whether everything that is expected is there, numbers but for rounding.

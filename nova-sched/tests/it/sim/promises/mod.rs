@@ -7,6 +7,7 @@ mod failing;
 mod keeping;
 mod moving;
 mod preempting;
+mod using;
 mod waiting;
 
 use nova_core::domain::{MiB, Vcpus};
@@ -17,7 +18,8 @@ use super::runs::{Mover, Policy, Run};
 
 /// So many hosts of 4 vCPU and 4096 MiB, on which rows arrive first-fit: one a word, written
 /// `vm:arrival-end:vcpus`, with `-` and no end for what stays, then `p` and a priority, `g` and a
-/// gang, `m` and MiB where they matter.
+/// gang, `m` and MiB, `u` and thousandths of use where they
+/// matter.
 fn run(hosts: u32, rows: &str, change: impl FnOnce(&mut Scenario)) -> Run {
     let mut scenario = Scenario::default();
     change(&mut scenario);
@@ -27,6 +29,7 @@ fn run(hosts: u32, rows: &str, change: impl FnOnce(&mut Scenario)) -> Run {
         scenario,
         policy: Policy::Named("first-fit"),
         mover: Mover::Nobody,
+        courses: None,
         seed: 1,
     }
 }
@@ -43,6 +46,7 @@ fn row(word: &str) -> Row {
         takes: [vcpus.parse().unwrap(), more_of('m').unwrap_or(1), 0],
         priority: more_of('p').unwrap_or(0) as u8,
         gang: more_of('g'),
+        cpu_permille: more_of('u').map(|permille| permille as u16),
     }
 }
 

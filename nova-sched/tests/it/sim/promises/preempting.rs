@@ -1,6 +1,6 @@
 //! Putting off the less important.
 
-use nova_sched::sim::{Preemption, Waiting};
+use nova_sched::sim::{Preemption, Several, Waiting};
 
 use super::{check, run};
 
@@ -70,4 +70,20 @@ fn who_was_put_off_waits_with_new_patience_and_still_leaves_at_its_end() {
     // At 250 it has waited for less than its patience, and at 300 its time is over.
     let report = check(&run, &expected);
     assert_eq!((report.departed, report.lost, report.preemptions), (3, 0, 2));
+}
+
+#[test]
+fn of_several_schedulers_one_that_sees_no_host_puts_others_off() {
+    let run = run(1, "1:0-:4 2:5-:4:p1 3:6-:4:p1", |scenario| {
+        scenario.preemption = Some(Preemption::default());
+        scenario.schedulers = Some(Several { count: 2, decision_ms: 10, sync_ms: 500, retries: 0 });
+    });
+    let expected = [
+        "0.01 placed 1 h1",
+        "5.01 put_off 1 h1 preemption",
+        "5.01 placed 2 h1",
+        "5.02 refused 1 no_host",
+        "6.01 refused 3 no_host",
+    ];
+    assert_eq!(check(&run, &expected).preemptions, 1);
 }
