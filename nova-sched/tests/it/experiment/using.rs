@@ -6,6 +6,7 @@ use std::path::Path;
 use nova_sched::sim::experiment::{Bench, Experiment};
 
 use super::{SMALL, run, small};
+use crate::trace::opendc;
 
 /// The experiment with series of use for the trace from a file, one of a steady tenth and one that
 /// is idle, then busy; hosts may promise more than they have.
@@ -71,4 +72,25 @@ fn other_series_are_other_runs() {
     let changed = bench("drawn", "changed");
     fs::write(folder.path().join("use/a"), "11\n").unwrap();
     assert_ne!(drawn, ids(&changed));
+}
+
+#[test]
+fn the_vms_of_opendc_use_what_their_fragments_say() {
+    let (tasks, fragments) = (opendc::tasks(), opendc::fragments());
+    let folder = opendc::folder(&[("tasks.parquet", &tasks), ("fragments.parquet", &fragments)], 2);
+    let text = r#"
+        name = "dc"
+        seeds = [1]
+        traces = [{ name = "dc", file = ".", memory_unit = "mib", courses = {} }]
+        clusters = [{ name = "c", hosts = [{ name = "h", count = 1, vcpus = 8, memory_mib = 8192 }] }]
+        policies = [{ name = "best-fit" }]
+    "#;
+    fs::write(folder.path().join("dc.toml"), text).unwrap();
+    let experiment = Experiment::read(&folder.path().join("dc.toml")).unwrap();
+    let outcomes = run(&Bench::new(experiment, folder.path().join("out")));
+    let [outcome] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!((outcome.report.requests, outcome.report.placed), (3, 3));
+    // All four CPUs of the first in its first five minutes, and half of the two of another.
+    let used = outcome.report.cpu_use.unwrap();
+    assert!((used.peak_wanted - 5.0).abs() < 1e-9, "{used:?}");
 }

@@ -6,7 +6,7 @@ mod compressed;
 mod forms;
 mod hostile;
 mod machines;
-mod opendc;
+pub(crate) mod opendc;
 mod real;
 mod series;
 mod sort;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use nova_sched::sim::Courses;
 use nova_sched::sim::trace::opendc::series;
 use nova_sched::sim::trace::planetlab::Series;
 use nova_sched::sim::trace::sort::SortOptions;
@@ -15,7 +16,7 @@ use crate::sim::replay::trace_file;
 use crate::table::{Column, file};
 
 /// Three tasks: 7 is the last to come, 8 the first.
-fn tasks() -> [(&'static str, Column); 6] {
+pub(crate) fn tasks() -> [(&'static str, Column); 6] {
     [
         ("id", Column::i32(&[7, 8, 9])),
         ("submission_time", Column::i64(&[61_999, 1000, 2500])),
@@ -26,7 +27,7 @@ fn tasks() -> [(&'static str, Column); 6] {
     ]
 }
 
-fn fragments() -> [(&'static str, Column); 3] {
+pub(crate) fn fragments() -> [(&'static str, Column); 3] {
     [
         ("id", Column::i32(&[7, 7, 8, 5, 7, 8])),
         ("duration", Column::i64(&[150_000, 150_000, 300_000, 1, 300_000, 600_500])),
@@ -35,7 +36,7 @@ fn fragments() -> [(&'static str, Column); 3] {
 }
 
 /// The files, with so many rows in a group.
-fn folder(files: &[(&str, &[(&str, Column)])], group: usize) -> tempfile::TempDir {
+pub(crate) fn folder(files: &[(&str, &[(&str, Column)])], group: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, columns) in files {
         fs::write(folder.path().join(name), file(columns, group)).unwrap();
@@ -178,6 +179,19 @@ fn series_are_means_of_five_minutes_in_time_order() {
         let expected = expected.map(|(name, percents)| (name.to_owned(), percents));
         assert_eq!(courses, BTreeMap::from(expected));
     }
+}
+
+#[test]
+fn series_are_the_courses_of_their_rows() {
+    let mut used = fragments();
+    // No time passes in the only fragment of task 9: it has no series.
+    used[0].1 = Column::i32(&[7, 7, 8, 9, 7, 8]);
+    used[1].1 = Column::i64(&[150_000, 150_000, 300_000, 0, 300_000, 600_500]);
+    let folder = folder(&[("tasks.parquet", &tasks()), ("fragments.parquet", &used)], 2);
+    let mut expected = Courses::new(300).unwrap();
+    expected.add(7, vec![500, 1000]).unwrap();
+    expected.add(8, vec![1000, 0, 0, 0]).unwrap();
+    assert_eq!(Courses::open(folder.path()).unwrap(), expected);
 }
 
 #[test]
