@@ -44,6 +44,7 @@
 //! - [`experiment`]: many of them, compared.
 
 mod agenda;
+mod asking;
 mod bound;
 mod cluster;
 mod contention;
@@ -73,6 +74,7 @@ mod vm;
 mod waiting;
 mod world;
 
+pub use asking::Requests;
 pub use cluster::{Cluster, ClusterConfig, HostGroup, uniform_hosts};
 pub use cost::{MoveCost, PowerCurve};
 pub use event::{Event, EventLog, PutOff, Refused, Watcher};

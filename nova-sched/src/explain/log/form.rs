@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const VERSION: u32 = 1;
 
 /// What the first line of every log begins with, whatever its version.
-pub(super) const BEGINS: &[u8] = b"[0,{\"log\":{\"decisions\":";
+pub(crate) const BEGINS: &[u8] = b"[0,{\"log\":{\"decisions\":";
 
 /// Hosts are told of for so many tables at once: a cloud asks about its hosts, and about single
 /// ones in tables of their own.

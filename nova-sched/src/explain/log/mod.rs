@@ -70,6 +70,8 @@ mod reader;
 mod replay;
 mod writer;
 
+#[cfg(feature = "sim")]
+pub(crate) use form::BEGINS as LOG_BEGINS;
 pub use reader::{Asked, LogError, LogReader};
 pub use replay::{Replay, Replayed, replay};
 pub use writer::{DecisionLog, LogFailure};

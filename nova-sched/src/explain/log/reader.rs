@@ -70,6 +70,19 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// The line that it is about, counted from 1; none when it is about none.
+    pub fn line(&self) -> Option<u64> {
+        match self {
+            Self::Read(_) => None,
+            Self::NotALog { line, .. }
+            | Self::Version { line, .. }
+            | Self::TooMany { line, .. }
+            | Self::BadLine { line, .. }
+            | Self::Missing { line, .. }
+            | Self::Torn { line } => Some(*line),
+        }
+    }
+
     /// Whether nothing more can be read after it, though there may be more.
     pub fn is_the_end(&self) -> bool {
         match self {

@@ -48,7 +48,9 @@ pub struct Replay {
     pub refused_now: u64,
     /// The lines of the first that have another answer, at most [`LINES_MAX`](Self::LINES_MAX).
     pub differing: Vec<u64>,
-    /// How many faults the log has.
+    /// Whether the log ends in the middle of a line, since whoever wrote it died.
+    pub torn: bool,
+    /// How many other faults it has.
     pub faults: u64,
     /// The first of them, at most [`LINES_MAX`](Self::LINES_MAX).
     pub first_faults: Vec<String>,
@@ -105,6 +107,10 @@ pub fn replay(
         let asked = match asked {
             Ok(asked) => asked,
             Err(fault) if fault.is_the_end() => return Err(fault),
+            Err(LogError::Torn { .. }) => {
+                report.torn = true;
+                continue;
+            }
             Err(fault) => {
                 report.faults += 1;
                 if report.first_faults.len() < Replay::LINES_MAX {

@@ -42,6 +42,7 @@
 //! | `alibaba-2023` | openb pods: `name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time` | times, shape, qos as priority (BE 0, Burstable 1, LS and Guaranteed 2) | GPUs, phase, waiting time |
 //! | `google-2011` | task_events, headerless, 13 columns: `time` µs, `missing info`, `job ID`, `task index`, `machine ID`, `event type`, `user`, `scheduling class`, `priority`, `CPU request`, `memory request`, `disk space request` in machines, `different machines` | each run of a task from SCHEDULE to its end, shape, disk, priority | waiting time, updates while it runs, constraints, users |
 //! | `google-2019` | instance_events as JSON lines: `time` µs, `type`, `collection_id`, `instance_index`, `collection_type`, `alloc_collection_id`, `priority`, `resource_request.cpus`, `.memory` in machines | as above, half the priority | as above, and what runs inside an alloc, whose room is the alloc's |
+//! | `decisions` | a log that a cloud wrote with [`DecisionLog`](crate::explain::DecisionLog) | see [`decisions`]; the rows, which ask for room only | what was asked for besides, what was there before: [`decisions::open`] has both |
 //! | `planetlab` | a folder or tar of files, one whole percent a line, 5 minutes apart | each file as a VM of [`ReadOptions::shape`] from 0 to its last sample, mean use | the course of use, for which see [`planetlab::Series`] |
 //!
 //! | format | source | licence of the trace |
@@ -76,6 +77,7 @@
 
 mod alibaba;
 mod azure;
+pub mod decisions;
 mod decode;
 mod events;
 mod google;
@@ -95,8 +97,10 @@ use std::io;
 use nova_core::domain::{Flavor, GiB, Invalid, MiB, Resources, Vcpus};
 
 use super::range::within;
+use crate::explain::LogError;
 
 pub use json::{JsonReader, JsonWriter};
+pub(crate) use open::format_of;
 pub use open::{Format, ReadOptions, open, read};
 pub use plain::{Columns, TraceReader, TraceWriter};
 
@@ -231,6 +235,12 @@ pub enum TraceError {
     /// An option is out of its range, or one is missing that the format needs.
     #[error(transparent)]
     Option(#[from] Invalid),
+    /// A log of decisions cannot be read.
+    #[error(transparent)]
+    Log(Box<LogError>),
+    /// A log of decisions has no question that can be read.
+    #[error("the log of decisions has no question")]
+    NoQuestion,
     /// The table of VM types, which is held in memory, is damaged or has too many rows.
     #[error("the table of VM types: {0}")]
     VmTypes(#[source] Box<TraceError>),
