@@ -14,7 +14,7 @@ use super::cost::PowerCurve;
 use super::world::Site;
 
 /// Hosts, with what a simulation knows of them beyond what schedulers do: racks and power.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
     pub(crate) hosts: HostTable,
     /// By slot; hosts beyond its end have neither rack nor power.

@@ -44,7 +44,7 @@ pub struct World {
 }
 
 /// What a simulation knows of a host beyond what its scheduler does.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Site {
     pub(crate) rack: Option<Rack>,
     pub(crate) power: Option<Arc<PowerCurve>>,

@@ -275,6 +275,12 @@ pub enum BadRow {
         /// What the parser says.
         why: String,
     },
+    /// A line of a log of decisions cannot be read, or lines before it are missing.
+    #[error("{why}")]
+    Log {
+        /// What is wrong with it.
+        why: String,
+    },
     /// It goes before it comes.
     #[error("ends at {end_s} s, before it arrives at {arrival_s} s")]
     EndsBeforeArrival {

@@ -282,7 +282,7 @@ pub fn read(
         Format::Alibaba2023 => alibaba::pods_2023(head.reader(), options)?,
         Format::Google2011 => google::tasks_2011(head.reader(), options),
         Format::Google2019 => google::instances_2019(head.reader(), options),
-        Format::Decisions => decisions::rows(head.reader())?,
+        Format::Decisions => decisions::recorded(head.reader())?.rows(),
         Format::PlanetLab => {
             planetlab::rows(planetlab::series_of("the series".to_owned(), head), options.shape)
         }

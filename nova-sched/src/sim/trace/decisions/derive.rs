@@ -93,7 +93,9 @@ impl Following {
         }
         self.told.faults += 1;
         if self.told.first_faults.len() < Told::FAULTS_MAX {
-            self.told.first_faults.push((fault.line().unwrap_or(0), fault.to_string()));
+            let (line, text) = (fault.line().unwrap_or(0), fault.to_string());
+            let why = text.strip_prefix(&format!("line {line}: ")).unwrap_or(&text);
+            self.told.first_faults.push((line, why.to_owned()));
         }
     }
 

@@ -51,7 +51,7 @@ use crate::explain::{LogError, LogReader};
 use crate::sim::{Cluster, Report, Requests, Scenario, Simulation, SimulationError};
 
 /// What a log of decisions tells of a cloud.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Recorded {
     /// The hosts, with what was on them before, until it went.
@@ -103,10 +103,12 @@ impl Recorded {
     /// The most rows that are held in memory; a log with more should be cut.
     pub const ROWS_MAX: usize = 4_000_000;
 
-    /// The rows, as every trace has them.
+    /// The rows, as every trace has them: the faults of the log come first, as bad rows.
     pub fn rows(&self) -> Rows {
+        let faults = self.told.first_faults.clone().into_iter();
+        let bad = |(line, why)| Err(TraceError::BadRow { line, why: BadRow::Log { why } });
         let rows = Arc::clone(&self.rows);
-        Box::new((0..rows.len()).map(move |nth| Ok(rows[nth])))
+        Box::new(faults.map(bad).chain((0..rows.len()).map(move |nth| Ok(rows[nth]))))
     }
 
     /// What a server asked for, beyond room.
@@ -156,15 +158,6 @@ pub fn recorded(log: impl Read) -> Result<Recorded, TraceError> {
         }
     }
     following.finish(reader.skipped_lines())
-}
-
-/// The rows alone, after the faults.
-pub(super) fn rows(log: impl Read) -> Result<Rows, TraceError> {
-    let recorded = recorded(log)?;
-    let bad =
-        |(line, why): (u64, String)| Err(TraceError::BadRow { line, why: BadRow::Json { why } });
-    let faults = recorded.told.first_faults.clone().into_iter();
-    Ok(Box::new(faults.map(bad).chain(recorded.rows())))
 }
 
 impl From<LogError> for TraceError {
