@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use nova_core::clock::Timestamp;
-use nova_core::domain::{Aggregate, AggregateId, HostId, HostTable, RequestSpec};
+use nova_core::domain::{Aggregate, AggregateId, HostId, HostState, HostTable, RequestSpec};
 use nova_core::seed::Seed;
 
 use super::form::{BEGINS, LINE_BYTES_MAX, Line, Question, Said, TABLES_MAX, VERSION};
@@ -41,7 +41,7 @@ pub enum LogError {
         /// What there is too much of.
         what: &'static str,
         /// The most that is taken.
-        max: usize,
+        max: u64,
     },
     /// A line cannot be read. Reading may go on: what comes before the next part is left out.
     #[error("line {line}: {why}")]
@@ -136,6 +136,8 @@ pub struct LogReader<R> {
     aggregates: BTreeMap<AggregateId, Arc<Aggregate>>,
     /// The number of the table that was asked about last.
     last: usize,
+    /// Bytes of rows and aggregates.
+    held: u64,
 }
 
 /// A table as it is by now.
@@ -143,6 +145,8 @@ pub struct LogReader<R> {
 struct Seen {
     table: Option<HostTable>,
     changed: BTreeSet<HostId>,
+    /// How many bytes the row of each host has, as it is written.
+    bytes: BTreeMap<HostId, u64>,
 }
 
 /// What a line comes to.
@@ -151,11 +155,25 @@ enum Step {
     Asked(Box<Question>),
 }
 
+impl Seen {
+    fn put(&mut self, row: HostState) {
+        if let Some(table) = &mut self.table {
+            table.put(row);
+        }
+    }
+
+    fn remove(&mut self, host: HostId) {
+        if let Some(table) = &mut self.table {
+            table.remove(host);
+        }
+    }
+}
+
 impl<R: Read> LogReader<R> {
     /// Hosts of one table.
     pub const HOSTS_MAX: usize = 1_000_000;
-    /// Aggregates of one part.
-    pub const AGGREGATES_MAX: usize = 100_000;
+    /// Bytes of all rows that are held, as they are written, and of all aggregates of a part.
+    pub const HELD_BYTES_MAX: u64 = 4 << 30;
 
     /// Reads from here. Nothing is read yet.
     pub fn new(reader: R) -> Self {
@@ -171,6 +189,7 @@ impl<R: Read> LogReader<R> {
             tables: Default::default(),
             aggregates: BTreeMap::new(),
             last: 0,
+            held: 0,
         }
     }
 
@@ -202,7 +221,7 @@ impl<R: Read> LogReader<R> {
             }
         };
         self.last = usize::from(question.table);
-        let Seen { table: Some(hosts), changed } = &self.tables[self.last] else {
+        let Seen { table: Some(hosts), changed, .. } = &self.tables[self.last] else {
             self.next = None;
             return Some(Err(bad(self.line, "a question about a table that was not told of")));
         };
@@ -271,6 +290,7 @@ impl<R: Read> LogReader<R> {
             self.next = Some(1);
             self.tables = Default::default();
             self.aggregates.clear();
+            self.held = 0;
             return Ok(Step::Goes);
         }
         match self.next {
@@ -289,41 +309,35 @@ impl<R: Read> LogReader<R> {
 
     fn take(&mut self, said: Said) -> Result<Step, LogError> {
         let line = self.line;
-        let too_many = |what, max| Err(LogError::TooMany { line, what, max });
         match said {
             Said::Log(_) => {}
             Said::Aggregate(aggregate) => {
                 self.aggregates.insert(aggregate.id, aggregate);
-                if self.aggregates.len() > Self::AGGREGATES_MAX {
-                    self.ended = true;
-                    return too_many("aggregates", Self::AGGREGATES_MAX);
-                }
+                self.held += self.text.len() as u64;
             }
             Said::Table(table) => {
                 let seen = self.tables.get_mut(usize::from(table));
                 let seen = seen.ok_or_else(|| bad(line, "tables have the numbers 0 to 7"))?;
-                *seen = Seen { table: Some(HostTable::default()), changed: BTreeSet::new() };
+                self.held -= seen.bytes.values().sum::<u64>();
+                *seen = Seen { table: Some(HostTable::default()), ..Seen::default() };
             }
             Said::Host(table, row) => {
                 let aggregates = &self.aggregates;
                 let row = row.into_state(|id| aggregates.get(&id).cloned());
                 let row = row.map_err(|invalid| bad(line, invalid))?;
-                let (hosts, changed) = self.table(table)?;
-                changed.insert(row.id);
-                hosts.put(row);
-                if hosts.len().max(changed.len()) > Self::HOSTS_MAX {
-                    self.ended = true;
-                    return too_many("hosts", Self::HOSTS_MAX);
-                }
+                let bytes = self.text.len() as u64;
+                let seen = self.table(table)?;
+                let before = seen.bytes.insert(row.id, bytes).unwrap_or(0);
+                seen.changed.insert(row.id);
+                seen.put(row);
+                self.held = self.held + bytes - before;
             }
             Said::Gone(table, host) => {
-                let (hosts, changed) = self.table(table)?;
-                hosts.remove(host);
-                changed.insert(host);
-                if changed.len() > Self::HOSTS_MAX {
-                    self.ended = true;
-                    return too_many("hosts", Self::HOSTS_MAX);
-                }
+                let seen = self.table(table)?;
+                let before = seen.bytes.remove(&host).unwrap_or(0);
+                seen.remove(host);
+                seen.changed.insert(host);
+                self.held -= before;
             }
             Said::Asked(question) => {
                 let asked = question.request.instances.len();
@@ -335,12 +349,23 @@ impl<R: Read> LogReader<R> {
                 return Ok(Step::Asked(question));
             }
         }
+        let told = self.tables.iter().map(|seen| seen.bytes.len().max(seen.changed.len())).max();
+        if told > Some(Self::HOSTS_MAX) {
+            self.ended = true;
+            let (what, max) = ("hosts in a table", Self::HOSTS_MAX as u64);
+            return Err(LogError::TooMany { line, what, max });
+        }
+        if self.held > Self::HELD_BYTES_MAX {
+            self.ended = true;
+            let (what, max) = ("bytes of hosts and aggregates", Self::HELD_BYTES_MAX);
+            return Err(LogError::TooMany { line, what, max });
+        }
         Ok(Step::Goes)
     }
 
-    fn table(&mut self, number: u8) -> Result<(&mut HostTable, &mut BTreeSet<HostId>), LogError> {
+    fn table(&mut self, number: u8) -> Result<&mut Seen, LogError> {
         match self.tables.get_mut(usize::from(number)) {
-            Some(Seen { table: Some(table), changed }) => Ok((table, changed)),
+            Some(seen) if seen.table.is_some() => Ok(seen),
             _ => Err(bad(self.line, format!("there is no table {number} here"))),
         }
     }

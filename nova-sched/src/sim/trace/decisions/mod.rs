@@ -17,8 +17,12 @@
 //!
 //! Instances of one request are a gang. Servers that found no host are no rows, since nobody knows
 //! how long they would have stayed; nor are those whose claim was never seen, which failed, or came
-//! and went between two questions. [`Told`] counts both. A log does not show what became of its last
+//! and went between two questions, even where others of their gang were seen. [`Told`] counts both. A log does not show what became of its last
 //! question: what that placed is taken as there.
+//!
+//! A log is of one view of a cloud. Where several conductors in one process each follow the store for
+//! themselves, each wants a log of its own: they see claims at different times, and a server would
+//! seem to go and come back.
 //!
 //! # What is on the hosts
 //! The cluster has every host of the log from the beginning on, as it was when it was first seen, and
@@ -101,7 +105,7 @@ impl Told {
 
 impl Recorded {
     /// The most rows that are held in memory; a log with more should be cut.
-    pub const ROWS_MAX: usize = 4_000_000;
+    pub const ROWS_MAX: usize = 1_000_000;
 
     /// The rows, as every trace has them: the faults of the log come first, as bad rows.
     pub fn rows(&self) -> Rows {
