@@ -17,7 +17,7 @@ use nova_core::seed::Seed;
 use super::form::{Header, LINE_BYTES_MAX, Line, Question, Said, TABLES_MAX, VERSION};
 
 /// A scheduler that decides as another one does, and writes down every decision; see
-/// [the module](super::log).
+/// [the module](super).
 ///
 /// It writes in the thread that asks, all lines of a question with one call of the writer where
 /// they are short, and never flushes: a file as it is is best, since what was written before a crash
