@@ -121,7 +121,8 @@ pub struct TraceConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CoursesConfig {
-    /// Series of PlanetLab: a folder, an archive or a file; the trace's own file when it is absent.
+    /// Series of PlanetLab, a folder, an archive or a file, or OpenDC's folder; the trace's own file
+    /// when it is absent.
     #[serde(default)]
     pub file: Option<PathBuf>,
     /// Which VM follows which.

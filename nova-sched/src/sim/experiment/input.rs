@@ -51,7 +51,7 @@ impl TraceConfig {
         let vm_types_sha256 = self.vm_types.as_deref().map(sha256_of).transpose()?;
         let series = self.courses.as_ref().and_then(|of| of.file.as_ref().or(self.file.as_ref()));
         let courses_sha256 = series.map(|file| sha256_of(file)).transpose()?;
-        let courses = series.map(|file| Courses::of_planetlab(file)).transpose();
+        let courses = series.map(|file| Courses::open(file)).transpose();
         let courses = courses.map_err(|source| self.failed(source))?.map(Arc::new);
         let (mut last_arrival_s, mut shapes) = (0, BTreeMap::<[u64; 3], (Resources, f64)>::new());
         for row in self.rows(Seed::new(0))? {

@@ -115,6 +115,8 @@ use nova_core::domain::{Flavor, GiB, Invalid, MiB, Resources, Vcpus};
 
 use super::range::within;
 
+pub(in crate::sim) use tables::is_opendc;
+
 pub use json::{JsonReader, JsonWriter};
 pub use open::{Format, MemoryUnit, ReadOptions, open, read};
 #[cfg(feature = "parquet")]

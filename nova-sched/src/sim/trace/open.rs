@@ -268,10 +268,9 @@ pub fn open(
 ) -> Result<Rows, TraceError> {
     if path.is_dir() {
         options.check()?;
-        let tasks = ["tasks.parquet", "meta.parquet"].iter().any(|name| path.join(name).exists());
         match format {
             Some(Format::OpenDc) => return tables::folder(path, options),
-            None if tasks => return tables::folder(path, options),
+            None if tables::is_opendc(path) => return tables::folder(path, options),
             None | Some(Format::PlanetLab) => {
                 return Ok(planetlab::rows(planetlab::series(path)?, options.shape));
             }

@@ -17,6 +17,11 @@ pub(super) const MAGIC: [u8; 4] = *b"PAR1";
 /// The largest table that is copied to a temporary file.
 const COPY_BYTES_MAX: u64 = 64 << 30;
 
+/// Whether a folder holds tables of OpenDC's.
+pub(in crate::sim) fn is_opendc(path: &Path) -> bool {
+    ["tasks.parquet", "meta.parquet"].iter().any(|name| path.join(name).exists())
+}
+
 /// Whether a trace of this format may be a table.
 pub(super) fn may_be(format: Option<Format>) -> bool {
     matches!(format, None | Some(Format::OpenDc | Format::Parquet))

@@ -67,8 +67,8 @@ impl<I: Iterator<Item = Result<Fragment, TraceError>>> Iterator for ByTask<I> {
                         self.present = None;
                         return Some(Err(error));
                     }
-                    if let Some(other) = other {
-                        return Some(Ok(other.series()));
+                    if let Some(series) = other.and_then(Course::series) {
+                        return Some(Ok(series));
                     }
                 }
                 Some(Err(error)) => {
@@ -78,7 +78,7 @@ impl<I: Iterator<Item = Result<Fragment, TraceError>>> Iterator for ByTask<I> {
                 None => self.ended = true,
             }
         }
-        self.present.take().map(|present| Ok(present.series()))
+        self.present.take().and_then(Course::series).map(Ok)
     }
 }
 
@@ -123,10 +123,12 @@ impl Course {
         (self.mhz_ms, self.ms) = (0.0, 0);
     }
 
-    fn series(mut self) -> Series {
+    /// None when no time has passed in its fragments.
+    fn series(mut self) -> Option<Series> {
         if self.ms > 0 {
             self.sample();
         }
-        Series { name: self.vm.to_string(), percents: self.percents }
+        let Self { vm, percents, .. } = self;
+        (!percents.is_empty()).then(|| Series { name: vm.to_string(), percents })
     }
 }
