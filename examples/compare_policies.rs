@@ -60,6 +60,10 @@ struct Args {
     /// Runs at the same time; as many as there are processors when it is left out.
     #[arg(long)]
     threads: Option<usize>,
+    /// Write every table as a Parquet file too.
+    #[cfg(feature = "parquet")]
+    #[arg(long)]
+    parquet: bool,
     /// Only a part of the runs, PART/PARTS from 1 on: for one of several machines.
     #[arg(long, value_parser = shard)]
     shard: Option<(u32, u32)>,
@@ -89,6 +93,8 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let bench = Bench::new(experiment, folder)
         .with_threads(args.threads.unwrap_or_else(processors))?
         .with_shard(part, parts)?;
+    #[cfg(feature = "parquet")]
+    let bench = if args.parquet { bench.with_parquet() } else { bench };
     let shown = bench.folder().display();
     if args.merge.is_empty() {
         let stops = Arc::new(AtomicBool::new(false));

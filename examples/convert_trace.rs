@@ -1,8 +1,11 @@
 //! Turns a trace of any known format into the plain or the JSON form, or makes one of chance.
 //!
+//! With the feature `parquet` it also reads and writes tables in Parquet files.
+//!
 //! ```text
 //! cargo run --release --example convert_trace -- --input vmtable.csv.gz --output azure.csv
 //! cargo run --release --example convert_trace -- --from poisson --rows 1000000 --output made.csv
+//! cargo run --release --features parquet --example convert_trace -- --input surf_week --output surf.csv
 //! ```
 //!
 //! The formats, what each keeps and what is lost are described at `nova_sched::sim::trace`. Nothing
@@ -26,16 +29,19 @@ use nova_examples::one_line;
 use nova_sched::sim::OnBadRow;
 use nova_sched::sim::trace::sort::SortOptions;
 use nova_sched::sim::trace::synthetic::{Arrivals, Lifetimes, Recipe, Shape, Synthetic};
-use nova_sched::sim::trace::{Columns, Format, ReadOptions, Rows, TraceError, open, read};
+use nova_sched::sim::trace::{
+    Columns, Format, MemoryUnit, ReadOptions, Rows, TraceError, open, read,
+};
 
 /// Turns a trace of any known format into the plain or the JSON form, or makes one of chance.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The format of the input (recognised by its first line when left out), or poisson or bursty
-    /// to make a trace.
+    /// The format of the input (recognised by its beginning when left out), or poisson or bursty to
+    /// make a trace.
     #[arg(long)]
     from: Option<From>,
-    /// The trace, compressed with gz or zstd or not; a folder for planetlab; - is standard input.
+    /// The trace, compressed with gz or zstd or not; a folder for planetlab or
+    /// opendc; - is standard input.
     #[arg(long, default_value = "-")]
     input: PathBuf,
     /// Where to write it; - is standard output.
@@ -44,6 +50,10 @@ struct Args {
     /// Write one JSON object a line instead of CSV.
     #[arg(long)]
     json: bool,
+    /// Write a table in a Parquet file instead of CSV.
+    #[cfg(feature = "parquet")]
+    #[arg(long, conflicts_with = "json")]
+    parquet: bool,
     /// The columns of the CSV.
     #[arg(long, value_enum, default_value_t = WhichColumns::All)]
     columns: WhichColumns,
@@ -87,6 +97,9 @@ struct Reading {
     /// The kind of machine to take VM types for (azure-packing).
     #[arg(long)]
     machine_id: Option<u64>,
+    /// What memory is told in (opendc): the trace of Bitbrains has kib.
+    #[arg(long, value_enum, default_value_t = Unit::Mib)]
+    memory_unit: Unit,
     /// Memory for rows that are put in order, in MiB.
     #[arg(long, default_value_t = 128)]
     sort_memory_mib: usize,
@@ -159,6 +172,14 @@ enum WhichColumns {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unit {
+    /// 1024 bytes.
+    Kib,
+    /// 1024 KiB.
+    Mib,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum BadRows {
     /// Stop and name it.
     Refuse,
@@ -191,6 +212,8 @@ fn run(args: &Args) -> Result<Converted, Box<dyn Error>> {
     };
     let form = match args.columns {
         _ if args.json => Form::Json,
+        #[cfg(feature = "parquet")]
+        _ if args.parquet => Form::Parquet,
         WhichColumns::All => Form::Plain(Columns::All),
         WhichColumns::Core => Form::Plain(Columns::Core),
     };
@@ -206,7 +229,7 @@ fn run(args: &Args) -> Result<Converted, Box<dyn Error>> {
         }
     };
     let converted = match stands_for_standard(&args.output) {
-        true => convert(rows, io::stdout().lock(), form, on_bad_row, written),
+        true => convert(rows, io::stdout(), form, on_bad_row, written),
         false => convert_to_file(rows, &args.output, form, on_bad_row, written),
     };
     bar.finish_and_clear();
@@ -225,7 +248,9 @@ fn rows(args: &Args, format: Option<Format>, bar: &ProgressBar) -> Result<Rows, 
         bar.set_style(style("{spinner} {bytes} read, {msg}, {elapsed}"));
         return Ok(read(bar.wrap_read(io::stdin()), format, &options).map_err(named)?);
     }
-    if args.input.is_dir() {
+    // A table is not read from its beginning to its end.
+    if args.input.is_dir() || args.input.extension().is_some_and(|kind| kind == "parquet") {
+        bar.set_style(style("{spinner} {msg}, {elapsed}"));
         return Ok(open(&args.input, format, &options).map_err(named)?);
     }
     let file = File::open(&args.input).map_err(|error| format!("cannot open {name}: {error}"))?;
@@ -249,6 +274,10 @@ fn options(reading: &Reading) -> ReadOptions {
         .with_machine(machine)
         .with_shape(resources(reading.vm_vcpus, reading.vm_memory_mib, 0))
         .with_over(Vcpus(reading.over_vcpus), MiB(reading.over_memory_mib))
+        .with_memory_unit(match reading.memory_unit {
+            Unit::Kib => MemoryUnit::KiB,
+            Unit::Mib => MemoryUnit::MiB,
+        })
         .with_sort(sort);
     options.vm_types = reading.vm_types.clone();
     options.machine_id = reading.machine_id;

@@ -4,6 +4,8 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use nova_core::domain::{GiB, Invalid, MiB, Vcpus};
+#[cfg(feature = "parquet")]
+use nova_sched::sim::trace::ParquetWriter;
 use nova_sched::sim::trace::synthetic::{Lifetimes, Shape};
 use nova_sched::sim::trace::{
     BadRow, Columns, JsonWriter, Rows, TraceError, TraceRow, TraceWriter,
@@ -18,6 +20,9 @@ pub enum Form {
     Plain(Columns),
     /// One JSON object a line.
     Json,
+    /// A table in a Parquet file.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 /// What came of it.
@@ -38,7 +43,7 @@ pub struct Converted {
 /// [`TraceError`] when rows cannot be read or written, or one is bad and bad rows are refused.
 pub fn convert(
     rows: Rows,
-    writer: impl Write,
+    writer: impl Write + Send,
     form: Form,
     on_bad_row: OnBadRow,
     mut written: impl FnMut(u64),
@@ -87,16 +92,20 @@ pub fn convert_to_file(
     Ok(converted)
 }
 
-enum Sink<W: Write> {
+enum Sink<W: Write + Send> {
     Plain(TraceWriter<W>),
     Json(JsonWriter<W>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<ParquetWriter<W>>),
 }
 
-impl<W: Write> Sink<W> {
+impl<W: Write + Send> Sink<W> {
     fn new(writer: W, form: Form) -> Result<Self, TraceError> {
         Ok(match form {
             Form::Plain(columns) => Self::Plain(TraceWriter::new(writer, columns)?),
             Form::Json => Self::Json(JsonWriter::new(writer)),
+            #[cfg(feature = "parquet")]
+            Form::Parquet => Self::Parquet(Box::new(ParquetWriter::new(writer)?)),
         })
     }
 
@@ -104,6 +113,8 @@ impl<W: Write> Sink<W> {
         match self {
             Self::Plain(writer) => writer.write(row),
             Self::Json(writer) => writer.write(row),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.write(row),
         }
     }
 
@@ -111,6 +122,8 @@ impl<W: Write> Sink<W> {
         match self {
             Self::Plain(writer) => writer.finish().map(drop),
             Self::Json(writer) => writer.finish().map(drop),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.finish().map(drop),
         }
     }
 }

@@ -83,3 +83,34 @@ fn arguments_are_read_or_refused() {
     assert_eq!(permille("100-300"), Ok((100, 300)));
     assert!(permille("100").is_err() && permille("1-70000").is_err());
 }
+
+#[cfg(feature = "parquet")]
+#[test]
+fn a_table_is_written_that_is_read_back() {
+    let mut table = Vec::new();
+    convert(huawei(GOOD), &mut table, Form::Parquet, OnBadRow::Refuse, |_| {}).unwrap();
+    let rows = read(std::io::Cursor::new(table), None, &ReadOptions::default()).unwrap();
+    let mut plain = Vec::new();
+    convert(rows, &mut plain, Form::Plain(Columns::All), OnBadRow::Refuse, |_| {}).unwrap();
+    assert_eq!(String::from_utf8(plain).unwrap(), written(Form::Plain(Columns::All)));
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_build_without_tables_says_which_feature_it_lacks() {
+    use nova_sched::sim::trace::{Format, open};
+
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = folder.path().join("tasks.parquet");
+    std::fs::write(&tasks, b"PAR1").unwrap();
+    for (path, format) in [
+        (folder.path(), None),
+        (folder.path(), Some(Format::OpenDc)),
+        (&*tasks, None),
+        (&*tasks, Some(Format::OpenDc)),
+    ] {
+        let opened = open(path, format, &ReadOptions::default()).map(drop);
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("needs the feature `parquet` of nova-sched"), "{error}");
+    }
+}

@@ -48,6 +48,7 @@ mod agenda;
 mod asking;
 mod bound;
 mod cluster;
+mod columns;
 mod contention;
 mod cost;
 mod counts;
@@ -59,6 +60,8 @@ mod maintenance;
 mod meter;
 mod moment;
 mod moving;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod placing;
 pub mod policies;
 mod preempting;

@@ -12,5 +12,6 @@ mod lookup;
 mod purpose;
 mod select;
 mod sim;
+mod table;
 mod trace;
 mod vectors;

@@ -27,6 +27,8 @@ pub struct Bench {
     shard: (u32, u32),
     pub(super) more: Option<Registry>,
     looked: LookedAt,
+    #[cfg(feature = "parquet")]
+    pub(super) parquet: bool,
 }
 
 /// What traces were found to be, by what the experiment says of them: each is looked at once.
@@ -127,6 +129,8 @@ impl Bench {
             shard: (1, 1),
             more: None,
             looked: Arc::default(),
+            #[cfg(feature = "parquet")]
+            parquet: false,
         }
     }
 
@@ -255,6 +259,8 @@ impl Bench {
         self.write_manifest(&jobs)?;
         let csv = results_csv(&outcomes);
         write(&self.folder.join("results.csv"), csv.as_bytes())?;
+        #[cfg(feature = "parquet")]
+        self.write_parquet(&outcomes)?;
         Ok((outcomes, missing))
     }
 

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use super::bench::Outcome;
 use super::config::Run;
 use super::stats::{CONFIDENCE, Interval, RESAMPLES, bootstrap, holm, mean, sign_flip};
-use super::table::{Metric, field};
+use super::table::Metric;
+use crate::sim::columns::Columns;
 
 /// Every policy against the baseline, apart for every trace, cluster and values of sweeps.
 ///
@@ -122,47 +123,41 @@ impl Comparison {
 
     /// A row for each setting, metric and policy, with all digits.
     pub fn csv(&self) -> String {
-        let swept: BTreeSet<&String> = self.settings.iter().flat_map(|s| s.swept.keys()).collect();
-        let mut csv = String::from("trace,cluster");
-        for set in &swept {
-            let _ = write!(csv, ",{}", field(set));
-        }
-        csv.push_str(
-            ",metric,policy,seeds,mean,low,high,baseline,pairs,difference,difference_low,\
-             difference_high,p,p_corrected\n",
-        );
-        for setting in &self.settings {
-            let mut begin = format!("{},{}", field(&setting.trace), field(&setting.cluster));
-            for set in &swept {
-                let value = setting.swept.get(*set).map(|value| field(value));
-                let _ = write!(begin, ",{}", value.unwrap_or_default());
-            }
-            for compared in &setting.metrics {
-                for estimate in &compared.policies {
-                    let _ = writeln!(
-                        csv,
-                        "{begin},{},{},{},{},{},{}",
-                        compared.metric,
-                        field(&estimate.policy),
-                        estimate.seeds,
-                        estimate.mean,
-                        ends(estimate.interval),
-                        self.difference_csv(estimate.difference.as_ref()),
-                    );
-                }
-            }
-        }
-        csv
+        self.columns().csv()
     }
 
-    fn difference_csv(&self, difference: Option<&Difference>) -> String {
-        let Some(Difference { pairs, mean, interval, p, p_corrected }) = difference else {
-            return ",,,,,,".to_owned();
-        };
-        let number = |p: &Option<f64>| p.map(|p| p.to_string()).unwrap_or_default();
-        let baseline = field(&self.baseline);
-        let (p, corrected) = (number(p), number(p_corrected));
-        format!("{baseline},{pairs},{mean},{},{p},{corrected}", ends(*interval))
+    pub(super) fn columns(&self) -> Columns {
+        let rows: Vec<(&Setting, &Compared, &Estimate)> = self
+            .settings
+            .iter()
+            .flat_map(|setting| setting.metrics.iter().map(move |metric| (setting, metric)))
+            .flat_map(|(s, metric)| metric.policies.iter().map(move |policy| (s, metric, policy)))
+            .collect();
+        let all = || rows.iter().copied();
+        let differences = || all().map(|(_, _, estimate)| estimate.difference.as_ref());
+        let interval = || all().map(|(_, _, estimate)| estimate.interval);
+        let of_mean = || differences().map(|d| d.and_then(|d| d.interval));
+        let mut columns = Columns::default()
+            .with("trace", all().map(|(setting, ..)| setting.trace.clone()))
+            .with("cluster", all().map(|(setting, ..)| setting.cluster.clone()));
+        let swept: BTreeSet<&String> = self.settings.iter().flat_map(|s| s.swept.keys()).collect();
+        for set in swept {
+            columns = columns.with(set, all().map(|(setting, ..)| setting.swept.get(set).cloned()));
+        }
+        columns
+            .with("metric", all().map(|(_, compared, _)| compared.metric.clone()))
+            .with("policy", all().map(|(_, _, estimate)| estimate.policy.clone()))
+            .with("seeds", all().map(|(_, _, estimate)| estimate.seeds as u64))
+            .with("mean", all().map(|(_, _, estimate)| estimate.mean))
+            .with("low", interval().map(|ends| ends.map(|ends| ends.low)))
+            .with("high", interval().map(|ends| ends.map(|ends| ends.high)))
+            .with("baseline", differences().map(|d| d.map(|_| self.baseline.clone())))
+            .with("pairs", differences().map(|d| d.map(|d| d.pairs as u64)))
+            .with("difference", differences().map(|d| d.map(|d| d.mean)))
+            .with("difference_low", of_mean().map(|ends| ends.map(|ends| ends.low)))
+            .with("difference_high", of_mean().map(|ends| ends.map(|ends| ends.high)))
+            .with("p", differences().map(|d| d.and_then(|d| d.p)))
+            .with("p_corrected", differences().map(|d| d.and_then(|d| d.p_corrected)))
     }
 
     /// For a terminal: metrics in which policies differ.
@@ -409,10 +404,6 @@ fn between(interval: Option<Interval>) -> String {
         || "-".to_owned(),
         |Interval { low, high }| format!("{} to {}", shown(low), shown(high)),
     )
-}
-
-fn ends(interval: Option<Interval>) -> String {
-    interval.map_or_else(|| ",".to_owned(), |Interval { low, high }| format!("{low},{high}"))
 }
 
 /// Text that Markdown takes for nothing but text.

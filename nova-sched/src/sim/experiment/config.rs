@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nova_core::domain::{GiB, MiB, Resources, Vcpus};
 
 use crate::PolicyConfig;
+use crate::sim::trace::MemoryUnit;
 use crate::sim::{ClusterConfig, Follow, HostGroup, Scenario};
 
 use super::ExperimentError;
@@ -94,6 +95,9 @@ pub struct TraceConfig {
     /// The machine of which the trace tells shares.
     #[serde(default)]
     pub machine: Option<Machine>,
+    /// What OpenDC's trace tells memory in, `mib` or `kib`; `mib` when it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_unit: Option<MemoryUnit>,
     /// What each VM takes, of a trace that tells of use alone.
     #[serde(default)]
     pub shape: Option<Machine>,
@@ -118,7 +122,8 @@ pub struct TraceConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CoursesConfig {
-    /// Series of PlanetLab: a folder, an archive or a file; the trace's own file when it is absent.
+    /// Series of PlanetLab, a folder, an archive or a file, or OpenDC's folder; the trace's own file
+    /// when it is absent.
     #[serde(default)]
     pub file: Option<PathBuf>,
     /// Which VM follows which.

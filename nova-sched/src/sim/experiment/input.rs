@@ -55,7 +55,7 @@ impl TraceConfig {
         let vm_types_sha256 = self.vm_types.as_deref().map(sha256_of).transpose()?;
         let series = self.courses.as_ref().and_then(|of| of.file.as_ref().or(self.file.as_ref()));
         let courses_sha256 = series.map(|file| sha256_of(file)).transpose()?;
-        let courses = series.map(|file| Courses::of_planetlab(file)).transpose();
+        let courses = series.map(|file| Courses::open(file)).transpose();
         let courses = courses.map_err(|source| self.failed(source))?.map(Arc::new);
         let (mut last_arrival_s, mut shapes) = (0, BTreeMap::<[u64; 3], (Resources, f64)>::new());
         let recorded = self.recorded()?.map(Arc::new);
@@ -158,6 +158,7 @@ impl TraceConfig {
         if let Some(types) = &self.vm_types {
             options = options.with_vm_types(types.clone());
         }
+        options = options.with_memory_unit(self.memory_unit.unwrap_or_default());
         options.check()?;
         open(file, format, &options).map_err(|source| self.failed(source))
     }

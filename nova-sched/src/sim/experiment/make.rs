@@ -97,6 +97,7 @@ impl TraceConfig {
             format: None,
             vm_types: None,
             machine: None,
+            memory_unit: None,
             shape: None,
             synthetic: None,
             courses: None,

@@ -12,6 +12,9 @@
 //! FOLDER/report.html       tables and drawings on one page that needs nothing else
 //! ```
 //!
+//! With the feature `parquet` and `Bench::with_parquet` each `NAME.csv` has a `NAME.parquet` beside
+//! it.
+//!
 //! A run that is there is not repeated, so a bench that was killed goes on where it was, and the
 //! folders of several machines that each ran a [shard](Bench::with_shard) can be put together by
 //! copying. The same inputs give the same bytes.
@@ -24,6 +27,8 @@ pub mod first;
 mod input;
 mod make;
 mod page;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plot;
 mod publish;
 mod simulate;
@@ -47,6 +52,8 @@ pub use config::{
 };
 pub use publish::Published;
 pub use table::{Metric, results_csv, series_csv};
+#[cfg(feature = "parquet")]
+pub use table::{results_parquet, series_parquet};
 
 /// An experiment makes no sense, or cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -72,6 +72,8 @@ impl Bench {
         write_json(&file("results.json"), &rows)?;
         write_json(&file("comparison.json"), &comparison)?;
         write(&file("comparison.csv"), comparison.csv().as_bytes())?;
+        #[cfg(feature = "parquet")]
+        self.write_comparison(&comparison)?;
         write(&file("comparison.md"), comparison.markdown().as_bytes())?;
         let manifest = file("manifest.json");
         let manifest = fs::read_to_string(&manifest).map_err(|source| failed(&manifest, source))?;

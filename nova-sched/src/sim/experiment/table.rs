@@ -1,10 +1,10 @@
 //! Reports as tables.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use super::bench::Outcome;
-use crate::sim::{Report, Sample};
+use crate::sim::Report;
+use crate::sim::columns::Columns;
 
 /// One number of a report.
 #[derive(Clone, Copy)]
@@ -110,63 +110,71 @@ const fn metric(
 
 /// A row for each run: what was run, then every [`Metric`].
 pub fn results_csv(outcomes: &[Outcome]) -> String {
-    let swept: BTreeSet<&String> = outcomes.iter().flat_map(|o| o.run.swept.keys()).collect();
-    let mut csv = String::from("id,trace,cluster,policy,seed");
-    for set in &swept {
-        let _ = write!(csv, ",{}", field(set));
+    results(outcomes).csv()
+}
+
+/// The same as a Parquet file: texts, the seed as a whole number, metrics as real ones, null where
+/// there is none.
+///
+/// # Errors
+/// An [`io::Error`](std::io::Error) for what cannot be a table.
+#[cfg(feature = "parquet")]
+pub fn results_parquet(outcomes: &[Outcome]) -> std::io::Result<Vec<u8>> {
+    results(outcomes).parquet()
+}
+
+fn results(outcomes: &[Outcome]) -> Columns {
+    let all = || outcomes.iter();
+    let mut columns = Columns::default()
+        .with("id", all().map(|o| o.id.clone()))
+        .with("trace", all().map(|o| o.run.trace.name.clone()))
+        .with("cluster", all().map(|o| o.run.cluster.name.clone()))
+        .with("policy", all().map(|o| o.run.policy.name.clone()))
+        .with("seed", all().map(|o| o.run.seed));
+    let swept: BTreeSet<&String> = all().flat_map(|o| o.run.swept.keys()).collect();
+    for set in swept {
+        columns = columns.with(set, all().map(|o| o.run.swept.get(set).cloned()));
     }
     for metric in Metric::ALL {
-        let _ = write!(csv, ",{}", metric.name);
+        columns = columns.with(metric.name, all().map(|o| metric.of(&o.report)));
     }
-    csv.push('\n');
-    for Outcome { id, run, report } in outcomes {
-        let names = [&run.trace.name, &run.cluster.name, &run.policy.name].map(|name| field(name));
-        let _ = write!(csv, "{id},{},{}", names.join(","), run.seed);
-        for set in &swept {
-            let _ = write!(csv, ",{}", run.swept.get(*set).map(|v| field(v)).unwrap_or_default());
-        }
-        for metric in Metric::ALL {
-            match metric.of(report) {
-                Some(value) => _ = write!(csv, ",{value}"),
-                None => csv.push(','),
-            }
-        }
-        csv.push('\n');
-    }
-    csv
+    columns
 }
 
 /// What was sampled in a run, a row for each moment.
 pub fn series_csv(report: &Report) -> String {
-    let mut csv = String::from(
-        "at_s,vms,waiting,hosts_up,hosts_in_use,hosts_needed,vcpus,memory_mib,disk_gib,moving,\
-         fragmentation,stranded_vcpus,stranded_memory,n_plus_one,spare_vcpus,watts,cpus_wanted,hosts_overloaded\n",
-    );
-    for sample in &report.series {
-        let Sample { at_s, vms, waiting, hosts_up, hosts_in_use, hosts_needed, .. } = sample;
-        let Sample { vcpus, memory_mib, disk_gib, moving, fragmentation, .. } = sample;
-        let watts = sample.watts.map(|watts| watts.to_string()).unwrap_or_default();
-        let wanted = sample.cpus_wanted.map(|cpus| cpus.to_string()).unwrap_or_default();
-        let overloaded = sample.hosts_overloaded.map(|hosts| hosts.to_string()).unwrap_or_default();
-        let _ = writeln!(
-            csv,
-            "{at_s},{vms},{waiting},{hosts_up},{hosts_in_use},{hosts_needed},{vcpus},{memory_mib},\
-             {disk_gib},{moving},{fragmentation},{},{},{},{},{watts},\
-             {wanted},{overloaded}",
-            sample.stranded.vcpus,
-            sample.stranded.memory,
-            u8::from(sample.n_plus_one.holds),
-            sample.n_plus_one.spare_vcpus,
-        );
-    }
-    csv
+    series(report).csv()
 }
 
-/// A field of CSV, quoted where it has to be.
-pub(super) fn field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
+/// The same as a Parquet file: amounts as whole numbers, shares and watts as real ones,
+/// `n_plus_one` as yes or no, null where there is none.
+///
+/// # Errors
+/// An [`io::Error`](std::io::Error) for what cannot be a table.
+#[cfg(feature = "parquet")]
+pub fn series_parquet(report: &Report) -> std::io::Result<Vec<u8>> {
+    series(report).parquet()
+}
+
+fn series(report: &Report) -> Columns {
+    let all = || report.series.iter();
+    Columns::default()
+        .with("at_s", all().map(|s| s.at_s))
+        .with("vms", all().map(|s| s.vms))
+        .with("waiting", all().map(|s| s.waiting))
+        .with("hosts_up", all().map(|s| s.hosts_up))
+        .with("hosts_in_use", all().map(|s| s.hosts_in_use))
+        .with("hosts_needed", all().map(|s| s.hosts_needed))
+        .with("vcpus", all().map(|s| s.vcpus))
+        .with("memory_mib", all().map(|s| s.memory_mib))
+        .with("disk_gib", all().map(|s| s.disk_gib))
+        .with("moving", all().map(|s| s.moving))
+        .with("fragmentation", all().map(|s| s.fragmentation))
+        .with("stranded_vcpus", all().map(|s| s.stranded.vcpus))
+        .with("stranded_memory", all().map(|s| s.stranded.memory))
+        .with("n_plus_one", all().map(|s| s.n_plus_one.holds))
+        .with("spare_vcpus", all().map(|s| s.n_plus_one.spare_vcpus))
+        .with("watts", all().map(|s| s.watts))
+        .with("cpus_wanted", all().map(|s| s.cpus_wanted))
+        .with("hosts_overloaded", all().map(|s| s.hosts_overloaded))
 }

@@ -1,8 +1,8 @@
 //! Traces: what came, when it went, and how large it was, read row by row.
 //!
 //! [`open`] reads a file and [`read`] any bytes; both recognise gz and zstd by their first bytes
-//! and most formats by their first line, and hand out [`Rows`]: an iterator in the order of
-//! arrival that never holds a whole trace. A row that makes no sense comes out as
+//! and most formats by their first line or their columns, and hand out [`Rows`]: an iterator in the
+//! order of arrival that never holds a whole trace. A row that makes no sense comes out as
 //! [`TraceError::BadRow`] with its line, and reading goes on after it; any other error is the end.
 //! [`TraceWriter`] and [`JsonWriter`] write the two forms of this workspace, and
 //! [`Synthetic`](synthetic::Synthetic) makes rows from a seed.
@@ -26,13 +26,15 @@
 //! `disk_gib,priority,gang,cpu_permille`, each at most once. Rows are in the order of arrival;
 //! `end_s` is -1 for what stays; an empty further column is not told. The JSON form is one object
 //! a line with the same names, where what is absent or null is not told (and what has no `end_s`
-//! stays).
+//! stays). As a table in a Parquet file it has the same columns, found by name, where null is not
+//! told.
 //!
 //! # Formats
 //! | [`Format`] | columns that are read | kept | lost |
 //! |---|---|---|---|
 //! | `plain` | see above | everything | |
 //! | `json` | see above | everything | |
+//! | `parquet` | see above | everything | |
 //! | `azure` | the 11 of vmtable, headerless: `vmid`, `subscriptionid`, `deploymentid`, `vmcreated` s, `vmdeleted` s, `maxcpu`, `avgcpu` %, `p95maxcpu`, `vmcategory`, `vmcorecountbucket`, `vmmemorybucket` GB | times, shape, mean use | ids (`vm` is the line), category, subscription, maxima. What is there at the end has the end as `vmdeleted` |
 //! | `azure-packing` | `vm(vmId,tenantId,vmTypeId,priority,starttime,endtime)` in days, and [`ReadOptions::vm_types`] with `vmType(id,vmTypeId,machineId,core,memory,hdd,ssd,nic)` in machines | times, shape, ssd as disk, priority (high is 1, low is 0) | tenant, hdd, nic, what other machines a type fits |
 //! | `huawei` | `vmid,cpu,memory` GB`,time` s`,type` 0 creates, 1 deletes | everything | |
@@ -44,6 +46,7 @@
 //! | `google-2019` | instance_events as JSON lines: `time` µs, `type`, `collection_id`, `instance_index`, `collection_type`, `alloc_collection_id`, `priority`, `resource_request.cpus`, `.memory` in machines | as above, half the priority | as above, and what runs inside an alloc, whose room is the alloc's |
 //! | `decisions` | a log that a cloud wrote with [`DecisionLog`](crate::explain::DecisionLog) | see [`decisions`]; the rows, which ask for room only | what was asked for besides, what was there before: [`decisions::open`] has both |
 //! | `planetlab` | a folder or tar of files, one whole percent a line, 5 minutes apart | each file as a VM of [`ReadOptions::shape`] from 0 to its last sample, mean use | the course of use, for which see [`planetlab::Series`] |
+//! | `opendc` | a folder with `tasks.parquet` (`id`, `submission_time` ms, `duration` ms, `cpu_count`, `cpu_capacity` MHz, `mem_capacity`) and perhaps `fragments.parquet` (`id`, `duration` ms, `cpu_usage` MHz), or the tasks alone; versions 4 and 5, and the names of older ones | times from the first submission on, shape, mean use | the course of use, for which see `opendc::series`; deadlines, what is deferrable |
 //!
 //! | format | source | licence of the trace |
 //! |---|---|---|
@@ -53,6 +56,17 @@
 //! | `alibaba-*` | alibaba/clusterdata: v2017, v2018, gpu-v2023 | for research and study, see there |
 //! | `google-*` | google/cluster-data: 2011-2, 2019 | CC-BY 4.0 |
 //! | `planetlab` | Beloglazov and Buyya, 2012; planetlab-workload-traces | see there |
+//! | `opendc` | atlarge-research/opendc-traces: SURF, Bitbrains (Shen et al., CCGrid 2015) and others | see there |
+//!
+//! # Parquet
+//! `opendc` and `parquet` need the feature `parquet`; without it they are [`TraceError::NotBuilt`].
+//! Both are told apart by their columns. A table is not read from its beginning to its end, so
+//! [`read`] copies it to a temporary file first, and [`open`] does not. Pages are compressed with
+//! snappy or not at all; of other compressions a program can ask the crate `parquet` for, by its
+//! features. Tables of strangers are read within limits: 64 MiB for a page and for what the file
+//! says of itself, and a dictionary has no more entries than its page has room for. The library
+//! that decodes them panics at some damaged files; that is caught, and an error, but a hook for
+//! panics hears of it, and a program that aborts at panics should not read files of strangers.
 //!
 //! The packing trace is an SQLite file. Its tables become CSV with
 //! ```text
@@ -85,11 +99,16 @@ mod huawei;
 mod json;
 mod lines;
 mod open;
+#[cfg(feature = "parquet")]
+pub mod opendc;
 mod packing;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plain;
 pub mod planetlab;
 pub mod sort;
 pub mod synthetic;
+mod tables;
 mod tar;
 
 use std::io;
@@ -99,9 +118,13 @@ use nova_core::domain::{Flavor, GiB, Invalid, MiB, Resources, Vcpus};
 use super::range::within;
 use crate::explain::LogError;
 
+pub(in crate::sim) use tables::is_opendc;
+
 pub use json::{JsonReader, JsonWriter};
 pub(crate) use open::format_of;
-pub use open::{Format, ReadOptions, open, read};
+pub use open::{Format, MemoryUnit, ReadOptions, open, read};
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetReader, ParquetWriter};
 pub use plain::{Columns, TraceReader, TraceWriter};
 
 /// What every reader comes out as: rows in the order of arrival.
@@ -114,7 +137,8 @@ pub type Rows = Box<dyn Iterator<Item = Result<TraceRow, TraceError>> + Send>;
 // Exhaustive on purpose: it is the canonical row, and simulations make their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceRow {
-    /// The line of the file, counted from 1 with the header; of a generated row its number.
+    /// The line of the file, counted from 1 with the header; of a table's or a generated row its
+    /// number.
     pub line: u64,
     /// What identifies it among those that run at the same time.
     pub vm: u64,
@@ -224,6 +248,23 @@ pub enum TraceError {
         /// What is there, cut to a readable length.
         found: String,
     },
+    /// A table has not the columns of the format.
+    #[error("the table has no column {column}; it has {found}")]
+    NoColumn {
+        /// The one that is missing.
+        column: &'static str,
+        /// Those that are there, some at least.
+        found: String,
+    },
+    /// The format needs a feature that is not built in.
+    #[error(
+        "{format} is read from Parquet files, which needs the feature `parquet` of nova-sched; \
+         this program was built without it"
+    )]
+    NotBuilt {
+        /// The format.
+        format: Format,
+    },
     /// A row does not make sense. Reading may go on with the next.
     #[error("line {line}: {why}")]
     BadRow {
@@ -252,6 +293,13 @@ pub enum TraceError {
         /// The most that is taken.
         max: usize,
     },
+}
+
+#[cfg(feature = "parquet")]
+impl TraceError {
+    fn no_column(table: &super::parquet::Table, column: &'static str) -> Self {
+        Self::NoColumn { column, found: table.names() }
+    }
 }
 
 /// What is wrong with a row.

@@ -13,7 +13,7 @@ use super::sort::SortOptions;
 use super::tar::is_tar;
 use super::{
     JsonReader, Rows, TraceError, TraceReader, alibaba, azure, decisions, google, huawei, lines,
-    packing, plain, planetlab,
+    packing, plain, planetlab, tables,
 };
 
 use crate::explain::log::LOG_BEGINS;
@@ -49,11 +49,15 @@ pub enum Format {
     PlanetLab,
     /// A log of decisions, see [`decisions`](super::decisions).
     Decisions,
+    /// OpenDC's tables of tasks and fragments, in Parquet.
+    OpenDc,
+    /// The plain form as a table in Parquet.
+    Parquet,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Plain,
         Self::Json,
         Self::Azure,
@@ -67,6 +71,8 @@ impl Format {
         Self::Google2019,
         Self::PlanetLab,
         Self::Decisions,
+        Self::OpenDc,
+        Self::Parquet,
     ];
 
     /// Its name, as people write it.
@@ -85,10 +91,13 @@ impl Format {
             Self::Google2019 => "google-2019",
             Self::PlanetLab => "planetlab",
             Self::Decisions => "decisions",
+            Self::OpenDc => "opendc",
+            Self::Parquet => "parquet",
         }
     }
 
-    /// The format of a trace with this first line: its header, or a row where it has none.
+    /// The format of a trace with this first line: its header, or a row where it has none. Tables
+    /// in Parquet have no lines.
     pub fn recognise(line: &[u8]) -> Option<Self> {
         let line = line.trim_ascii();
         let has = |name: &[u8]| line.windows(name.len()).any(|part| part == name);
@@ -123,10 +132,23 @@ impl FromStr for Format {
 
     fn from_str(name: &str) -> Result<Self, Invalid> {
         let allowed = "plain, json, azure, azure-packing, huawei, alibaba-2017, alibaba-2018, \
-                       alibaba-2018-batch, alibaba-2023, google-2011, google-2019, planetlab or decisions";
+                       alibaba-2018-batch, alibaba-2023, google-2011, google-2019, planetlab, \
+                       decisions, opendc or parquet";
         let format = Self::ALL.into_iter().find(|format| format.name() == name);
         format.ok_or_else(|| Invalid::new("format", name, allowed))
     }
+}
+
+/// What an amount of memory is told in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+// Exhaustive on purpose: traces have no others.
+pub enum MemoryUnit {
+    /// 1024 bytes.
+    KiB,
+    /// 1024 KiB.
+    #[default]
+    MiB,
 }
 
 /// What a trace does not tell and somebody has to.
@@ -146,6 +168,8 @@ pub struct ReadOptions {
     /// The kind of machine that VM types are taken for, by its `machineId`; none is for each type
     /// the lowest that can hold it (packing).
     pub machine_id: Option<u64>,
+    /// What memory is told in (OpenDC).
+    pub memory_unit: MemoryUnit,
     /// How rows are put in order.
     pub sort: SortOptions,
 }
@@ -161,6 +185,7 @@ impl Default for ReadOptions {
             over_memory: MiB(70 << 10),
             vm_types: None,
             machine_id: None,
+            memory_unit: MemoryUnit::default(),
             sort: SortOptions::default(),
         }
     }
@@ -202,6 +227,13 @@ impl ReadOptions {
         self
     }
 
+    /// With memory told in this unit.
+    #[must_use]
+    pub fn with_memory_unit(mut self, unit: MemoryUnit) -> Self {
+        self.memory_unit = unit;
+        self
+    }
+
     /// With rows put in order like this.
     #[must_use]
     pub fn with_sort(mut self, sort: SortOptions) -> Self {
@@ -229,7 +261,8 @@ impl ReadOptions {
     }
 }
 
-/// Opens a file, or a folder of PlanetLab's. Without a format it is recognised by the first line.
+/// Opens a file, or a folder of PlanetLab's or OpenDC's. Without a format it is recognised by the
+/// first line, by the columns of a table, or by the names of files.
 ///
 /// # Errors
 /// [`TraceError`] when it cannot be opened, its format is not recognised or its header is not that
@@ -239,14 +272,28 @@ pub fn open(
     format: Option<Format>,
     options: &ReadOptions,
 ) -> Result<Rows, TraceError> {
-    if path.is_dir() && matches!(format, None | Some(Format::PlanetLab)) {
+    if path.is_dir() {
         options.check()?;
-        return Ok(planetlab::rows(planetlab::series(path)?, options.shape));
+        match format {
+            Some(Format::OpenDc) => return tables::folder(path, options),
+            None if tables::is_opendc(path) => return tables::folder(path, options),
+            None | Some(Format::PlanetLab) => {
+                return Ok(planetlab::rows(planetlab::series(path)?, options.shape));
+            }
+            _ => {}
+        }
     }
-    read(File::open(path).map_err(TraceError::Read)?, format, options)
+    let mut file = File::open(path).map_err(TraceError::Read)?;
+    if tables::may_be(format) && tables::begins(&mut file).map_err(TraceError::Read)? {
+        options.check()?;
+        return tables::rows(file, format, options);
+    }
+    read(file, format, options)
 }
 
-/// Reads a trace from any bytes. Without a format it is recognised by the first line.
+/// Reads a trace from any bytes. Without a format it is recognised by the first line, or by the
+/// columns of a table. A table is copied to a temporary file first, since it is not read from its
+/// beginning to its end.
 ///
 /// # Errors
 /// As of [`open`].
@@ -257,6 +304,10 @@ pub fn read(
 ) -> Result<Rows, TraceError> {
     options.check()?;
     let head = decoded(Box::new(reader)).map_err(TraceError::Read)?;
+    if tables::may_be(format) && head.bytes.starts_with(&tables::MAGIC) {
+        let file = tables::copied(head.reader(), &options.sort).map_err(TraceError::Read)?;
+        return tables::rows(file, format, options);
+    }
     let format = match format.or_else(|| recognised(&head)) {
         Some(format) => format,
         None => return Err(TraceError::Unrecognised { found: lines::shown(head.line()) }),
@@ -283,6 +334,7 @@ pub fn read(
         Format::Google2011 => google::tasks_2011(head.reader(), options),
         Format::Google2019 => google::instances_2019(head.reader(), options),
         Format::Decisions => decisions::recorded(head.reader())?.rows(),
+        Format::OpenDc | Format::Parquet => return Err(TraceError::Read(tables::no_table())),
         Format::PlanetLab => {
             planetlab::rows(planetlab::series_of("the series".to_owned(), head), options.shape)
         }

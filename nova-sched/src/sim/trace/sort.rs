@@ -56,6 +56,14 @@ impl SortOptions {
         self
     }
 
+    /// A temporary file that is gone with the process.
+    pub(super) fn file(&self) -> io::Result<File> {
+        match &self.folder {
+            Some(folder) => tempfile::tempfile_in(folder),
+            None => tempfile::tempfile(),
+        }
+    }
+
     /// For one of two sorts that run at the same time.
     pub(super) fn half(&self) -> Self {
         self.clone().with_memory_bytes(self.memory_bytes / 2)
@@ -222,17 +230,10 @@ impl<T: Record> Sorter<T> {
         Ok(())
     }
 
-    fn file(&self) -> io::Result<File> {
-        match &self.options.folder {
-            Some(folder) => tempfile::tempfile_in(folder),
-            None => tempfile::tempfile(),
-        }
-    }
-
     /// Makes a run of what is in memory, and longer runs of many short ones.
     fn spill(&mut self) -> io::Result<()> {
         self.records.sort_by_key(T::key);
-        let file = self.file()?;
+        let file = self.options.file()?;
         let records = std::mem::take(&mut self.records);
         let mut next = records.iter().copied();
         let run = write(file, || Ok(next.next()), 0)?;
@@ -244,7 +245,7 @@ impl<T: Record> Sorter<T> {
         {
             let short = self.runs.split_off(self.runs.len() - RUNS_MAX);
             let mut merge = Merge::<T>::new(short)?;
-            self.runs.push(write(self.file()?, || merge.next(), level + 1)?);
+            self.runs.push(write(self.options.file()?, || merge.next(), level + 1)?);
         }
         Ok(())
     }

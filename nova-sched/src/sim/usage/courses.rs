@@ -7,7 +7,7 @@ use nova_core::seed::Seed;
 
 use crate::sim::range::within;
 use crate::sim::superposed;
-use crate::sim::trace::{TraceError, TraceRow, planetlab};
+use crate::sim::trace::{TraceError, TraceRow, is_opendc, planetlab};
 
 /// How much of their CPU VMs used, as samples that are equally far apart. They are held in memory,
 /// two bytes a sample.
@@ -91,6 +91,40 @@ impl Courses {
         self.samples += permille.len();
         self.courses.insert(place, (vm, permille.into_boxed_slice()));
         Ok(())
+    }
+
+    /// The series of a file or folder, be they PlanetLab's or OpenDC's.
+    ///
+    /// # Errors
+    /// [`TraceError`] when they cannot be read, one of them is damaged or empty, or they are
+    /// OpenDC's and the feature `parquet` is not built in.
+    pub fn open(path: &Path) -> Result<Self, TraceError> {
+        if !is_opendc(path) {
+            return Self::of_planetlab(path);
+        }
+        #[cfg(not(feature = "parquet"))]
+        return Err(TraceError::NotBuilt { format: crate::sim::trace::Format::OpenDc });
+        #[cfg(feature = "parquet")]
+        Self::of_opendc(path)
+    }
+
+    /// The series of OpenDC's folder, each that of the VM of its task's row.
+    ///
+    /// # Errors
+    /// [`TraceError`] when they cannot be read, or a fragment is damaged.
+    #[cfg(feature = "parquet")]
+    pub fn of_opendc(folder: &Path) -> Result<Self, TraceError> {
+        use crate::sim::trace::opendc;
+        use crate::sim::trace::sort::SortOptions;
+
+        let mut courses = Self::new(planetlab::SAMPLE_S)?;
+        for series in opendc::series(folder, &SortOptions::default())? {
+            let planetlab::Series { name, percents } = series?;
+            let vm = name.parse().map_err(|_| Invalid::new("series", &name, "a number"))?;
+            let permille = percents.into_iter().map(|percent| u16::from(percent) * 10);
+            courses.add(vm, permille.collect())?;
+        }
+        Ok(courses)
     }
 
     /// The series of PlanetLab, a folder, an archive or one file; the first is that of VM 1, and so

@@ -5,6 +5,7 @@ mod compared;
 mod recorded;
 mod refused;
 mod resumed;
+mod tables;
 mod using;
 
 use std::collections::BTreeMap;

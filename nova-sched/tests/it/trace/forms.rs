@@ -89,7 +89,7 @@ fn a_bad_object_is_named_by_its_line() {
     }
 }
 
-fn row() -> impl Strategy<Value = TraceRow> {
+pub(super) fn row() -> impl Strategy<Value = TraceRow> {
     let ends = proptest::option::of(0_u64..1_000_000);
     let size = (1_u32..=4096, 1_u64..=64 << 20, 0_u64..=1 << 20);
     let more =

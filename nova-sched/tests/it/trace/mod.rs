@@ -7,10 +7,12 @@ mod decisions;
 mod forms;
 mod hostile;
 mod machines;
+mod opendc;
 mod real;
 mod series;
 mod sort;
 mod synthetic;
+mod tables;
 
 use std::io::Write as _;
 
