@@ -166,6 +166,9 @@ pub fn recorded(log: impl Read) -> Result<Recorded, TraceError> {
 
 impl From<LogError> for TraceError {
     fn from(error: LogError) -> Self {
-        Self::Log(Box::new(error))
+        match error {
+            LogError::Read(error) => Self::Read(error),
+            other => Self::Log(Box::new(other)),
+        }
     }
 }
