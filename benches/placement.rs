@@ -1,11 +1,15 @@
-//! One placement: row by row and by the index, with and without a record of how it was decided.
+//! One placement: row by row and by the index, with and without a record of how it was
+//! decided, and with a log of what was.
+
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use nova_benches::{busy_hosts, small_request};
+use nova_core::clock::SystemClock;
 use nova_core::domain::{HostTable, Liveness, Slot};
 use nova_core::port::Scheduler as _;
 use nova_core::seed::Seed;
-use nova_sched::explain::Recorder;
+use nova_sched::explain::{DecisionLog, Recorder};
 use nova_sched::{FilterScheduler, Lookup};
 
 fn placement(criterion: &mut Criterion) {
@@ -45,6 +49,14 @@ fn record(criterion: &mut Criterion) {
             bencher.iter(|| {
                 next(&mut hosts);
                 policy.select(&hosts, &request, Seed::new(1))
+            });
+        });
+        let clock = Arc::new(SystemClock::new());
+        let log = DecisionLog::new(policy.clone(), clock, std::io::sink());
+        group.bench_function(BenchmarkId::new("log", count), |bencher| {
+            bencher.iter(|| {
+                next(&mut hosts);
+                log.select(&hosts, &request, Seed::new(1))
             });
         });
         let mut recorder = Recorder::new(policy, 5);

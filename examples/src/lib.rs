@@ -4,6 +4,7 @@
 pub mod cold;
 pub mod compare;
 pub mod convert;
+pub mod decisions;
 pub mod kill;
 #[cfg(feature = "libvirt")]
 pub mod libvirt_host;

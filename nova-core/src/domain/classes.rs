@@ -152,6 +152,10 @@ impl ClassLedger {
         &self.used
     }
 
+    pub(crate) fn claims(&self) -> &BTreeMap<InstanceId, ClassAmounts> {
+        &self.claims
+    }
+
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.stocks.is_empty() && self.claims.is_empty()

@@ -27,6 +27,7 @@ mod report;
 mod request;
 mod resource;
 mod row;
+mod row_form;
 mod security;
 mod table;
 mod topology;
@@ -80,6 +81,7 @@ pub use request::{
 };
 pub use resource::{Inventory, Quantity, ResourceKind, Resources, Stock, Units};
 pub use row::{HostState, Measured, Resident};
+pub use row_form::HostRow;
 pub use security::{Peer, PortRange, SecurityGroup, SecurityRule, Traffic};
 pub use table::{HostTable, Slot, TableIdentity, TableRevision};
 pub use traits::TraitWish;

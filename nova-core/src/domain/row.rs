@@ -57,7 +57,7 @@ pub struct HostState {
 }
 
 /// What is known of a server on a host beyond what it claims.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Resident {
     /// Its flavor.
     pub flavor: FlavorName,
@@ -173,8 +173,10 @@ impl HostState {
     }
 
     fn release_classes(&mut self, instance: InstanceId) {
-        if let Some(classes) = &mut self.classes {
-            classes.release(instance);
+        let Some(classes) = &mut self.classes else { return };
+        classes.release(instance);
+        if classes.is_empty() {
+            self.classes = None;
         }
     }
 
@@ -203,6 +205,15 @@ impl HostState {
     /// What is known of the servers that are there, as far as they were described.
     pub fn residents(&self) -> impl Iterator<Item = &Resident> {
         self.known.values().map(|resident| &**resident)
+    }
+
+    pub(crate) fn described(&self) -> &BTreeMap<InstanceId, Arc<Resident>> {
+        &self.known
+    }
+
+    /// Who claims what of resource classes; none where nobody does and none are there.
+    pub(crate) fn class_claims(&self) -> Option<&BTreeMap<InstanceId, ClassAmounts>> {
+        self.classes.as_ref().map(|ledger| ledger.claims())
     }
 
     fn measure(&mut self, amount: Resources, sign: i64) {

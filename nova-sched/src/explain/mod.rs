@@ -2,6 +2,8 @@
 //!
 //! - [`Scheduler::explain`](nova_core::port::Scheduler::explain): why a request finds no host;
 //! - [`Recorder`]: decisions as data that can be replayed to the same bytes;
+//! - [`DecisionLog`], [`replay`]: decisions of a running cloud on disk, and how another policy would
+//!   have decided; see [`log`];
 //! - [`FilterScheduler::why_not`]: why one host was not taken;
 //! - [`FilterScheduler::what_would_fit`]: the least that has to change for a request to find hosts;
 //! - [`FilterScheduler::how_many_fit`]: how many more servers there is room for, and what ends it on
@@ -11,6 +13,7 @@
 mod change;
 mod decision;
 mod how_many;
+pub mod log;
 mod what_if;
 mod why_not;
 
@@ -24,6 +27,9 @@ pub use self::decision::{
     Candidate, Choice, Conflict, Decision, Draw, Outcome, Recorder, ReplayError, WeightPart,
 };
 pub use self::how_many::{HostRoom, Limit, Room};
+pub use self::log::{
+    Asked, DecisionLog, LogError, LogFailure, LogReader, Replay, Replayed, replay,
+};
 pub use self::what_if::{HostChange, WhatIfError, what_if};
 pub use self::why_not::{NoSuchHost, WhyNot};
 use crate::pipeline::Stuck;

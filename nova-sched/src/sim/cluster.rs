@@ -5,18 +5,30 @@ use std::sync::Arc;
 
 use nova_core::domain::{
     Aggregate, AggregateId, AggregateMetadata, AllocationRatio, GiB, HostId, HostName, HostState,
-    HostTable, Invalid, Inventory, Label, MiB, ResourceKind, Resources, Vcpus, ZoneName,
+    HostTable, InstanceId, Invalid, Inventory, Label, MiB, ResourceKind, Resources, Vcpus,
+    ZoneName,
 };
 
+use super::Moment;
 use super::cost::PowerCurve;
 use super::world::Site;
 
 /// Hosts, with what a simulation knows of them beyond what schedulers do: racks and power.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
     pub(crate) hosts: HostTable,
     /// By slot; hosts beyond its end have neither rack nor power.
     pub(crate) sites: Vec<Site>,
+    /// What is claimed at the beginning and given back later.
+    pub(crate) leaving: Vec<Leaving>,
+}
+
+/// What an instance, which is not of the trace, has on a host until some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    pub(crate) at: Moment,
+    pub(crate) host: HostId,
+    pub(crate) instance: InstanceId,
 }
 
 /// The name of a rack.
@@ -34,7 +46,7 @@ impl Deref for Rack {
 impl From<HostTable> for Cluster {
     /// Hosts without racks and power.
     fn from(hosts: HostTable) -> Self {
-        Self { hosts, sites: Vec::new() }
+        Self { hosts, sites: Vec::new(), leaving: Vec::new() }
     }
 }
 
@@ -161,7 +173,16 @@ impl Cluster {
             }
             group.add(nth, &mut rows, &mut sites)?;
         }
-        Ok(Self { hosts: HostTable::new(rows), sites })
+        Ok(Self { hosts: HostTable::new(rows), sites, leaving: Vec::new() })
+    }
+
+    /// The same, where what `instance` has claimed on `host` is given back `at_s` seconds after the
+    /// beginning. Claims for which nobody says so stay. What is not there is given back without
+    /// effect.
+    #[must_use]
+    pub fn with_departure(mut self, host: HostId, instance: InstanceId, at_s: u64) -> Self {
+        self.leaving.push(Leaving { at: Moment::of_seconds(at_s), host, instance });
+        self
     }
 
     /// The hosts.

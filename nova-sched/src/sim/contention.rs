@@ -127,7 +127,7 @@ impl Simulation<'_> {
             // Those that left while they waited here are gone.
             let Some(known) = tenure.of(&self.world).cloned() else { continue };
             let amount = self.world.resources_of(&known);
-            let (_, request) = self.world.question(known.shape);
+            let (_, request) = self.world.question(&known);
             let mut question = Question {
                 scheduler,
                 hosts: &desk.view,

@@ -36,6 +36,7 @@
 //! # Rooms
 //! - [`trace`]: rows from files in many formats, or of chance;
 //! - [`Cluster`], [`Scenario`]: what there is, and what happens besides;
+//! - [`Requests`], [`trace::decisions`]: VMs that ask for more than room, and what a cloud recorded;
 //! - [`Simulation`], [`World`]: virtual time, and what there is at each moment of it;
 //! - [`CpuUse`], [`Courses`]: what VMs use of what they were promised;
 //! - [`Watcher`], [`Event`], [`EventLog`]: whoever wants to know all of it;
@@ -44,6 +45,7 @@
 //! - [`experiment`]: many of them, compared.
 
 mod agenda;
+mod asking;
 mod bound;
 mod cluster;
 mod columns;
@@ -76,6 +78,7 @@ mod vm;
 mod waiting;
 mod world;
 
+pub use asking::Requests;
 pub use cluster::{Cluster, ClusterConfig, HostGroup, uniform_hosts};
 pub use cost::{MoveCost, PowerCurve};
 pub use event::{Event, EventLog, PutOff, Refused, Watcher};

@@ -168,7 +168,7 @@ impl Simulation<'_> {
     fn find_where(&mut self, vm: VmKey, place: Where) -> Result<Option<Slot>, SimulationError> {
         let Some(known) = self.world.vm(vm).cloned() else { return Ok(None) };
         let seed = self.draws.seed();
-        let (hosts, request) = self.world.question(known.shape);
+        let (hosts, request) = self.world.question(&known);
         let name = |host| hosts.at(host).map(|row| row.name.clone());
         match place {
             Where::Anywhere => {}
@@ -275,10 +275,10 @@ impl Simulation<'_> {
         else {
             return;
         };
-        let Some(shape) = self.world.vm(*vm).map(|vm| vm.shape) else { return };
+        let Some(known) = self.world.vm(*vm).cloned() else { return };
         // No draw of its own: how many are explained must not move what is drawn for others.
         let seed = Seed::new(self.counts.explained);
-        let (hosts, request) = self.world.question(shape);
+        let (hosts, request) = self.world.question(&known);
         // Of a gang it is the first; where that one fits alone, there is nothing to say.
         if let Err(refused) = self.schedulers[0].select(hosts, request, seed) {
             self.counts.explain(refused.funnel);

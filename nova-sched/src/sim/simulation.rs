@@ -7,7 +7,8 @@ use nova_core::port::Scheduler;
 use nova_core::seed::{Chance, Seed};
 
 use super::agenda::Agenda;
-use super::cluster::Cluster;
+use super::asking::Asking;
+use super::cluster::{Cluster, Leaving};
 use super::contention::Desks;
 use super::counts::Counts;
 use super::event::{Event, PutOff, Refused, Watcher};
@@ -18,7 +19,7 @@ use super::sampling::Sampler;
 use super::scenario::Scenario;
 use super::trace::{BadRow, TraceError, TraceRow};
 use super::waiting::{Line, Waits};
-use super::{Courses, CpuUse, Follow, Moment, OnBadRow, Vm, VmKey, World};
+use super::{Courses, CpuUse, Follow, Moment, OnBadRow, Requests, Vm, VmKey, World};
 
 /// A simulation cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,7 @@ pub struct Simulation<'s> {
     pub(super) line: Line,
     pub(super) desks: Option<Desks>,
     pub(super) windows: Vec<Window>,
+    leaving: Vec<Leaving>,
     pub(super) planner: Option<&'s mut dyn Planner>,
     /// Members of a gang of which more may come.
     pub(super) gang: Vec<VmKey>,
@@ -95,6 +97,7 @@ impl std::fmt::Debug for Stopwatch<'_> {
 pub(super) enum Planned {
     Repair(Slot),
     Depart(Tenure),
+    GiveBack(u32),
     MoveEnds(Tenure),
     Fail(Slot),
     WindowBegins(u32),
@@ -114,7 +117,7 @@ impl Planned {
     const fn rank(self) -> u8 {
         match self {
             Self::Repair(_) | Self::WindowEnds(_) => 0,
-            Self::Depart(_) => 1,
+            Self::Depart(_) | Self::GiveBack(_) => 1,
             Self::MoveEnds(_) => 2,
             Self::Fail(_) => 3,
             // Without notice both are at once: hosts are closed before their VMs look for others.
@@ -157,7 +160,9 @@ impl<'s> Simulation<'s> {
         seed: Seed,
     ) -> Result<Self, SimulationError> {
         scenario.check()?;
-        let mut world = World::new(cluster.into());
+        let mut cluster = cluster.into();
+        let leaving = std::mem::take(&mut cluster.leaving);
+        let mut world = World::new(cluster);
         if scenario.switch_off_empty_hosts {
             world.switch_off_empty_hosts();
         }
@@ -177,6 +182,7 @@ impl<'s> Simulation<'s> {
             agenda: Agenda::new(),
             line: Line::default(),
             windows,
+            leaving,
             planner: None,
             gang: Vec::new(),
             counts: Counts::default(),
@@ -192,6 +198,9 @@ impl<'s> Simulation<'s> {
             ending: false,
             scenario,
         };
+        for nth in 0..simulation.leaving.len() {
+            simulation.put(simulation.leaving[nth].at, Planned::GiveBack(nth as u32));
+        }
         simulation.plan_windows();
         simulation.plan_failures();
         Ok(simulation)
@@ -230,6 +239,16 @@ impl<'s> Simulation<'s> {
             self.world.measure_use(rules, self.use_seed);
         }
         self.world.follow(courses, follow);
+        self
+    }
+
+    /// Lets VMs ask for what `requests` have for their numbers, and not for room only.
+    ///
+    /// What such a VM takes is its room all the same: PCI devices, NUMA cells and resource classes
+    /// are asked for, but nothing of them is in use by it then.
+    #[must_use]
+    pub fn with_requests(mut self, requests: Arc<Requests>) -> Self {
+        self.world.asking = Some(Asking::new(requests));
         self
     }
 
@@ -351,6 +370,7 @@ impl<'s> Simulation<'s> {
     fn happen(&mut self, planned: Planned) -> Result<(), SimulationError> {
         match planned {
             Planned::Depart(tenure) => self.depart(tenure),
+            Planned::GiveBack(nth) => self.give_back(nth),
             Planned::Repair(host) => self.repair(host),
             Planned::MoveEnds(tenure) => self.end_move(tenure),
             Planned::Fail(host) => return self.fail(host),
@@ -400,6 +420,15 @@ impl<'s> Simulation<'s> {
             return;
         }
         self.drop_vm(vm);
+    }
+
+    /// What was claimed from the beginning on is free.
+    fn give_back(&mut self, nth: u32) {
+        let Leaving { host, instance, .. } = self.leaving[nth as usize];
+        if let Some(host) = self.world.slot(host) {
+            self.world.release_instance(instance, host);
+            self.freed = true;
+        }
     }
 
     /// Puts a VM off its host against its will; it asks for another one, or is lost.

@@ -110,8 +110,7 @@ impl Simulation<'_> {
         while let Some((turn, unit)) = self.line.after(at) {
             at = Some(turn);
             let unit = unit.clone();
-            let alone =
-                if let [vm] = unit[..] { self.world.vm(vm).map(|vm| vm.shape) } else { None };
+            let alone = if let [vm] = unit[..] { self.world.plain_shape(vm) } else { None };
             if self.desks.is_some() {
                 self.line.take(turn);
                 self.hand_in(unit);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use nova_core::domain::{
-    Flavor, FlavorName, GiB, HostId, HostState, HostTable, Invalid, Label, Liveness, ProjectId,
-    RequestSpec, Resources, Slot,
+    Flavor, FlavorName, GiB, HostId, HostState, HostTable, InstanceId, Invalid, Label, Liveness,
+    ProjectId, RequestSpec, Resources, Slot,
 };
 use rustc_hash::FxHashMap;
 
+use super::asking::Asking;
 use super::bound::HostsNeeded;
 use super::cluster::{Cluster, Rack};
 use super::cost::PowerCurve;
@@ -37,11 +38,13 @@ pub struct World {
     tells_ends: bool,
     /// What VMs use, where that is measured.
     pub(crate) usage: Option<Box<Usage>>,
+    /// What VMs ask for beyond room, where they do.
+    pub(crate) asking: Option<Asking>,
     pub(crate) meters: Meters,
 }
 
 /// What a simulation knows of a host beyond what its scheduler does.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Site {
     pub(crate) rack: Option<Rack>,
     pub(crate) power: Option<Arc<PowerCurve>>,
@@ -80,7 +83,7 @@ pub const EXPECTED_END_S: &str = "sim.expected_end_s";
 
 impl World {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        let Cluster { hosts, mut sites } = cluster;
+        let Cluster { hosts, mut sites, .. } = cluster;
         let used = hosts.rows().map(|row| *row.used()).sum();
         let has_power = sites.iter().any(|site| site.power.is_some());
         sites.resize_with(hosts.slots_end(), Site::default);
@@ -98,6 +101,7 @@ impl World {
             has_power,
             tells_ends: false,
             usage: None,
+            asking: None,
             meters: Meters::default(),
         };
         let in_use = || world.hosts.rows().filter(|row| row.instance_count() > 0);
@@ -224,13 +228,23 @@ impl World {
         Ok(key)
     }
 
+    /// The shape of a VM that asks for room only.
+    pub(crate) fn plain_shape(&self, key: VmKey) -> Option<ShapeKey> {
+        let vm = self.vms.get(key)?;
+        let asks = self.asking.as_ref().is_some_and(|asking| asking.has(vm.number));
+        (!asks).then_some(vm.shape)
+    }
+
     pub(crate) fn shape_mut(&mut self, key: ShapeKey) -> &mut Shape {
         &mut self.shapes[key.0 as usize]
     }
 
-    /// The question to the scheduler for a shape, to write a VM into.
-    pub(crate) fn question(&mut self, key: ShapeKey) -> (&HostTable, &mut RequestSpec) {
-        (&self.hosts, &mut self.shapes[key.0 as usize].request)
+    /// The question to the scheduler for a VM, to write it into.
+    pub(crate) fn question(&mut self, vm: &Vm) -> (&HostTable, &mut RequestSpec) {
+        let shape = &mut self.shapes[vm.shape.0 as usize];
+        let own = self.asking.as_mut();
+        let own = own.and_then(|asking| asking.question(vm, &shape.flavor, &self.hosts));
+        (&self.hosts, own.unwrap_or(&mut shape.request))
     }
 
     /// A VM comes, and is nowhere yet.
@@ -281,6 +295,9 @@ impl World {
                 *known = end.max(*known);
             }
         });
+        if let (Some(asking), Some(row)) = (&mut self.asking, self.hosts.at(host)) {
+            asking.joins(number, row.id);
+        }
         self.used = self.used.saturating_add(amount);
         self.changed(host, if first { 1 } else { 0 });
     }
@@ -288,9 +305,19 @@ impl World {
     /// What a VM has claimed on `host` is free again.
     pub(crate) fn release(&mut self, key: VmKey, host: Slot) {
         let Some(number) = self.vms.get(key).map(|vm| vm.number) else { return };
+        if let (Some(asking), Some(row)) = (&mut self.asking, self.hosts.at(host))
+            && row.has_instance(instance_of(number))
+        {
+            asking.leaves(number, row.id);
+        }
+        self.release_instance(instance_of(number), host);
+    }
+
+    /// What an instance has claimed on `host` is free again.
+    pub(crate) fn release_instance(&mut self, instance: InstanceId, host: Slot) {
         let (mut released, mut last) = (None, false);
         self.hosts.update_at(host, |row| {
-            released = row.release(instance_of(number));
+            released = row.release(instance);
             last = released.is_some() && row.instance_count() == 0;
         });
         self.used = self.used.saturating_sub(released.unwrap_or_default());

@@ -12,6 +12,8 @@ macro_rules! keeps_the_laws {
 
 use std::sync::Arc;
 
+use nova_core::memory::VirtualClock;
+use nova_sched::explain::DecisionLog;
 use nova_sched::{FilterScheduler, Ties};
 
 fn drawn() -> FilterScheduler {
@@ -28,5 +30,6 @@ keeps_the_laws! {
     shared_nova: Arc::new(FilterScheduler::nova());
     shared_first_fit: Arc::new(FilterScheduler::first_fit());
     shared_best_fit: Arc::new(FilterScheduler::best_fit());
+    written_down: DecisionLog::new(drawn(), Arc::new(VirtualClock::new()), std::io::sink());
     shared_worst_fit: Arc::new(FilterScheduler::worst_fit());
 }

@@ -7,6 +7,7 @@ mod experiment;
 mod explain;
 mod kit;
 mod laws;
+mod log;
 mod lookup;
 mod purpose;
 mod select;

@@ -16,7 +16,7 @@ use super::table::{results_csv, series_csv};
 use super::{ExperimentError, config::wrong};
 use crate::Registry;
 use crate::hex::hex;
-use crate::sim::{Cluster, OnBadRow, Report};
+use crate::sim::{OnBadRow, Report};
 
 /// Runs an experiment into a folder.
 #[derive(Debug, Clone)]
@@ -346,9 +346,10 @@ impl Bench {
     fn check(&self, jobs: &[Job]) -> Result<(), ExperimentError> {
         let mut known = BTreeSet::new();
         for Job { run, looked, .. } in jobs {
-            let what = (&run.cluster, &run.policy, run.scenario.schedulers);
+            let hosts_of = run.cluster.recorded.then_some(&run.trace);
+            let what = (&run.cluster, hosts_of, &run.policy, run.scenario.schedulers);
             if known.insert(serde_json::to_string(&what).map_err(unwritable)?) {
-                self.policies(run, &Cluster::new(&run.cluster.config())?, looked)?;
+                self.policies(run, &run.cluster.of(looked)?, looked)?;
             }
         }
         Ok(())

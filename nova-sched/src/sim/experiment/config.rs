@@ -107,7 +107,8 @@ pub struct TraceConfig {
     /// What the VMs use of their vCPUs, as series that were measured.
     #[serde(default)]
     pub courses: Option<CoursesConfig>,
-    /// So many copies at once, each a random time later than the one before, up to an hour.
+    /// So many copies at once, each a random time later than the one before, up to an hour. Of a log
+    /// of decisions, the VMs of further copies ask for room only.
     #[serde(default = "once")]
     pub copies: u32,
     /// Each seed sees only a window of so many seconds, drawn from the whole: those that come in it,
@@ -158,7 +159,12 @@ pub struct NamedCluster {
     /// What it is called.
     pub name: String,
     /// Its hosts.
+    #[serde(default)]
     pub hosts: Vec<HostGroup>,
+    /// Or: the hosts of the trace, which is a log of decisions and is seen whole, with what was on
+    /// them before. See [`decisions`](crate::sim::trace::decisions).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recorded: bool,
 }
 
 impl NamedCluster {
@@ -405,8 +411,19 @@ impl Experiment {
                 let what = "has courses, but neither they nor it have a file";
                 return Err(wrong(format!("trace {:?} {what}", trace.name)));
             }
+            if trace.window_s.is_some() && self.clusters.iter().any(|cluster| cluster.recorded) {
+                let what =
+                    "is seen in windows; the hosts of a recorded cluster are of its beginning";
+                return Err(wrong(format!("trace {:?} {what}", trace.name)));
+            }
             if trace.window_s == Some(0) {
                 return Err(wrong(format!("trace {:?}: window_s is at least 1", trace.name)));
+            }
+        }
+        for cluster in &self.clusters {
+            if cluster.recorded != cluster.hosts.is_empty() {
+                let what = "has either hosts or those that are recorded";
+                return Err(wrong(format!("cluster {:?} {what}", cluster.name)));
             }
         }
         for policy in &self.policies {

@@ -13,8 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::ExperimentError;
 use super::config::{TraceConfig, wrong};
 use crate::hex::hex;
+use crate::sim::trace::decisions::{self, Recorded};
 use crate::sim::trace::synthetic::Synthetic;
-use crate::sim::trace::{ReadOptions, Rows, TraceError, TraceRow, open};
+use crate::sim::trace::{Format, ReadOptions, Rows, TraceError, TraceRow, format_of, open};
 use crate::sim::{Courses, Superposed};
 
 /// What is known of a trace after it was looked at once.
@@ -33,6 +34,9 @@ pub(super) struct Looked {
     /// The shapes that come most often, with how often.
     #[serde(skip)]
     pub(super) shapes: Vec<(Resources, f64)>,
+    /// What it tells of the cloud beside rows, when it is a log of decisions.
+    #[serde(skip)]
+    pub(super) recorded: Option<Arc<Recorded>>,
     /// The series of use, which all runs share.
     #[serde(skip)]
     pub(super) courses: Option<Arc<Courses>>,
@@ -54,7 +58,8 @@ impl TraceConfig {
         let courses = series.map(|file| Courses::open(file)).transpose();
         let courses = courses.map_err(|source| self.failed(source))?.map(Arc::new);
         let (mut last_arrival_s, mut shapes) = (0, BTreeMap::<[u64; 3], (Resources, f64)>::new());
-        for row in self.rows(Seed::new(0))? {
+        let recorded = self.recorded()?.map(Arc::new);
+        for row in self.rows(recorded.as_deref(), Seed::new(0))? {
             let row = match row {
                 Err(TraceError::BadRow { .. }) if skips_bad => continue,
                 row => row.map_err(|source| self.failed(source))?,
@@ -74,6 +79,7 @@ impl TraceConfig {
             courses_sha256,
             last_arrival_s,
             shapes,
+            recorded,
             courses,
         })
     }
@@ -82,12 +88,14 @@ impl TraceConfig {
     pub(super) fn seen_by(&self, looked: &Looked, seed: Seed) -> Result<Rows, ExperimentError> {
         let mut chance = seed.child("trace").chance();
         let from = self.window(looked, &mut chance);
+        let recorded = looked.recorded.as_deref();
         let rows = match self.copies {
-            1 => self.rows(seed)?,
+            1 => self.rows(recorded, seed)?,
             copies => {
                 let (mut later_s, mut all) = (0, Vec::new());
                 for copy in 0..copies {
-                    all.push((self.rows(seed.child_of("copy", copy.into()))?, later_s));
+                    let seed = seed.child_of("copy", copy.into());
+                    all.push((self.rows(recorded, seed)?, later_s));
                     later_s += chance.below(LATER_MAX_S);
                 }
                 Box::new(Superposed::new(all))
@@ -117,8 +125,24 @@ impl TraceConfig {
         Some((from, from.saturating_add(window)))
     }
 
+    /// What a log of decisions tells; none when the trace is something else.
+    fn recorded(&self) -> Result<Option<Recorded>, ExperimentError> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let format = match &self.format {
+            Some(name) => Some(name.parse()?),
+            None => format_of(file).map_err(|source| self.failed(source))?,
+        };
+        if format != Some(Format::Decisions) {
+            return Ok(None);
+        }
+        decisions::open(file).map(Some).map_err(|source| self.failed(source))
+    }
+
     /// All rows.
-    fn rows(&self, seed: Seed) -> Result<Rows, ExperimentError> {
+    fn rows(&self, recorded: Option<&Recorded>, seed: Seed) -> Result<Rows, ExperimentError> {
+        if let Some(recorded) = recorded {
+            return Ok(recorded.rows());
+        }
         if let Some(recipe) = &self.synthetic {
             return Ok(Synthetic::new(recipe.clone(), seed.child("synthetic"))?.rows());
         }

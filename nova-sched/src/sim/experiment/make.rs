@@ -108,9 +108,14 @@ impl TraceConfig {
 }
 
 impl NamedCluster {
+    /// The hosts of the trace, which is a log of decisions.
+    pub fn recorded(name: impl Into<String>) -> Self {
+        Self { name: name.into(), hosts: Vec::new(), recorded: true }
+    }
+
     /// A cluster of these hosts.
     pub fn new(name: impl Into<String>, hosts: Vec<HostGroup>) -> Self {
-        Self { name: name.into(), hosts }
+        Self { name: name.into(), hosts, recorded: false }
     }
 }
 

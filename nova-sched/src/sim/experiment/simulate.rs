@@ -7,7 +7,7 @@ use nova_core::seed::Seed;
 
 use super::ExperimentError;
 use super::bench::{Bench, Job, Progress};
-use super::config::{PlannerConfig, Run};
+use super::config::{NamedCluster, PlannerConfig, Run, wrong};
 use super::input::Looked;
 use crate::FilterScheduler;
 use crate::sim::policies::{Consolidate, Defragment, PowerOfK, Relieve, registry};
@@ -22,7 +22,7 @@ impl Bench {
     ) -> Result<Report, ExperimentError> {
         let run = &job.run;
         let seed = Seed::new(run.seed);
-        let cluster = Cluster::new(&run.cluster.config())?;
+        let cluster = run.cluster.of(&job.looked)?;
         let policies = self.policies(run, &cluster, &job.looked)?;
         let schedulers: Vec<&dyn Scheduler> = policies.iter().map(|policy| &**policy).collect();
         let span_s = run.trace.window_s.unwrap_or(job.looked.last_arrival_s);
@@ -36,6 +36,9 @@ impl Bench {
             Simulation::new(cluster, schedulers[0], run.scenario.clone(), seed).map_err(failed)?;
         simulation =
             simulation.with_schedulers(schedulers[1..].iter().copied()).with_watcher(&mut told);
+        if let Some(recorded) = &job.looked.recorded {
+            simulation = simulation.with_requests(Arc::clone(&recorded.requests));
+        }
         if let (Some(courses), Some(config)) = (&job.looked.courses, &run.trace.courses) {
             simulation = simulation.with_courses(Arc::clone(courses), config.follow);
         }
@@ -73,6 +76,23 @@ impl Bench {
             })
         });
         policies.collect()
+    }
+}
+
+impl NamedCluster {
+    /// The cluster, for this trace.
+    pub(super) fn of(&self, looked: &Looked) -> Result<Cluster, ExperimentError> {
+        match &looked.recorded {
+            Some(recorded) if self.recorded => Ok(recorded.cluster.clone()),
+            None if self.recorded => {
+                let what = "has no hosts: it is no log of decisions";
+                Err(wrong(format!(
+                    "trace {:?} {what}, and cluster {:?} needs them",
+                    looked.trace, self.name
+                )))
+            }
+            _ => Ok(Cluster::new(&self.config())?),
+        }
     }
 }
 

@@ -44,6 +44,7 @@
 //! | `alibaba-2023` | openb pods: `name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time` | times, shape, qos as priority (BE 0, Burstable 1, LS and Guaranteed 2) | GPUs, phase, waiting time |
 //! | `google-2011` | task_events, headerless, 13 columns: `time` µs, `missing info`, `job ID`, `task index`, `machine ID`, `event type`, `user`, `scheduling class`, `priority`, `CPU request`, `memory request`, `disk space request` in machines, `different machines` | each run of a task from SCHEDULE to its end, shape, disk, priority | waiting time, updates while it runs, constraints, users |
 //! | `google-2019` | instance_events as JSON lines: `time` µs, `type`, `collection_id`, `instance_index`, `collection_type`, `alloc_collection_id`, `priority`, `resource_request.cpus`, `.memory` in machines | as above, half the priority | as above, and what runs inside an alloc, whose room is the alloc's |
+//! | `decisions` | a log that a cloud wrote with [`DecisionLog`](crate::explain::DecisionLog) | see [`decisions`]; the rows, which ask for room only | what was asked for besides, what was there before: [`decisions::open`] has both |
 //! | `planetlab` | a folder or tar of files, one whole percent a line, 5 minutes apart | each file as a VM of [`ReadOptions::shape`] from 0 to its last sample, mean use | the course of use, for which see [`planetlab::Series`] |
 //! | `opendc` | a folder with `tasks.parquet` (`id`, `submission_time` ms, `duration` ms, `cpu_count`, `cpu_capacity` MHz, `mem_capacity`) and perhaps `fragments.parquet` (`id`, `duration` ms, `cpu_usage` MHz), or the tasks alone; versions 4 and 5, and the names of older ones | times from the first submission on, shape, mean use | the course of use, for which see `opendc::series`; deadlines, what is deferrable |
 //!
@@ -90,6 +91,7 @@
 
 mod alibaba;
 mod azure;
+pub mod decisions;
 mod decode;
 mod events;
 mod google;
@@ -114,10 +116,14 @@ use std::io;
 use nova_core::domain::{Flavor, GiB, Invalid, MiB, Resources, Vcpus};
 
 use super::range::within;
+use crate::explain::LogError;
+
+pub(in crate::sim) use tables::is_opendc;
 
 pub(in crate::sim) use tables::is_opendc;
 
 pub use json::{JsonReader, JsonWriter};
+pub(crate) use open::format_of;
 pub use open::{Format, MemoryUnit, ReadOptions, open, read};
 #[cfg(feature = "parquet")]
 pub use parquet::{ParquetReader, ParquetWriter};
@@ -272,6 +278,12 @@ pub enum TraceError {
     /// An option is out of its range, or one is missing that the format needs.
     #[error(transparent)]
     Option(#[from] Invalid),
+    /// A log of decisions cannot be read.
+    #[error(transparent)]
+    Log(Box<LogError>),
+    /// A log of decisions has no question that can be read.
+    #[error("the log of decisions has no question")]
+    NoQuestion,
     /// The table of VM types, which is held in memory, is damaged or has too many rows.
     #[error("the table of VM types: {0}")]
     VmTypes(#[source] Box<TraceError>),
@@ -311,6 +323,12 @@ pub enum BadRow {
     #[error("not an object of the form: {why}")]
     Json {
         /// What the parser says.
+        why: String,
+    },
+    /// A line of a log of decisions cannot be read, or lines before it are missing.
+    #[error("{why}")]
+    Log {
+        /// What is wrong with it.
         why: String,
     },
     /// It goes before it comes.

@@ -12,10 +12,11 @@ use super::decode::{Head, decoded};
 use super::sort::SortOptions;
 use super::tar::is_tar;
 use super::{
-    JsonReader, Rows, TraceError, TraceReader, alibaba, azure, google, huawei, lines, packing,
-    plain, planetlab, tables,
+    JsonReader, Rows, TraceError, TraceReader, alibaba, azure, decisions, google, huawei, lines,
+    packing, plain, planetlab, tables,
 };
 
+use crate::explain::log::LOG_BEGINS;
 use crate::sim::range::within;
 
 /// What a trace is written in; [the module](super) says what each keeps and loses.
@@ -46,6 +47,8 @@ pub enum Format {
     Google2019,
     /// PlanetLab's series of utilisation.
     PlanetLab,
+    /// A log of decisions, see [`decisions`](super::decisions).
+    Decisions,
     /// OpenDC's tables of tasks and fragments, in Parquet.
     OpenDc,
     /// The plain form as a table in Parquet.
@@ -54,7 +57,7 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Plain,
         Self::Json,
         Self::Azure,
@@ -67,6 +70,7 @@ impl Format {
         Self::Google2011,
         Self::Google2019,
         Self::PlanetLab,
+        Self::Decisions,
         Self::OpenDc,
         Self::Parquet,
     ];
@@ -86,6 +90,7 @@ impl Format {
             Self::Google2011 => "google-2011",
             Self::Google2019 => "google-2019",
             Self::PlanetLab => "planetlab",
+            Self::Decisions => "decisions",
             Self::OpenDc => "opendc",
             Self::Parquet => "parquet",
         }
@@ -97,7 +102,8 @@ impl Format {
         let line = line.trim_ascii();
         let has = |name: &[u8]| line.windows(name.len()).any(|part| part == name);
         let percent = || lines::digits(line).is_some_and(|percent| percent <= 100);
-        let known: [(Self, &dyn Fn() -> bool); 12] = [
+        let known: [(Self, &dyn Fn() -> bool); 13] = [
+            (Self::Decisions, &|| line.starts_with(LOG_BEGINS)),
             (Self::Plain, &|| plain::is_header(line)),
             (Self::Huawei, &|| huawei::is_header(line)),
             (Self::AzurePacking, &|| packing::is_header(line)),
@@ -127,7 +133,7 @@ impl FromStr for Format {
     fn from_str(name: &str) -> Result<Self, Invalid> {
         let allowed = "plain, json, azure, azure-packing, huawei, alibaba-2017, alibaba-2018, \
                        alibaba-2018-batch, alibaba-2023, google-2011, google-2019, planetlab, \
-                       opendc or parquet";
+                       decisions, opendc or parquet";
         let format = Self::ALL.into_iter().find(|format| format.name() == name);
         format.ok_or_else(|| Invalid::new("format", name, allowed))
     }
@@ -327,11 +333,21 @@ pub fn read(
         Format::Alibaba2023 => alibaba::pods_2023(head.reader(), options)?,
         Format::Google2011 => google::tasks_2011(head.reader(), options),
         Format::Google2019 => google::instances_2019(head.reader(), options),
+        Format::Decisions => decisions::recorded(head.reader())?.rows(),
         Format::OpenDc | Format::Parquet => return Err(TraceError::Read(tables::no_table())),
         Format::PlanetLab => {
             planetlab::rows(planetlab::series_of("the series".to_owned(), head), options.shape)
         }
     })
+}
+
+/// The format of a file by its first line; none of a folder.
+pub(crate) fn format_of(path: &Path) -> Result<Option<Format>, TraceError> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let head = File::open(path).and_then(|file| decoded(Box::new(file)));
+    Ok(recognised(&head.map_err(TraceError::Read)?))
 }
 
 fn recognised(head: &Head) -> Option<Format> {

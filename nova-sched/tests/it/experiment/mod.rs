@@ -2,6 +2,7 @@
 //! many threads and machines, has the same bytes in the end.
 
 mod compared;
+mod recorded;
 mod refused;
 mod resumed;
 mod tables;

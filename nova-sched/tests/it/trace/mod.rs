@@ -3,6 +3,7 @@
 
 mod clusters;
 mod compressed;
+mod decisions;
 mod forms;
 mod hostile;
 mod machines;
