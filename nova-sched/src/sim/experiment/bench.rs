@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nova_core::domain::Invalid;
 use sha2::{Digest as _, Sha256};
 
-use super::config::{Experiment, Run};
+use super::config::Experiment;
 use super::files::{failed, write, write_json};
 use super::input::Looked;
+use super::runs::Run;
 use super::table::{results_csv, series_csv};
 use super::{ExperimentError, config::wrong};
 use crate::Registry;

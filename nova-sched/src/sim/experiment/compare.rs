@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::bench::Outcome;
-use super::config::Run;
+use super::runs::Run;
 use super::stats::{CONFIDENCE, Interval, RESAMPLES, bootstrap, holm, mean, sign_flip};
 use super::table::Metric;
 use crate::sim::columns::Columns;

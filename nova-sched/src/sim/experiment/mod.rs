@@ -31,6 +31,7 @@ mod page;
 mod parquet;
 mod plot;
 mod publish;
+mod runs;
 mod simulate;
 pub mod stats;
 mod table;
@@ -47,10 +48,11 @@ use crate::PolicyError;
 pub use bench::{Bench, Outcome, Progress, Silence};
 pub use compare::{Compared, Comparison, Difference, Estimate, Setting};
 pub use config::{
-    CoursesConfig, Experiment, Machine, NamedCluster, NamedPolicy, PlannerConfig, Run, Sweep,
-    Swept, TraceConfig,
+    CoursesConfig, Experiment, Machine, NamedCluster, NamedPolicy, PlannerConfig, Sweep,
+    TraceConfig,
 };
 pub use publish::Published;
+pub use runs::{Run, Swept};
 pub use table::{Metric, results_csv, series_csv};
 #[cfg(feature = "parquet")]
 pub use table::{results_parquet, series_parquet};

@@ -6,9 +6,9 @@ use std::fs;
 use super::ExperimentError;
 use super::bench::{Bench, Outcome};
 use super::compare::{Comparison, Key, key_of};
-use super::config::Run;
 use super::files::{failed, write, write_json};
 use super::page::{DRAWN_MAX, Page};
+use super::runs::Run;
 use super::table::Metric;
 
 /// What was published.

@@ -7,8 +7,9 @@ use nova_core::seed::Seed;
 
 use super::ExperimentError;
 use super::bench::{Bench, Job, Progress};
-use super::config::{NamedCluster, PlannerConfig, Run, wrong};
+use super::config::{NamedCluster, PlannerConfig, wrong};
 use super::input::Looked;
+use super::runs::Run;
 use crate::FilterScheduler;
 use crate::sim::policies::{Consolidate, Defragment, PowerOfK, Relieve, registry};
 use crate::sim::{Cluster, Event, Planner, Report, Simulation, Watcher, World};

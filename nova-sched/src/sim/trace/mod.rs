@@ -120,8 +120,6 @@ use crate::explain::LogError;
 
 pub(in crate::sim) use tables::is_opendc;
 
-pub(in crate::sim) use tables::is_opendc;
-
 pub use json::{JsonReader, JsonWriter};
 pub(crate) use open::format_of;
 pub use open::{Format, MemoryUnit, ReadOptions, open, read};
