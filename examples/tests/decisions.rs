@@ -69,7 +69,8 @@ fn the_trace_of_a_log_is_what_happened_in_the_cloud() {
     }
     let mut rows: Vec<_> =
         recorded.rows.iter().map(|row| (row.arrival_s, row.end_s, row.vcpus, row.memory)).collect();
-    (expected.sort(), rows.sort());
+    expected.sort();
+    rows.sort();
     assert_eq!(rows, expected);
     assert!(expected.iter().filter(|(_, until, ..)| until.is_some()).count() > 50);
 }
