@@ -62,3 +62,12 @@
 //! A weigher is a function of a host and a request, see [`Weigher`](crate::Weigher) and the example
 //! `custom_filter`. Put it into a [`Registry`](crate::Registry), give that to
 //! [`Bench::with_registry`](super::Bench::with_registry), and name it in the experiment.
+//!
+//! # 7. Ask what would have been in a cloud of yours
+//! A cloud whose scheduler is in a [`DecisionLog`](crate::explain::DecisionLog) writes down what was
+//! asked, decided and there. Such a log is a trace, and its hosts are a cluster:
+//! ```toml
+//! traces = [{ name = "last week", file = "week.log" }]
+//! clusters = [{ name = "as it was", recorded = true }]
+//! ```
+//! The example `replay_decisions` has a small cloud write one.

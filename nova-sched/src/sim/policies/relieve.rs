@@ -65,7 +65,7 @@ fn guests(world: &World, host: Slot) -> Vec<Guest> {
     movable.collect()
 }
 
-/// Which of them to move for so much, in thousandths of a CPU at least.
+/// Which of them to move so that so many CPUs fewer are wanted.
 fn choose(guests: &[Guest], excess: f64) -> Option<usize> {
     let by_memory = |(_, a): &(usize, &Guest), (_, b): &(usize, &Guest)| {
         a.takes[1].total_cmp(&b.takes[1]).then(b.uses.total_cmp(&a.uses))
