@@ -42,11 +42,13 @@
 //! - [`FilterScheduler`]: a policy put together in code, and the named ones `nova`,
 //!   `nova-compat`, `first-fit`, `best-fit` and `worst-fit`;
 //! - [`Registry`], [`PolicyConfig`]: policies put together from configuration, by name;
-//! - [`explain`]: why a request found no host, and what would have helped;
+//! - [`explain`]: why a request found no host, and what would have helped; decisions written down
+//!   and replayed;
 //! - [`Rules`], [`differences`]: where Nova surprises, and what happens here instead;
 //! - `conformance` (feature of that name): cases computed by the real Nova, and a runner for them;
 //! - `sim` (feature of that name): VM traces replayed through any scheduler with virtual time, and
-//!   readers of the traces that clouds have published.
+//!   readers of the traces that clouds have published; with the feature `parquet` also tables in
+//!   Parquet files.
 
 mod alternates;
 mod config;
