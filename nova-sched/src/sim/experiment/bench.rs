@@ -244,10 +244,13 @@ impl Bench {
         mut keeps_samples: impl FnMut(&Run) -> bool,
     ) -> Result<(Vec<Outcome>, Vec<String>), ExperimentError> {
         let jobs = self.jobs()?;
+        self.make_folders()?;
         let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
         for Job { id, run, .. } in &jobs {
             match self.known(id) {
                 Some(mut report) => {
+                    #[cfg(feature = "parquet")]
+                    self.write_series(id, &report)?;
                     if !keeps_samples(run) {
                         (report.series, report.waited_ms) = (Vec::new(), Vec::new());
                     }
@@ -256,12 +259,11 @@ impl Bench {
                 None => missing.push(run.name()),
             }
         }
-        self.make_folders()?;
         self.write_manifest(&jobs)?;
         let csv = results_csv(&outcomes);
         write(&self.folder.join("results.csv"), csv.as_bytes())?;
         #[cfg(feature = "parquet")]
-        self.write_parquet(&outcomes)?;
+        self.write_results(&outcomes)?;
         Ok((outcomes, missing))
     }
 

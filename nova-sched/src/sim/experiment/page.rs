@@ -228,63 +228,52 @@ fn line(outcome: &Outcome, of: &dyn Fn(&Report, &Sample) -> f64) -> Line {
 
 /// Which share of the samples of each policy, those of all seeds, is at most so large.
 fn distribution(runs: &[&Outcome], what: &str, of: &dyn Fn(&Report, &Sample) -> f64) -> String {
-    let mut policies: Vec<(&str, Vec<f64>)> = Vec::new();
-    for outcome in runs {
-        let values = outcome.report.series.iter().map(|sample| of(&outcome.report, sample));
-        let name = outcome.run.policy.name.as_str();
-        match policies.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, all)) => all.extend(values),
-            None => policies.push((name, values.collect())),
-        }
-    }
-    let line = |(name, values): (&str, Vec<f64>)| Line {
-        name: name.to_owned(),
-        points: steps(values),
-        kind: Kind::Plain,
-    };
-    let all: Vec<Line> = policies.into_iter().map(line).collect();
+    let values =
+        |report: &Report| report.series.iter().map(|sample| (of(report, sample), 1)).collect();
     let title = format!("{what}, distribution over the samples of all seeds");
-    lines(Chart { title: &title, x: what, y: "share of samples" }, &all)
+    let chart = Chart { title: &title, x: what, y: "share of samples" };
+    lines(chart, &distributions(runs, values))
 }
 
 /// Which share of the VMs of each policy, those of all seeds, had a host after so many seconds.
 fn waits(runs: &[&Outcome]) -> String {
-    let mut policies: Vec<(&str, BTreeMap<u64, u64>)> = Vec::new();
+    let seconds = |report: &Report| {
+        let steps = report.waited_ms.iter();
+        steps.map(|step| (step.up_to as f64 / 1000.0, step.count)).collect()
+    };
+    let title = "wait for a host, distribution over the placed VMs of all seeds";
+    lines(Chart { title, x: "seconds", y: "share of VMs" }, &distributions(runs, seconds))
+}
+
+/// For each policy the distribution of values, each so many times, in the reports of its runs.
+fn distributions(runs: &[&Outcome], of: impl Fn(&Report) -> Vec<(f64, u64)>) -> Vec<Line> {
+    let mut policies: Vec<(&str, Vec<(f64, u64)>)> = Vec::new();
     for outcome in runs {
+        let values = of(&outcome.report);
         let name = outcome.run.policy.name.as_str();
-        let at = policies.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            policies.push((name, BTreeMap::new()));
-            policies.len() - 1
-        });
-        for step in &outcome.report.waited_ms {
-            *policies[at].1.entry(step.up_to).or_default() += step.count;
+        match policies.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, all)) => all.extend(values),
+            None => policies.push((name, values)),
         }
     }
-    let line = |(name, steps): (&str, BTreeMap<u64, u64>)| {
-        let all: u64 = steps.values().sum();
-        let (mut points, mut seen) = (Vec::new(), 0);
-        for (up_to, count) in steps {
-            for more in [0, count] {
-                seen += more;
-                points.push((up_to as f64 / 1000.0, seen as f64 / all as f64));
-            }
-        }
-        Line { name: name.to_owned(), points, kind: Kind::Plain }
+    let line = |(name, values): (&str, Vec<(f64, u64)>)| Line {
+        name: name.to_owned(),
+        points: steps(values),
+        kind: Kind::Plain,
     };
-    let all: Vec<Line> = policies.into_iter().map(line).collect();
-    let title = "wait for a host, distribution over the placed VMs of all seeds";
-    lines(Chart { title, x: "seconds", y: "share of VMs" }, &all)
+    policies.into_iter().map(line).collect()
 }
 
 /// The empirical distribution function: at each value it steps up by the value's share.
-fn steps(mut values: Vec<f64>) -> Vec<(f64, f64)> {
-    values.sort_unstable_by(f64::total_cmp);
-    let all = values.len() as f64;
-    let (mut points, mut below) = (Vec::new(), 0);
-    for same in values.chunk_by(|a, b| a == b) {
-        points.push((same[0], f64::from(below) / all));
-        below += same.len() as u32;
-        points.push((same[0], f64::from(below) / all));
+fn steps(mut values: Vec<(f64, u64)>) -> Vec<(f64, f64)> {
+    values.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+    let count = |values: &[(f64, u64)]| values.iter().map(|(_, count)| count).sum::<u64>();
+    let (all, mut below) = (count(&values) as f64, 0);
+    let mut points = Vec::new();
+    for same in values.chunk_by(|(a, _), (b, _)| a == b) {
+        points.push((same[0].0, below as f64 / all));
+        below += count(same);
+        points.push((same[0].0, below as f64 / all));
     }
     points
 }
@@ -338,7 +327,8 @@ mod tests {
     #[test]
     fn a_distribution_steps_at_each_value() {
         let wanted = [(1.0, 0.0), (1.0, 0.25), (2.0, 0.25), (2.0, 0.75), (5.0, 0.75), (5.0, 1.0)];
-        assert_eq!(steps(vec![2.0, 5.0, 1.0, 2.0]), wanted);
+        assert_eq!(steps([2.0, 5.0, 1.0, 2.0].map(|value| (value, 1)).to_vec()), wanted);
+        assert_eq!(steps(vec![(2.0, 2), (5.0, 1), (1.0, 1)]), wanted);
         assert_eq!(steps(Vec::new()), []);
     }
 }

@@ -7,6 +7,7 @@ use super::bench::{Bench, Outcome};
 use super::compare::Comparison;
 use super::files::{failed, write};
 use super::table::{results_parquet, series_parquet};
+use crate::sim::Report;
 
 impl Bench {
     /// With every table as a Parquet file too, `NAME.parquet` beside `NAME.csv`, whenever results
@@ -19,28 +20,30 @@ impl Bench {
         self
     }
 
-    /// The results and what was sampled, where that is wanted.
-    pub(super) fn write_parquet(&self, outcomes: &[Outcome]) -> Result<(), ExperimentError> {
-        if !self.parquet {
-            return Ok(());
-        }
-        self.table("results.parquet", results_parquet(outcomes))?;
-        for Outcome { id, report, .. } in outcomes {
-            self.table(&format!("series/{id}.parquet"), series_parquet(report))?;
-        }
-        Ok(())
+    /// What was sampled in a run, where that is wanted.
+    pub(super) fn write_series(&self, id: &str, report: &Report) -> Result<(), ExperimentError> {
+        self.table(&format!("series/{id}.parquet"), || series_parquet(report))
+    }
+
+    /// The results, where that is wanted.
+    pub(super) fn write_results(&self, outcomes: &[Outcome]) -> Result<(), ExperimentError> {
+        self.table("results.parquet", || results_parquet(outcomes))
     }
 
     /// The comparison, where that is wanted.
     pub(super) fn write_comparison(&self, comparison: &Comparison) -> Result<(), ExperimentError> {
+        self.table("comparison.parquet", || comparison.columns().parquet())
+    }
+
+    fn table(
+        &self,
+        name: &str,
+        table: impl FnOnce() -> io::Result<Vec<u8>>,
+    ) -> Result<(), ExperimentError> {
         if !self.parquet {
             return Ok(());
         }
-        self.table("comparison.parquet", comparison.columns().parquet())
-    }
-
-    fn table(&self, name: &str, table: io::Result<Vec<u8>>) -> Result<(), ExperimentError> {
         let path = self.folder().join(name);
-        write(&path, &table.map_err(|source| failed(&path, source))?)
+        write(&path, &table().map_err(|source| failed(&path, source))?)
     }
 }

@@ -219,6 +219,13 @@ impl Order {
         (self.previous_s, self.gang) = (arrival_s, row.gang);
         Ok(())
     }
+
+    /// Takes a row as the next one that is written, in this line; one that a reader would refuse is
+    /// refused.
+    fn write(&mut self, row: &TraceRow, line: u64) -> Result<(), TraceError> {
+        let taken = row.check().and_then(|()| self.follow(row));
+        taken.map_err(|why| TraceError::BadRow { line, why })
+    }
 }
 
 /// A trace cannot be read on.

@@ -175,11 +175,8 @@ impl<W: Write + Send> ParquetWriter<W> {
     /// [`TraceError::BadRow`] for a value out of range or a row out of order, and the table is as
     /// it was then; [`TraceError::Write`] when rows cannot be written.
     pub fn write(&mut self, row: &TraceRow) -> Result<(), TraceError> {
-        let line = self.line + 1;
-        let bad = |why| TraceError::BadRow { line, why };
-        row.check().map_err(bad)?;
-        self.order.follow(row).map_err(bad)?;
-        self.line = line;
+        self.order.write(row, self.line + 1)?;
+        self.line += 1;
         self.rows.push(*row);
         if self.rows.len() == GROUP_ROWS { self.put() } else { Ok(()) }
     }

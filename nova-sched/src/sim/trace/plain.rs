@@ -179,11 +179,8 @@ impl<W: Write> TraceWriter<W> {
     /// [`TraceError::BadRow`] for a value out of range or a row out of order, and nothing has been
     /// written then; [`TraceError::Write`] when it cannot be written.
     pub fn write(&mut self, row: &TraceRow) -> Result<(), TraceError> {
-        let line = self.line + 1;
-        let bad = |why| TraceError::BadRow { line, why };
-        row.check().map_err(bad)?;
-        self.order.follow(row).map_err(bad)?;
-        self.line = line;
+        self.order.write(row, self.line + 1)?;
+        self.line += 1;
         self.row.clear();
         self.put(row).map_err(TraceError::Write)?;
         self.writer.write_all(&self.row).map_err(TraceError::Write)

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nova_sched::sim::experiment::Bench;
+use nova_sched::sim::experiment::{Bench, Experiment};
 
-use super::{files, run, small};
+use super::{SMALL, files, run, small};
 use crate::table;
 
 /// The cells of CSV: none of these tables has a quote in it.
@@ -79,4 +79,24 @@ fn runs_that_were_there_get_their_tables_later() {
     assert!(!before.keys().any(|name| name.ends_with(".parquet")));
     let after = publish(folder.path(), true);
     assert_eq!(after.len(), before.len() + 26);
+}
+
+#[test]
+fn what_is_not_drawn_has_its_series_nevertheless() {
+    let folder = tempfile::tempdir().unwrap();
+    small(folder.path());
+    // More settings than a page draws.
+    let values: Vec<u64> = (1..=30).collect();
+    let text = SMALL.replace("seeds = [1, 2, 3]", "seeds = [1]");
+    let text = text.replace("[60, 600]", &format!("{values:?}"));
+    std::fs::write(folder.path().join("many.toml"), text).unwrap();
+    let experiment = Experiment::read(&folder.path().join("many.toml")).unwrap();
+    let bench = Bench::new(experiment, folder.path().join("out")).with_parquet();
+    let outcomes = run(&bench);
+    assert_eq!(outcomes.len(), 30 * 2 * 2);
+    bench.publish().unwrap();
+    for outcome in outcomes {
+        let path = bench.folder().join(format!("series/{}.parquet", outcome.id));
+        assert_eq!(table::read(&path).1.len(), outcome.report.series.len(), "{}", path.display());
+    }
 }
